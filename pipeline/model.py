@@ -1,0 +1,410 @@
+"""The words of the pipeline, as types.
+
+A document on its way changes its type at every stage: a `DocumentRef` is listed, a `Document` fetched, a
+`ParsedDocument` read, a `Chunk` cut, a `Record` derived, a `Change` planned, a `Batch` saved and sent, and a
+`BatchResult` settled. Everything here is a frozen value; nothing here does any input or output.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal, NewType
+
+DocumentId = NewType("DocumentId", str)  # stable within its source
+Fingerprint = NewType("Fingerprint", str)  # opaque; equal fingerprints mean equal content
+RecordKey = NewType("RecordKey", str)  # ours; names a record before the memory has given it an id
+MemoryRecordId = NewType("MemoryRecordId", str)  # the memory's own
+ClientToken = NewType("ClientToken", str)  # names one delivery of one batch
+
+MetadataValue = str | float | tuple[str, ...]
+
+ORDER_METADATA_KEY = "memsync-chunk"  # part of a public contract, like all of a record's provenance
+
+
+# ------------------------------------------------------------------------------------- what a source says
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRef:
+    """A document as a listing shows it, without its content.
+
+    `fingerprint` is None if the source has no signal of change (or none that can be trusted yet): such a
+    document is fetched on every run and compared by content.
+    """
+
+    id: DocumentId
+    uri: str
+    fingerprint: Fingerprint | None = None
+    size_bytes: int | None = None
+    modified_at: datetime | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSkipped:
+    """A document that the source has and that is left out on purpose; counted by its reason."""
+
+    id: DocumentId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanError:
+    """Something below `scope` could not be listed.
+
+    A scope is a prefix of document ids. Everything known below it counts as present: nothing is deleted there.
+    """
+
+    scope: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanComplete:
+    """The source's explicit word that everything below `scope` was listed (but for what a `ScanError` named)."""
+
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where the connector can resume after a restart; only the connector understands `value`."""
+
+    value: str
+
+
+SourceEvent = DocumentRef | DocumentSkipped | ScanError | ScanComplete | Checkpoint
+
+
+# --------------------------------------------------------------------------------- from bytes to records
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document with its content. `ref` is as it was when the content was read."""
+
+    ref: DocumentRef
+    content: bytes
+    media_type: str | None = None  # None: to be told from the name and the content
+
+
+class Markup(enum.Enum):
+    """How a parsed text shows its structure."""
+
+    MARKDOWN = "markdown"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """The text of one document, ready to be cut.
+
+    `id` is the fetched document's own id, or, for a file that holds a document a line, that id followed by
+    `#` and the line's own. `metadata` holds what the document says of itself (front matter, chosen fields).
+    """
+
+    id: DocumentId
+    text: str
+    markup: Markup = Markup.PLAIN
+    title: str | None = None
+    modified_at: datetime | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document: never blank, and at most as long as the chunking settings allow."""
+
+    text: str
+    ordinal: int  # from 0
+    heading_path: tuple[str, ...] = ()
+
+
+# What flows between fetch and plan, beside the types above. Each names the `DocumentRef` that it comes from.
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A document that could not be fetched or parsed; it counts as present and keeps its records."""
+
+    ref: DocumentRef
+    stage: "Stage"
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A document that was fetched and has no text to give."""
+
+    ref: DocumentRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """A document that was listed and was not there any more when it was fetched."""
+
+    ref: DocumentRef
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    ref: DocumentRef
+    document: ParsedDocument
+
+
+@dataclass(frozen=True, slots=True)
+class PartsEnd:
+    """All documents that `ref` holds went before."""
+
+    ref: DocumentRef
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the memory should hold for one chunk.
+
+    `digest` covers all that is sent, but for two members that an edit elsewhere in the document may move without
+    the record having changed: `timestamp`, and `order`, the number that sorts the chunks of a document.
+    `metadata` is encoded already.
+    """
+
+    key: RecordKey
+    document: DocumentId
+    namespace: str
+    text: str
+    timestamp: datetime
+    metadata: Mapping[str, MetadataValue]
+    digest: str
+    order: float
+    strategy_id: str | None = None
+
+    def at(self, order: float) -> "Record":
+        """The same record at another place of its document."""
+        return replace(self, order=order, metadata={**self.metadata, ORDER_METADATA_KEY: order})
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """All the records that one document implies, in order."""
+
+    ref: DocumentRef
+    document: DocumentId
+    records: tuple[Record, ...]
+
+
+# -------------------------------------------------------------------------------- what the ledger knows
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRecord:
+    """A record that the memory holds, as its answers confirmed."""
+
+    key: RecordKey
+    document: DocumentId
+    namespace: str
+    digest: str
+    order: float
+    memory_record_id: MemoryRecordId
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentState:
+    """What the ledger keeps of a document once all its changes are in the outbox.
+
+    `origin` is the id of the document that was fetched to get this one: its own, except for a part (a line of a
+    file that holds a document a line). `recipe` names the settings that it was derived with.
+    """
+
+    id: DocumentId
+    origin: DocumentId
+    fingerprint: Fingerprint | None
+    recipe: str
+    has_parts: bool = False  # a file of parts; not counted as a document itself
+    skipped: str | None = None  # the reason, if it was fetched and then left out
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDocument:
+    """A document as the last run left it. `row` numbers the ledger's documents and is never used twice."""
+
+    row: int
+    state: DocumentState
+    records: int  # that the memory holds of it
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateCounts:
+    """How much the ledger holds. `pending` counts records in the outbox, `letters` dead letters by code."""
+
+    documents: int
+    records: int
+    batches: int
+    pending: int
+    letters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """`report` is the run's report as JSON, `ended_at` in seconds since the epoch; None if it did not get that far."""
+
+    id: str
+    ended_at: float | None
+    report: str | None
+
+
+# ------------------------------------------------------------------------------------------------ changes
+
+
+class Operation(enum.Enum):
+    """The three things that can be asked of a memory."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Make the record that `known` describes into `record`; it keeps its id in the memory."""
+
+    known: KnownRecord
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    known: KnownRecord
+
+
+Change = Create | Update | Delete
+
+DocumentOutcome = Literal["unchanged", "added", "changed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPlan:
+    """All that follows from one version of a document.
+
+    `state` is None where only changes or letters are to be written. `obsolete` names the records that this version
+    has no place for: they are deleted once everything else is stored; None leaves what was said of them before.
+    `letters` are new; `standing` names older ones that still speak of this version, any other letter of the
+    document is overtaken and goes.
+    """
+
+    state: DocumentState | None
+    changes: tuple[Change, ...] = ()
+    obsolete: tuple[RecordKey, ...] | None = ()
+    letters: tuple["DeadLetter", ...] = ()
+    standing: frozenset[str] = frozenset()
+    outcome: DocumentOutcome | None = None  # how the document was counted
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What must be remembered of one change to settle it: the request's body holds the rest."""
+
+    key: RecordKey
+    document: DocumentId
+    namespace: str
+    digest: str
+    order: float
+    memory_record_id: MemoryRecordId | None = None  # None: a create
+    replaces: RecordKey | None = None  # an update that gives the record a new key
+    attempts: int = 0  # known failures so far; a lost answer is not one
+    counted_as: "DocumentOutcome | None" = None  # how this run has counted the document; not saved
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One request: entries of one operation, and the exact bytes that are sent for them.
+
+    The same token always goes with the same bytes. `saved_at` is when it entered the outbox, in seconds since the
+    epoch: no byte of it left earlier, so it bounds the age of its token.
+    """
+
+    client_token: ClientToken
+    operation: Operation
+    entries: tuple[Entry, ...]
+    body: bytes
+    saved_at: float
+
+    def __post_init__(self) -> None:
+        assert self.entries
+        assert len({entry.key for entry in self.entries}) == len(self.entries), "a key stands in a batch once"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRecord:
+    key: RecordKey
+    code: str
+    message: str
+    is_retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What an answer says of each record of a batch: every key stands in exactly one of the three."""
+
+    succeeded: Mapping[RecordKey, MemoryRecordId]
+    failed: Sequence[FailedRecord] = ()
+    unknown: frozenset[RecordKey] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of a batch, to be written in one transaction.
+
+    `stored` are entries that the memory now holds, with their ids there; `deleted` are gone from it; `lost` were to
+    be updated and turned out not to be there. `follow_ups` are batches for what is sent again under a new token.
+    """
+
+    batch: Batch
+    stored: tuple[tuple[Entry, MemoryRecordId], ...] = ()
+    deleted: tuple[Entry, ...] = ()
+    lost: tuple[Entry, ...] = ()
+    letters: tuple["DeadLetter", ...] = ()
+    follow_ups: tuple[Batch, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------- dead letters
+
+Stage = Literal["scan", "fetch", "parse", "derive", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record, or a whole document, that was given up on, with all that is needed to understand and resend it.
+
+    `record` is the exact member of the request, as the destination writes it; None if the document never got
+    that far. Times are in seconds since the epoch.
+    """
+
+    id: str
+    source: str
+    document_id: DocumentId
+    stage: Stage
+    code: str
+    message: str
+    attempts: int
+    first_failed_at: float
+    last_failed_at: float
+    run_id: str
+    key: RecordKey | None = None
+    digest: str | None = None
+    operation: Operation | None = None
+    record: bytes | None = None
+    client_token: ClientToken | None = None
+
+    def again_after(self, earlier: "DeadLetter") -> "DeadLetter":
+        """This letter, as a further failure of what `earlier` spoke of."""
+        return replace(self, attempts=earlier.attempts + self.attempts, first_failed_at=earlier.first_failed_at)
