@@ -1,0 +1,256 @@
+"""What `memsync dead-letters`, `status`, `search` and `verify` print."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.model import DeadLetter
+from pipeline.report import Status
+from pipeline.reporting.text import PLAIN, Style, amount, moment
+
+_DOCUMENTS_PER_REASON_MAX = 5
+_EXCERPT_CHARACTERS_MAX = 600
+_QUERY_WORD_TOO_SHORT = 2  # characters; shorter ones say little of where an answer is
+_MESSAGE_CHARACTERS_MAX = 500
+_NUMBER = re.compile(r"\d[\d,._]*")
+
+
+# ------------------------------------------------------------------------------------------- dead letters
+
+
+def render_dead_letters(
+    letters: Sequence[DeadLetter], *, paths: Mapping[str, str] | None = None, style: Style = PLAIN
+) -> str:
+    """Return the letters grouped by their reason, the most frequent first.
+
+    Messages that differ only in numbers, or in the document that they name, are one reason. `paths` names the
+    configuration file of each source, for the command that sends its letters again.
+    """
+    if not letters:
+        return "No dead letters."
+    groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
+    for letter in letters:
+        groups.setdefault(_reason_of(letter), []).append(letter)
+    by_count = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    blocks = ["\n".join(_reason_block(group, style)) for _, group in by_count]
+    count = f"{amount(len(letters), 'dead letter')} for {amount(len(groups), 'reason')}."
+    return "\n\n".join([*blocks, "\n".join([count, *_replay_lines(letters, paths or {}, style)])])
+
+
+def _reason_of(letter: DeadLetter) -> tuple[str, str, str]:
+    message = letter.message.replace(letter.document_id, "#") if letter.document_id else letter.message
+    return letter.stage, letter.code, _NUMBER.sub("#", message)
+
+
+def _reason_block(letters: Sequence[DeadLetter], style: Style) -> Iterator[str]:
+    example = letters[0]
+    title = style.paint(f"{len(letters):,} x {style.text(example.code)}", "bold")
+    yield f"{title} ({style.text(example.stage)})"
+    yield f"    {style.text(example.message, characters_max=_MESSAGE_CHARACTERS_MAX)}"
+    documents = list(dict.fromkeys((letter.source, letter.document_id) for letter in letters))
+    yield from (
+        f"      {style.text(source)}: {style.text(document)}"
+        for source, document in documents[:_DOCUMENTS_PER_REASON_MAX]
+    )
+    if len(documents) > _DOCUMENTS_PER_REASON_MAX:
+        yield f"      and {amount(len(documents) - _DOCUMENTS_PER_REASON_MAX, 'more document')}"
+    first_s = min(letter.first_failed_at for letter in letters)
+    last_s = max(letter.last_failed_at for letter in letters)
+    attempts = max(letter.attempts for letter in letters)
+    yield f"    first {moment(first_s)}, last {moment(last_s)}, up to {amount(attempts, 'attempt')}"
+
+
+def _replay_lines(letters: Sequence[DeadLetter], paths: Mapping[str, str], style: Style) -> Iterator[str]:
+    used_paths = dict.fromkeys(paths[letter.source] for letter in letters if letter.source in paths)
+    if used_paths:
+        yield "To send them again once the cause is gone:"
+        yield f"  {style.command('replay', *used_paths)}"
+
+
+# ------------------------------------------------------------------------------------------------- status
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """One source as its state file knows it. Times are in seconds since the epoch, None if there is none."""
+
+    source: str
+    status: Status | None  # None: it never ran
+    last_run_at: float | None = None
+    documents: int = 0
+    records: int = 0
+    dead_letters: int = 0
+    pending_batches: int = 0
+    next_run_at: float | None = None
+
+
+_STATUS_WORDS: dict[Status | None, str] = {
+    None: "never ran",
+    "in_sync": "in sync",
+    "dead_letters": "dead letters",
+    "guarded": "deletes withheld",
+    "failed": "failed",
+    "locked": "running",
+    "interrupted": "interrupted",
+}
+
+
+def render_status(rows: Sequence[StatusRow], *, style: Style = PLAIN) -> str:
+    """Return a table of the sources and, as the last line, whether all of them are in sync."""
+    if not rows:
+        return "No sources."
+    header = (
+        "SOURCE",
+        "STATUS",
+        "DOCUMENTS",
+        "RECORDS",
+        "DEAD LETTERS",
+        "PENDING BATCHES",
+        "LAST RUN",
+        "NEXT RUN",
+    )
+    table = style.table(header, [_status_cells(row, style) for row in rows])
+    return "\n".join([*table, "", _status_verdict(rows)])
+
+
+def _status_cells(row: StatusRow, style: Style) -> tuple[str, ...]:
+    return (
+        style.text(row.source),
+        _STATUS_WORDS[row.status],
+        f"{row.documents:,}",
+        f"{row.records:,}",
+        f"{row.dead_letters:,}",
+        f"{row.pending_batches:,}",
+        "never" if row.last_run_at is None else moment(row.last_run_at),
+        "by hand" if row.next_run_at is None else moment(row.next_run_at),
+    )
+
+
+def _status_verdict(rows: Sequence[StatusRow]) -> str:
+    behind_count = sum(row.status != "in_sync" or row.dead_letters + row.pending_batches > 0 for row in rows)
+    if not behind_count:
+        return (
+            "In sync since the last run."
+            if len(rows) == 1
+            else f"In sync since the last run: all {len(rows):,} sources."
+        )
+    return f"Not in sync: {behind_count:,} of {amount(len(rows), 'source')}."
+
+
+# ------------------------------------------------------------------------------------------------- search
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A record that the memory found; `document_id` is None if the record is not one of ours."""
+
+    score: float
+    text: str
+    document_id: str | None = None
+    heading: str | None = None
+    source: str | None = None
+
+
+def render_search(
+    hits: Sequence[SearchHit],
+    *,
+    query: str = "",
+    characters_max: int = _EXCERPT_CHARACTERS_MAX,
+    style: Style = PLAIN,
+) -> str:
+    """Return the hits in the order given, each with up to `characters_max` characters of its text.
+
+    These are the lines that speak most of `query`, the first ones if none does.
+    """
+    if not hits:
+        return "Nothing found."
+    return "\n\n".join(
+        "\n".join(_hit_lines(number, hit, query, characters_max, style)) for number, hit in enumerate(hits, start=1)
+    )
+
+
+def _hit_lines(number: int, hit: SearchHit, query: str, characters_max: int, style: Style) -> Iterator[str]:
+    document = "a record of somebody else" if hit.document_id is None else style.text(hit.document_id)
+    source = f"{style.text(hit.source)}: " if hit.source is not None else ""
+    heading = f" > {style.text(hit.heading)}" if hit.heading else ""
+    title, score = style.paint(f"{source}{document}", "bold"), style.paint(f"({hit.score:.3f})", "dim")
+    yield f"{number}. {title}{heading}  {score}"
+    yield from (f"   {line}" for line in style.lines(_excerpt(hit.text, query, characters_max)))
+
+
+def _excerpt(text: str, query: str, characters_max: int) -> str:
+    words = {word for word in re.findall(r"\w+", query.casefold()) if len(word) > _QUERY_WORD_TOO_SHORT}
+    starts = [0, *(index + 1 for index, character in enumerate(text) if character == "\n")]
+    folded = text.casefold() if len(text.casefold()) == len(text) else text
+
+    def matches(start: int) -> tuple[int, int]:
+        counts = [folded.count(word, start, start + characters_max) for word in words]
+        return sum(map(bool, counts)), sum(counts)
+
+    most = max(map(matches, starts))
+    start = max(start for start in starts if matches(start) == most) if most > matches(0) else 0
+    end = start + characters_max
+    return ("...\n" if start else "") + text[start:end] + ("..." if len(text) > end else "")
+
+
+# ------------------------------------------------------------------------------------------------- verify
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSource:
+    """How the memory compares with the ledger of one source, in records.
+
+    missing: in the ledger only. changed: not as we stored it. foreign: bears the source's name and is not in
+    the ledger. duplicate: stored once more than the ledger knows. `is_repaired` tells that what was missing or
+    changed was written again.
+    """
+
+    source: str
+    checked: int
+    missing: int = 0
+    changed: int = 0
+    foreign: int = 0
+    duplicate: int = 0
+    is_repaired: bool = False
+
+    @property
+    def repairable(self) -> int:
+        return self.missing + self.changed
+
+
+def render_verify(
+    results: Sequence[VerifiedSource], *, paths: Mapping[str, str] | None = None, style: Style = PLAIN
+) -> str:
+    """Return a table of the sources and, as the last line or lines, what to do about the differences."""
+    if not results:
+        return "No sources."
+    header = ("SOURCE", "CHECKED", "MISSING", "CHANGED", "FOREIGN", "DUPLICATE")
+    table = style.table(
+        header,
+        [(style.text(result.source), *(f"{count:,}" for count in _verified_counts(result))) for result in results],
+    )
+    return "\n".join([*table, "", *_verify_verdict(results, paths or {}, style)])
+
+
+def _verified_counts(result: VerifiedSource) -> tuple[int, ...]:
+    return result.checked, result.missing, result.changed, result.foreign, result.duplicate
+
+
+def _verify_verdict(results: Sequence[VerifiedSource], paths: Mapping[str, str], style: Style) -> Iterator[str]:
+    to_repair = [result for result in results if result.repairable and not result.is_repaired]
+    repaired = sum(result.repairable for result in results if result.is_repaired)
+    unknown = sum(result.foreign + result.duplicate for result in results)
+    if unknown:
+        verb = "is" if unknown == 1 else "are"
+        yield f"{amount(unknown, 'record')} of these sources {verb} in the memory and not in the ledger: written under"
+        yield "another ledger, or by somebody else. memsync leaves them alone; you can tell whether to delete them."
+    if to_repair:
+        count = sum(result.repairable for result in to_repair)
+        yield f"{amount(count, 'record')} in the memory differ from the ledger. To write them again:"
+        used_paths = dict.fromkeys(paths.get(result.source, "FILE") for result in to_repair)
+        yield f"  {style.command('verify', *used_paths, '--repair')}"
+    elif repaired:
+        yield f"What the ledger says is in the memory, after {amount(repaired, 'repair')}."
+    elif not unknown:
+        checked = sum(result.checked for result in results)
+        yield f"The memory is as the ledger says: {amount(checked, 'record')} checked."

@@ -1,0 +1,166 @@
+"""What the commands print that only look."""
+
+import re
+
+import pytest
+
+from pipeline.model import DeadLetter, DocumentId
+from pipeline.reporting.listings import (
+    SearchHit,
+    StatusRow,
+    VerifiedSource,
+    render_dead_letters,
+    render_search,
+    render_status,
+    render_verify,
+)
+
+PATHS = {"handbook": "handbook.yaml", "wiki": "my wiki.yaml"}
+HOSTILE = "evil\x1b[2J\nNo dead letters.\u202e\ud800"
+
+
+def letter(document: str, *, code: str = "too_large", message: str = "too large", at: float = 0.0) -> DeadLetter:
+    return DeadLetter(
+        id=document,
+        source="handbook",
+        document_id=DocumentId(document),
+        stage="derive",
+        code=code,
+        message=message,
+        attempts=2,
+        first_failed_at=at,
+        last_failed_at=at + 60,
+        run_id="run-1",
+    )
+
+
+def test_letters_of_one_reason_are_told_once() -> None:
+    """Messages that differ in numbers or in the document they name are one reason; five documents suffice."""
+    letters = [letter(f"{n}.md", message=f"{n}.md has {16_000 + n:,} characters", at=n * 3_600) for n in range(7)]
+
+    text = render_dead_letters([letter("x.pdf", code="broken"), *letters], paths=PATHS)
+
+    assert text.splitlines() == [
+        "7 x too_large (derive)",
+        "    0.md has 16,000 characters",
+        *(f"      handbook: {n}.md" for n in range(5)),
+        "      and 2 more documents",
+        "    first 1970-01-01 00:00 UTC, last 1970-01-01 06:01 UTC, up to 2 attempts",
+        "",
+        "1 x broken (derive)",
+        "    too large",
+        "      handbook: x.pdf",
+        "    first 1970-01-01 00:00 UTC, last 1970-01-01 00:01 UTC, up to 2 attempts",
+        "",
+        "8 dead letters for 2 reasons.",
+        "To send them again once the cause is gone:",
+        "  memsync replay handbook.yaml",
+    ]
+
+
+def test_no_letters_are_told_in_a_line() -> None:
+    """An empty answer must not look like a fault."""
+    assert render_dead_letters([]) == "No dead letters."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        render_dead_letters([letter(HOSTILE, code=HOSTILE, message=HOSTILE)]),
+        render_status([StatusRow(HOSTILE, None)]),
+        render_search([SearchHit(0.5, HOSTILE, HOSTILE, HOSTILE, HOSTILE)]),
+        render_verify([VerifiedSource(HOSTILE, 1)]),
+    ],
+    ids=["dead-letters", "status", "search", "verify"],
+)
+def test_what_came_from_outside_cannot_drive_a_terminal(text: str) -> None:
+    """Names and messages are shown escaped, and no line of theirs stands at the margin."""
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "No dead letters." not in text.splitlines()
+
+
+def test_the_status_table_ends_with_a_verdict() -> None:
+    """A source with letters or waiting batches is not in sync, whatever its last run said."""
+    rows = [
+        StatusRow("handbook", "in_sync", 1_790_000_000, documents=1_240, records=4_200, next_run_at=1_790_001_800),
+        StatusRow("wiki", "in_sync", 1_790_000_000, documents=1, records=4, pending_batches=1),
+        StatusRow("new", None),
+    ]
+
+    text = render_status(rows)
+
+    assert [re.split("  +", line) for line in text.splitlines()] == [
+        [
+            "SOURCE",
+            "STATUS",
+            "DOCUMENTS",
+            "RECORDS",
+            "DEAD LETTERS",
+            "PENDING BATCHES",
+            "LAST RUN",
+            "NEXT RUN",
+        ],
+        ["handbook", "in sync", "1,240", "4,200", "0", "0", "2026-09-21 14:13 UTC", "2026-09-21 14:43 UTC"],
+        ["wiki", "in sync", "1", "4", "0", "1", "2026-09-21 14:13 UTC", "by hand"],
+        ["new", "never ran", "0", "0", "0", "0", "never", "by hand"],
+        [""],
+        ["Not in sync: 2 of 3 sources."],
+    ]
+    assert render_status(rows[:1]).splitlines()[-1] == "In sync since the last run."
+
+
+def test_search_shows_where_a_text_is_from_and_its_beginning() -> None:
+    """The text is the wanted result: it keeps its lines and is cut where it is long."""
+    hits = [
+        SearchHit(0.8312, "Install it.\n\nRun it.", "setup.md", "Install > Linux", "handbook"),
+        SearchHit(0.4, "x" * 30),
+    ]
+
+    text = render_search(hits, characters_max=20)
+
+    assert text.splitlines() == [
+        "1. handbook: setup.md > Install > Linux  (0.831)",
+        "   Install it.",
+        "   Run it.",
+        "",
+        "2. a record of somebody else  (0.400)",
+        "   " + "x" * 20 + "...",
+    ]
+    assert render_search([]) == "Nothing found."
+
+
+def test_search_shows_the_lines_that_speak_of_the_query() -> None:
+    """The answer may stand far down in a long record; its first lines would not show why it was found."""
+    hit = SearchHit(0.5, "An introduction.\n" * 50 + "To replay dead letters:\nmemsync replay", "a.md")
+
+    text = render_search([hit], query="how do I replay?", characters_max=60)
+
+    assert "To replay dead letters" in text
+    assert text.count("An introduction") < 5
+
+
+def test_verify_tells_how_to_repair_what_differs() -> None:
+    """Only the sources that need it are in the command."""
+    clean, drifted = VerifiedSource("handbook", 4_211), VerifiedSource("wiki", 12, missing=2, foreign=1)
+
+    text = render_verify([clean, drifted], paths=PATHS)
+
+    assert text.splitlines() == [
+        "SOURCE    CHECKED  MISSING  CHANGED  FOREIGN  DUPLICATE",
+        "handbook    4,211        0        0        0          0",
+        "wiki           12        2        0        1          0",
+        "",
+        "1 record of these sources is in the memory and not in the ledger: written under",
+        "another ledger, or by somebody else. memsync leaves them alone; you can tell whether to delete them.",
+        "2 records in the memory differ from the ledger. To write them again:",
+        "  memsync verify 'my wiki.yaml' --repair",
+    ]
+
+
+def test_verify_says_that_all_is_well_only_if_it_is() -> None:
+    """Repaired differences are told, too."""
+    clean = VerifiedSource("handbook", 4_211)
+    repaired = VerifiedSource("wiki", 12, missing=2, is_repaired=True)
+
+    assert render_verify([clean]).endswith("The memory is as the ledger says: 4,211 records checked.")
+    assert render_verify([clean, repaired]).endswith("What the ledger says is in the memory, after 2 repairs.")
