@@ -1,0 +1,62 @@
+"""Which connector a `type` in the configuration means.
+
+A connector is a class in a file of this package, or one that another distribution names as an entry point:
+
+    [project.entry-points."memsync.connectors"]
+    wiki = "my_package.wiki:WikiConnector"
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from pipeline.errors import ConfigurationError
+from pipeline.protocols import SourceConnector
+
+GROUP = "memsync.connectors"
+
+BUILT_IN = {"filesystem": "connectors.filesystem:FilesystemConnector"}
+
+
+class ConnectorType(Protocol):
+    """A connector's class: the model of its settings, and called with them, the connector.
+
+    Paths in the settings are relative to `base_folder`, the folder of the YAML file.
+    """
+
+    @property
+    def settings_model(self) -> type[BaseModel]: ...
+
+    def __call__(self, settings: Any, base_folder: Path) -> SourceConnector: ...
+
+
+class _ConnectorTypes(Mapping[str, ConnectorType]):
+    """Imports a connector when it is looked up, so that no run pays for libraries that it does not use."""
+
+    def __init__(self, entry_point_by_type: Mapping[str, EntryPoint]) -> None:
+        self._entry_point_by_type = entry_point_by_type
+
+    def __getitem__(self, type_name: str) -> ConnectorType:
+        entry_point = self._entry_point_by_type[type_name]
+        try:
+            connector_type: ConnectorType = entry_point.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                f"The connector {type_name!r} cannot be loaded from {entry_point.value!r}: {error}"
+            ) from error
+        return connector_type
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entry_point_by_type)
+
+    def __len__(self) -> int:
+        return len(self._entry_point_by_type)
+
+
+def connector_types() -> Mapping[str, ConnectorType]:
+    """Return the connectors by the `type` that names them; a built-in one keeps its name."""
+    built_in = {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}
+    return _ConnectorTypes({**{found.name: found for found in entry_points(group=GROUP)}, **built_in})

@@ -1,0 +1,558 @@
+"""Documents that are files below a folder."""
+
+# Names are plain strings here, not `Path` objects, which cost more than asking the file system does.
+# ruff: noqa: PTH100, PTH116
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import quote
+
+from anyio import to_thread
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
+from pipeline.model import (
+    Checkpoint,
+    Document,
+    DocumentId,
+    DocumentRef,
+    DocumentSkipped,
+    Fingerprint,
+    ScanComplete,
+    ScanError,
+    SourceEvent,
+)
+
+EVENTS_PER_LIST_MAX = 256  # a hop into a worker thread costs as much as looking at ten files
+READS_MAX = 2
+
+# Kernels stamp files with the time of their last timer interrupt, at most 10 ms old. A time without a
+# fraction may come from a file system such as FAT, which counts in steps of two seconds.
+CLOCK_TICK_NS = 50_000_000
+WHOLE_SECONDS_TICK_NS = 2_000_000_000
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MODIFIED_AT_MAX_US = (datetime(9999, 12, 31, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+
+IGNORE_FILE_MAX_BYTES = 1024 * 1024
+FOLDER_GROUP = "ps_d"  # pathspec's group for the slash behind a folder that a pattern named
+
+TO_ESCAPE = re.compile("[\udc80-\udcff]|%(?=25|[89A-F][0-9A-F])")
+ESCAPED = re.compile("%(25|[89A-F][0-9A-F])")
+
+KINDS = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "FIFO"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISBLK, "device"),
+    (stat.S_ISCHR, "device"),
+)
+
+
+class FilesystemSettings(BaseModel):
+    """Which files below which folder are documents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["filesystem"]
+    path: Path = Field(description="The folder, relative to the folder of this YAML file; `~` is the home folder.")
+    include: list[str] = Field(
+        default=["**/*"],
+        min_length=1,
+        description=(
+            "Patterns of the files to take, in the language of .gitignore: `**/*.md` and `*.md` match at any "
+            "depth, `/*.md` at the top only, `docs/` takes all below a folder, `!` takes out again. "
+            "The last pattern that matches decides."
+        ),
+    )
+    exclude: list[str] = Field(
+        default=[],
+        description="Patterns of files and folders to leave out, in the same language; they always win.",
+    )
+    ignore_files: list[Annotated[str, Field(pattern=r"^[^/]+$")]] = Field(
+        default=[".gitignore", ".memsyncignore"],
+        description=(
+            "Names of files with patterns to leave out, honoured with git's rules in the folder where they "
+            "stand and below it; of two in one folder the later name has the last word."
+        ),
+    )
+    hidden: bool = Field(
+        default=False,
+        description="Take files and folders whose name starts with a dot. Exclude `.git/` if you have one.",
+    )
+    follow_symlinks: bool = Field(
+        default=True,
+        description="Follow symbolic links. Those that lead out of the folder are never followed.",
+    )
+    max_bytes: int = Field(
+        default=50 * 1024 * 1024,
+        gt=0,
+        description="A larger file is not read; it becomes a dead letter.",
+    )
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _check_patterns(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            if _compile(pattern) is None:
+                raise ValueError(f"{pattern!r} is not a pattern that could match a file")
+        return patterns
+
+
+class FilesystemConnector:
+    """Every regular file below the root that the settings take in is a document; its path is its id.
+
+    A file is a document under each of its names: a symbolic or hard link is a document of its own, and a
+    linked folder is walked under the link's name, unless that would go round in circles. Size and times tell
+    that a file is unchanged, without opening it. What is gone is what a complete scan does not list. There
+    are no checkpoints: a scan is cheap and starts from the beginning.
+    """
+
+    settings_model: ClassVar[type[FilesystemSettings]] = FilesystemSettings
+
+    def __init__(
+        self,
+        settings: FilesystemSettings,
+        base_folder: Path,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._settings = settings
+        self._root = os.path.abspath(base_folder / settings.path.expanduser()).rstrip("/") + "/"
+        takes_everything = settings.include == ["**/*"]
+        self._include = None if takes_everything else _Patterns(settings.include)
+        self._exclude = _Patterns(settings.exclude)
+        self._now_ns = now_ns
+
+    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:  # noqa: ARG002
+        """Yield the files folder by folder, in an order that depends on their names alone.
+
+        Only the names in one folder, and those of the folders still to be walked, are held in memory.
+        """
+        events = self._walk()
+        # Reading changes nothing, so a cancelled run need not wait for a slow disk.
+        while listed := await to_thread.run_sync(_take, events, abandon_on_cancel=True):
+            yield listed
+
+    async def fetch(self, ref: DocumentRef) -> Document:
+        """Return the file's bytes; the document's ref has the size and times of just those bytes."""
+        return await to_thread.run_sync(self._read, ref.id, abandon_on_cancel=True)
+
+    async def locate(self, document: DocumentId) -> DocumentRef | None:
+        """Return the file as a scan would list it now; None if a scan would not."""
+        return await to_thread.run_sync(self._find, document, abandon_on_cancel=True)
+
+    # ------------------------------------------------------------------------------------------- listing
+
+    def _walk(self) -> Iterator[SourceEvent]:
+        root_at_start = self._identify_root()
+        pending = [_Folder("")]
+        while pending:
+            folder = pending.pop()
+            now_ns = self._now_ns()  # before any file is looked at, so that none passes for older than it is
+            try:
+                folder = self._with_ignore_files(folder)
+                with os.scandir(self._root + folder.relative) as entries:
+                    entries_by_name = sorted(entries, key=lambda entry: entry.name)
+            except FileNotFoundError:
+                continue  # removed since the folder above was listed
+            except OSError as error:
+                yield _scan_error(folder.relative, error)
+                continue
+            subfolders = []
+            for entry in entries_by_name:
+                found = self._examine(folder, entry, now_ns)
+                if isinstance(found, _Folder):
+                    subfolders.append(found)
+                elif found is not None:
+                    yield found
+            pending.extend(reversed(subfolders))
+        self._check_root_is_still(root_at_start)
+        yield ScanComplete("")
+
+    def _examine(self, folder: "_Folder", entry: os.DirEntry[str], now_ns: int) -> "_Found":
+        """Tell what a scan makes of `entry`, one of the names in `folder`."""
+        if entry.name.startswith(".") and not self._settings.hidden:
+            return None
+        relative = folder.relative + entry.name
+        try:
+            reason_to_skip = self._reason_not_to_follow(folder, entry) if entry.is_symlink() else None
+            if reason_to_skip is None and entry.is_dir():
+                return self._subfolder(folder, relative + "/")
+            if self._leaves_out(folder, relative):
+                return None
+            return self._file(relative, reason_to_skip, entry, now_ns)
+        except FileNotFoundError:
+            return None  # removed since the folder was listed
+        except OSError as error:
+            return _scan_error(relative, error)
+
+    def _subfolder(self, folder: "_Folder", relative: str) -> "_Folder | None":
+        if self._exclude.last_match(relative) or folder.ignores(relative):
+            return None
+        return _Folder(relative, folder, folder.ignore_rules)
+
+    def _leaves_out(self, folder: "_Folder", relative: str) -> bool:
+        """Tell whether the settings or an ignore file leave out the file at `relative`."""
+        if self._include and not self._include.last_match(relative, or_above=True):
+            return True
+        return bool(self._exclude.last_match(relative)) or folder.ignores(relative)
+
+    def _file(
+        self, relative: str, reason_to_skip: str | None, entry: os.DirEntry[str], now_ns: int
+    ) -> DocumentRef | DocumentSkipped:
+        if reason_to_skip is None:
+            status = entry.stat()
+            if stat.S_ISREG(status.st_mode):
+                return self._ref(relative, status, now_ns)
+            reason_to_skip = _kind(status)
+        return DocumentSkipped(_document_id(relative), reason_to_skip)
+
+    def _reason_not_to_follow(self, folder: "_Folder", link: os.DirEntry[str]) -> str | None:
+        if not self._settings.follow_symlinks:
+            return "symlink"
+        try:
+            target = os.path.realpath(link.path, strict=True)
+        except FileNotFoundError:
+            return "broken symlink"
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return "symlink loop"
+            raise
+        if not self._may_be_read(folder.relative + link.name, target):
+            return "symlink out of the root"
+        status, above = os.stat(target), folder.and_above()
+        if any(os.path.samestat(status, os.stat(self._root + folder.relative)) for folder in above):
+            return "symlink loop"
+        return None
+
+    def _with_ignore_files(self, folder: "_Folder") -> "_Folder":
+        """Return `folder` with the rules of the ignore files in it put before those from above."""
+        path = self._root + folder.relative
+        lines = [line for name in self._settings.ignore_files for line in _read_lines(path + name)]
+        if not lines:
+            return folder
+        own_rules = (folder.relative, _Patterns(lines))
+        return replace(folder, ignore_rules=(own_rules, *folder.ignore_rules))
+
+    def _find(self, document: DocumentId) -> DocumentRef | None:
+        root_at_start = self._identify_root()
+        found: _Found = None
+        relative = _relative_path(document)
+        if relative is not None and not _is_missing(self._root + relative):
+            now_ns = self._now_ns()
+            found = _Folder("")
+            for name in relative.split("/"):
+                found = self._find_in(found, name, now_ns) if isinstance(found, _Folder) else found
+        if isinstance(found, DocumentRef):
+            return found
+        if isinstance(found, ScanError):
+            raise SourceError(f"Cannot tell whether {document!r} is still there. {found.message}")
+        self._check_root_is_still(root_at_start)
+        return None
+
+    def _find_in(self, folder: "_Folder", name: str, now_ns: int) -> "_Found":
+        """Tell what a scan makes of `name` in `folder`.
+
+        Looked up in the listing: a file system that ignores case answers to names that it does not list.
+        """
+        try:
+            folder = self._with_ignore_files(folder)
+            with os.scandir(self._root + folder.relative) as entries:
+                entry = next((entry for entry in entries if entry.name == name), None)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return _scan_error(folder.relative, error)
+        return entry and self._examine(folder, entry, now_ns)
+
+    def _identify_root(self) -> tuple[int, int]:
+        """Return the root's device and inode; raise SourceError if it is not a folder that can be listed."""
+        try:
+            with os.scandir(self._root):
+                status = os.stat(self._root)
+        except OSError as error:
+            raise SourceError(
+                f"Cannot list the folder {self._root!r}: {_reason(error)}. Nothing was concluded from that. "
+                "Check `source.path` (relative to the YAML file), its permissions and that it is mounted."
+            ) from error
+        return status.st_dev, status.st_ino
+
+    def _check_root_is_still(self, root_at_start: tuple[int, int]) -> None:
+        if self._identify_root() != root_at_start:
+            raise SourceError(
+                f"The folder {self._root!r} was replaced by another one while it was listed. "
+                "Nothing was concluded from what is missing; the next run lists it again."
+            )
+
+    def _may_be_read(self, relative: str, target: str) -> bool:
+        """Tell whether `target`, which is where `relative` leads in the end, is a place to read from."""
+        if target == self._root + relative:
+            return True  # no link on the way
+        root = os.path.realpath(self._root).rstrip("/") + "/"
+        if self._settings.follow_symlinks:
+            return (target + "/").startswith(root)
+        return target == root + relative
+
+    def _ref(self, relative: str, status: os.stat_result, now_ns: int) -> DocumentRef:
+        return DocumentRef(
+            id=_document_id(relative),
+            uri="file://" + quote(self._root + relative, errors="surrogateescape"),
+            fingerprint=_fingerprint(status, now_ns),
+            size_bytes=status.st_size,
+            modified_at=_modified_at(status),
+        )
+
+    # ------------------------------------------------------------------------------------------- reading
+
+    def _read(self, document: DocumentId) -> Document:
+        relative = _relative_path(document)
+        if relative is None:
+            raise DocumentVanished(f"No file can have the id {document!r}.")
+        try:
+            for _ in range(READS_MAX):
+                read = self._read_once(document, relative)
+                if read is not None:
+                    return read
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._identify_root()  # without its root every file is missing, and none is known to be gone
+            raise DocumentVanished(f"{document!r} was listed and is not there any more.") from error
+        except OSError as error:
+            code = type(error).__name__
+            raise UnreadableDocument(code, f"Cannot read {document!r}: {_reason(error)}.") from error
+        raise UnreadableDocument(
+            "changed_while_read",
+            f"{document!r} changed while it was read, {READS_MAX} times. The next run tries again.",
+        )
+
+    def _read_once(self, document: DocumentId, relative: str) -> Document | None:
+        """Return the file as it was at one moment; None if it changed meanwhile."""
+        path = self._root + relative
+        now_ns = self._now_ns()
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            before = os.fstat(file.fileno())
+            self._check_size_and_kind(document, before)
+            # Judged by what was opened: a folder on the way may have become a link since the scan.
+            target = os.path.realpath(path, strict=True)
+            if not self._may_be_read(relative, target):
+                raise UnreadableDocument("outside_root", f"{document!r} leads out of the source's folder.")
+            if not os.path.samestat(before, os.stat(target)):
+                return None
+            # The byte too many shows that a file grew, without following it for as long as it does.
+            content = file.read(before.st_size + 1)
+            after = os.fstat(file.fileno())
+        if len(content) != before.st_size or _version(before) != _version(after):
+            return None
+        return Document(self._ref(relative, after, now_ns), content)
+
+    def _check_size_and_kind(self, document: DocumentId, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableDocument("not_a_file", f"{document!r} is a {_kind(status)} now, not a file.")
+        if status.st_size > self._settings.max_bytes:
+            raise UnreadableDocument(
+                "too_large",
+                f"{document!r} has {status.st_size:,} bytes and was not read: `source.max_bytes` allows "
+                f"{self._settings.max_bytes:,}. Raise it, or leave the file out with `source.exclude`.",
+            )
+
+
+# ------------------------------------------------------------------------------------- folders and patterns
+
+
+class _Patterns:
+    """Patterns in the language of .gitignore, of which the last one that matches decides."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        compiled = (_compile(line) for line in lines)
+        self._last_first = [pattern for pattern in compiled if pattern is not None][::-1]
+
+    def last_match(self, path: str, *, or_above: bool = False) -> bool | None:
+        """Return what the last match says: True, or False if it begins with `!`; None without a match.
+
+        A folder's path ends with a slash. With `or_above`, a pattern for a folder stands for all below it.
+        """
+        path = path.replace("\n", "\r")  # `.` and `$` stop at a newline; no pattern holds either
+        for search, answer in self._last_first:
+            match = search(path)
+            if match and (or_above or _is_whole(match, path)):
+                return answer
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder below the root, with the ignore rules that hold in it.
+
+    `relative` ends with a slash, or is empty for the root. Each rule goes with the path of the folder that
+    its patterns start from; the nearest folder comes first.
+    """
+
+    relative: str
+    parent: "_Folder | None" = None
+    ignore_rules: tuple[tuple[str, _Patterns], ...] = ()
+
+    def ignores(self, path: str) -> bool:
+        for base, patterns in self.ignore_rules:
+            answer = patterns.last_match(path[len(base) :])
+            if answer is not None:
+                return answer
+        return False
+
+    def and_above(self) -> "Iterator[_Folder]":
+        folder: _Folder | None = self
+        while folder is not None:
+            yield folder
+            folder = folder.parent
+
+
+# What an entry of a folder is to a scan: a folder to walk, an event, or None if it is left out.
+_Found = _Folder | DocumentRef | DocumentSkipped | ScanError | None
+
+
+def _compile(line: str) -> tuple[Callable[[str], re.Match[str] | None], bool] | None:
+    """Return what searches a path for the pattern and whether it takes or spares what it finds.
+
+    None for a comment, an empty line, and a line that git, too, takes for no pattern.
+    """
+    try:
+        pattern = GitIgnoreSpecPattern(line)
+    except (ValueError, re.error):
+        return None
+    if pattern.regex is None or pattern.include is None:
+        return None
+    return pattern.regex.search, pattern.include
+
+
+def _is_whole(match: re.Match[str], path: str) -> bool:
+    """Tell whether a pattern matched `path` itself, not only a folder above it.
+
+    The folders above have been asked already, and git lets nothing below an ignored one come back.
+    """
+    if FOLDER_GROUP in match.re.groupindex and match.end(FOLDER_GROUP) != -1:
+        # pathspec searches for the bare slash where a pattern such as `*/` takes any folder.
+        return path.endswith("/") and (match.start() > 0 or match.end() == len(path))
+    return not (path.endswith("/") and match.end() == len(path))
+
+
+def _read_lines(path: str) -> list[str]:
+    """Return the lines of an ignore file, none if there is no such file."""
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return []
+            text = file.read(IGNORE_FILE_MAX_BYTES).decode("utf-8-sig", errors="surrogateescape")
+    except (FileNotFoundError, IsADirectoryError):
+        return []
+    return text.split("\n")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open `path` even if a FIFO took the place of the file; it would wait for a writer forever."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _take(events: Iterator[SourceEvent]) -> list[SourceEvent]:
+    return list(islice(events, EVENTS_PER_LIST_MAX))
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # the listing will tell
+    return False
+
+
+# ----------------------------------------------------------------------------------------- what a ref says
+
+
+def _document_id(relative: str) -> DocumentId:
+    """Return `relative` with each byte that is not UTF-8 as `%XX`.
+
+    A percent sign becomes `%25` only where it would otherwise read as such an escape.
+    """
+    if relative.isascii() and "%" not in relative:
+        return DocumentId(relative)
+    return DocumentId(TO_ESCAPE.sub(_escape, relative))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"%{os.fsencode(found[0])[0]:02X}"
+
+
+def _unescape(found: re.Match[str]) -> str:
+    return os.fsdecode(bytes.fromhex(found[1]))
+
+
+def _relative_path(document: DocumentId) -> str | None:
+    """Return the path that has this id; None if there can be none."""
+    try:
+        relative = os.fsdecode(os.fsencode(ESCAPED.sub(_unescape, document)))
+    except UnicodeEncodeError:
+        return None
+    if "\0" in relative or not {"", ".", ".."}.isdisjoint(relative.split("/")):
+        return None
+    return relative if _document_id(relative) == document else None
+
+
+def _fingerprint(status: os.stat_result, now_ns: int) -> Fingerprint | None:
+    """Return the file's size and times; None while another write could still leave all three as they are.
+
+    The change time stands beside the modification time because no program can set it: an edit of equal length
+    that restores the modification time (rsync, tar and editors do that) would go unseen.
+    """
+    if _is_young(status.st_ctime_ns, now_ns) or (
+        # A modification time that lies in the future was set by hand, and the next write takes it back.
+        status.st_mtime_ns <= now_ns and _is_young(status.st_mtime_ns, now_ns)
+    ):
+        return None
+    return Fingerprint(f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}")
+
+
+def _is_young(changed_ns: int, now_ns: int) -> bool:
+    """Tell whether a write now could get the same time; git calls such a file racily clean."""
+    tick_ns = WHOLE_SECONDS_TICK_NS if changed_ns % 1_000_000_000 == 0 else CLOCK_TICK_NS
+    return now_ns - changed_ns < tick_ns
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _modified_at(status: os.stat_result) -> datetime:
+    """Return the modification time, moved into the years 1970 to 9999 if it lies outside."""
+    modified_at_us = min(max(status.st_mtime_ns // 1_000, 0), MODIFIED_AT_MAX_US)
+    return EPOCH + timedelta(microseconds=modified_at_us)
+
+
+# ---------------------------------------------------------------------------------------- words for trouble
+
+
+def _scan_error(relative: str, error: OSError) -> ScanError:
+    """Return the event for a folder (`relative` ends with a slash) or file that could not be looked at."""
+    scope = _document_id(relative)
+    message = f"Cannot look at {scope!r}: {_reason(error)}. What is known below it was left alone."
+    return ScanError(scope, type(error).__name__, message)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _kind(status: os.stat_result) -> str:
+    for is_kind, name in KINDS:
+        if is_kind(status.st_mode):
+            return name
+    return "special file"

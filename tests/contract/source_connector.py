@@ -1,0 +1,253 @@
+"""What every connector promises, as tests: subclass `SourceConnectorContract` and give it a `world`."""
+
+from typing import Protocol
+
+import pytest
+
+from pipeline.errors import DocumentVanished, SourceError
+from pipeline.model import DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
+from pipeline.protocols import SourceConnector
+
+EVENTS_PER_LIST_MAX = 1_000
+
+
+class SourceWorld(Protocol):
+    """A source that a test can change behind the connector's back.
+
+    Names are paths such as `guide/setup.md`. A method that the source has no equivalent for skips the test.
+    """
+
+    def connector(self) -> SourceConnector:
+        """Return a new connector, for which every change made so far is long past."""
+        ...
+
+    def put(self, name: str, content: bytes) -> DocumentId:
+        """Add the document or change it."""
+        ...
+
+    def remove(self, name: str) -> None: ...
+
+    def remove_root(self) -> None:
+        """Make the source as a whole impossible to find, as a volume that is not mounted."""
+        ...
+
+    def make_unlistable(self, folder: str) -> None:
+        """Make what lies in `folder` impossible to list, while the rest stays as it is."""
+        ...
+
+
+async def scan_all(connector: SourceConnector) -> list[SourceEvent]:
+    events: list[SourceEvent] = []
+    await scan_into(events, connector)
+    return events
+
+
+async def scan_into(events: list[SourceEvent], connector: SourceConnector) -> None:
+    """Add what a scan says to `events`, which keeps what came before an error."""
+    async for listed in connector.scan(None):
+        assert 1 <= len(listed) <= EVENTS_PER_LIST_MAX
+        events.extend(listed)
+
+
+async def scan_refs(connector: SourceConnector) -> dict[DocumentId, DocumentRef]:
+    """Return what a scan lists, by id; no id may come twice."""
+    refs = [event for event in await scan_all(connector) if isinstance(event, DocumentRef)]
+    by_id = {ref.id: ref for ref in refs}
+    assert len(by_id) == len(refs), "two documents share an id"
+    return by_id
+
+
+class SourceConnectorContract:
+    """A subclass provides the fixture `world`, an empty source."""
+
+    # ------------------------------------------------------------------------------------------- listing
+
+    async def test_a_scan_lists_every_document_once(self, world: SourceWorld) -> None:
+        """A document missing from a complete scan is deleted; one listed twice would be stored twice."""
+        expected = {world.put(f"folder-{number % 7}/{number}.md", b"text") for number in range(600)}
+
+        refs = await scan_refs(world.connector())
+
+        assert set(refs) == expected
+
+    async def test_a_complete_scan_ends_with_the_word_for_it(self, world: SourceWorld) -> None:
+        """Only `ScanComplete` allows deletes, so it must come once and after everything else."""
+        world.put("a.md", b"text")
+        world.put("guide/b.md", b"text")
+
+        events = await scan_all(world.connector())
+
+        assert events[-1] == ScanComplete("")
+        assert sum(isinstance(event, ScanComplete) for event in events) == 1
+
+    async def test_an_empty_source_is_listed_completely(self, world: SourceWorld) -> None:
+        """Nothing there is an answer too; what to make of it is the guard's business."""
+        assert await scan_all(world.connector()) == [ScanComplete("")]
+
+    async def test_a_second_scan_of_an_unchanged_source_says_the_same(self, world: SourceWorld) -> None:
+        """Stable ids and fingerprints are what spares an unchanged document its fetch."""
+        world.put("a.md", b"text")
+        world.put("guide/b.md", b"text")
+        connector = world.connector()
+
+        first, second = await scan_all(connector), await scan_all(connector)
+
+        assert first == second
+        assert await scan_all(world.connector()) == first
+
+    async def test_an_edited_document_keeps_its_id_and_changes_its_fingerprint(self, world: SourceWorld) -> None:
+        """An equal fingerprint would hide the edit for ever."""
+        document = world.put("a.md", b"text")
+        before = (await scan_refs(world.connector()))[document]
+        world.put("a.md", b"longer text")
+
+        after = (await scan_refs(world.connector()))[document]
+
+        assert after.fingerprint is None or after.fingerprint != before.fingerprint
+
+    async def test_an_edit_leaves_the_fingerprints_of_others_alone(self, world: SourceWorld) -> None:
+        """One edit must not cost a fetch of everything."""
+        neighbour = world.put("a.md", b"text")
+        world.put("b.md", b"text")
+        before = (await scan_refs(world.connector()))[neighbour]
+        world.put("b.md", b"longer text")
+
+        after = (await scan_refs(world.connector()))[neighbour]
+
+        assert after == before
+
+    async def test_a_removed_document_is_not_listed(self, world: SourceWorld) -> None:
+        """Its absence from a complete scan is how its removal is noticed."""
+        gone, kept = world.put("a.md", b"text"), world.put("b.md", b"text")
+        world.remove("a.md")
+
+        refs = await scan_refs(world.connector())
+
+        assert gone not in refs
+        assert kept in refs
+
+    async def test_times_have_a_time_zone(self, world: SourceWorld) -> None:
+        """A record's timestamp comes from here; a naive time would mean another moment on another machine."""
+        document = world.put("a.md", b"text")
+
+        modified_at = (await scan_refs(world.connector()))[document].modified_at
+
+        assert modified_at is None or modified_at.tzinfo is not None
+
+    async def test_a_missing_root_is_an_error_and_not_an_empty_source(self, world: SourceWorld) -> None:
+        """A volume that is not mounted must not empty the memory."""
+        world.put("a.md", b"text")
+        connector = world.connector()
+        world.remove_root()
+        events: list[SourceEvent] = []
+
+        with pytest.raises(SourceError):
+            await scan_into(events, connector)
+
+        assert not any(isinstance(event, ScanComplete) for event in events)
+
+    async def test_a_part_that_cannot_be_listed_is_named_and_the_rest_is_listed(self, world: SourceWorld) -> None:
+        """What lies in the named scope counts as present, so the scope must cover all that is missing."""
+        hidden = world.put("closed/a.md", b"text")
+        kept = {world.put("a.md", b"text"), world.put("open/a.md", b"text"), world.put("z.md", b"text")}
+        world.make_unlistable("closed")
+
+        events = await scan_all(world.connector())
+
+        scopes = [event.scope for event in events if isinstance(event, ScanError)]
+        assert {event.id for event in events if isinstance(event, DocumentRef)} == kept
+        assert any(hidden.startswith(scope) for scope in scopes)
+        assert not any(document.startswith(scope) for document in kept for scope in scopes)
+
+    # ------------------------------------------------------------------------------------------ fetching
+
+    async def test_every_listed_document_can_be_fetched(self, world: SourceWorld) -> None:
+        """The content comes whole and unchanged, with the ref that it was listed with."""
+        contents = {
+            world.put("a.md", b"text"): b"text",
+            world.put("guide/empty.md", b""): b"",
+            world.put("guide/bytes.bin", bytes(range(256)) * 1_000): bytes(range(256)) * 1_000,
+        }
+        connector = world.connector()
+        refs = await scan_refs(connector)
+
+        fetched = {document: await connector.fetch(ref) for document, ref in refs.items()}
+
+        assert {document: found.content for document, found in fetched.items()} == contents
+        for document, ref in refs.items():
+            assert fetched[document].ref == ref
+
+    async def test_a_document_edited_after_it_was_listed_is_fetched_as_it_is_now(self, world: SourceWorld) -> None:
+        """A fingerprint of the new content must never stand beside the old one: the edit would be lost."""
+        document = world.put("a.md", b"text")
+        connector = world.connector()
+        listed = (await scan_refs(connector))[document]
+        world.put("a.md", b"longer text")
+
+        fetched = await connector.fetch(listed)
+
+        now = (await scan_refs(world.connector()))[document]
+        assert fetched.content == b"longer text"
+        assert fetched.ref.id == document
+        assert fetched.ref.fingerprint in {None, now.fingerprint}
+
+    async def test_a_document_removed_after_it_was_listed_has_vanished(self, world: SourceWorld) -> None:
+        """That is no failure of the source: the next scan will not list it."""
+        document = world.put("a.md", b"text")
+        connector = world.connector()
+        listed = (await scan_refs(connector))[document]
+        world.remove("a.md")
+
+        with pytest.raises(DocumentVanished):
+            await connector.fetch(listed)
+
+    async def test_no_document_has_vanished_with_a_missing_root(self, world: SourceWorld) -> None:
+        """Without the root, nothing is known of any document."""
+        document = world.put("a.md", b"text")
+        connector = world.connector()
+        listed = (await scan_refs(connector))[document]
+        world.remove_root()
+
+        with pytest.raises(SourceError):
+            await connector.fetch(listed)
+
+    # ------------------------------------------------------------------------------------------ locating
+
+    async def test_locating_agrees_with_the_scan(self, world: SourceWorld) -> None:
+        """A replay locates one document; it must find what a scan would list, and nothing else."""
+        world.put("a.md", b"text")
+        world.put("guide/deep/b.md", b"text")
+        connector = world.connector()
+        refs = await scan_refs(connector)
+
+        located = {document: await connector.locate(document) for document in refs}
+
+        assert located == refs
+
+    async def test_what_is_gone_is_located_nowhere(self, world: SourceWorld) -> None:
+        """None is the proof that a delete may rest on."""
+        removed = world.put("guide/a.md", b"text")
+        world.put("guide/b.md", b"text")
+        world.remove("guide/a.md")
+        connector = world.connector()
+
+        assert await connector.locate(removed) is None
+        assert await connector.locate(DocumentId("never/was.md")) is None
+
+    async def test_nothing_is_located_or_missed_without_the_root(self, world: SourceWorld) -> None:
+        """None for a document on a volume that is not mounted would delete it."""
+        document = world.put("a.md", b"text")
+        connector = world.connector()
+        world.remove_root()
+
+        with pytest.raises(SourceError):
+            await connector.locate(document)
+
+    async def test_nothing_is_located_or_missed_in_a_part_that_cannot_be_listed(self, world: SourceWorld) -> None:
+        """The scan cannot tell what is there, so locating must not tell either."""
+        document = world.put("closed/a.md", b"text")
+        world.make_unlistable("closed")
+        connector = world.connector()
+
+        with pytest.raises(SourceError):
+            await connector.locate(document)
