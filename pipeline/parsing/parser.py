@@ -1,0 +1,82 @@
+"""Chooses how a document is read."""
+
+from collections.abc import Iterator
+
+from pipeline.errors import UnreadableDocument, UnsupportedDocument
+from pipeline.model import Document, DocumentRef, ParsedDocument
+from pipeline.parsing.csv import parse_csv
+from pipeline.parsing.decoding import decode, find_encoding
+from pipeline.parsing.html import parse_html
+from pipeline.parsing.jsonl import parse_json_lines
+from pipeline.parsing.markdown import parse_markdown
+from pipeline.parsing.media_types import (
+    Kind,
+    charset_of,
+    is_binary_suffix,
+    kind_by_name_or_content,
+    kind_of_media_type,
+    says_nothing,
+    suffix,
+)
+from pipeline.parsing.settings import ParsingSettings
+from pipeline.parsing.text import parse_text
+
+
+class Parser:
+    """Reads text, source code, Markdown, HTML, JSON Lines and CSV.
+
+    A document's media type decides which of these it is; if it has none, its name does, and at last its first
+    bytes. An empty file is a document with a blank text, but a JSON Lines or CSV file without lines has no documents.
+    """
+
+    def __init__(self, settings: ParsingSettings) -> None:
+        self._settings = settings
+
+    def reason_to_skip(self, ref: DocumentRef) -> str | None:
+        name_suffix = suffix(ref)
+        return f"unsupported type {name_suffix}" if is_binary_suffix(name_suffix) else None
+
+    def parse(self, document: Document) -> Iterator[ParsedDocument]:
+        try:
+            yield from self._parse(document)
+        except RecursionError as error:
+            raise UnreadableDocument("too_deep", "the content is nested too deeply") from error
+
+    def _parse(self, document: Document) -> Iterator[ParsedDocument]:
+        ref, content = document.ref, document.content
+        kind = _kind(document)
+        encoding = find_encoding(
+            content,
+            forced=self._settings.encoding,
+            declared=charset_of(document.media_type),
+            is_html=kind is Kind.HTML,
+        )
+        match kind:
+            case Kind.TEXT:
+                yield parse_text(ref, decode(content, encoding))
+            case Kind.MARKDOWN:
+                yield parse_markdown(ref, decode(content, encoding))
+            case Kind.HTML:
+                yield parse_html(ref, decode(content, encoding))
+            case Kind.JSON_LINES:
+                yield from parse_json_lines(ref, content, encoding, self._settings.jsonl)
+            case Kind.CSV:
+                is_tab_separated = _is_tab_separated(document)
+                yield from parse_csv(ref, content, encoding, self._settings.csv, is_tab_separated=is_tab_separated)
+
+
+def _kind(document: Document) -> Kind:
+    media_type = document.media_type
+    if media_type and not says_nothing(media_type):
+        kind = kind_of_media_type(media_type)
+        if kind is None:
+            raise UnsupportedDocument(f"unsupported type {media_type.partition(';')[0].strip().lower()}")
+        return kind
+    name_suffix = suffix(document.ref)
+    if is_binary_suffix(name_suffix):
+        raise UnsupportedDocument(f"unsupported type {name_suffix}")
+    return kind_by_name_or_content(document)
+
+
+def _is_tab_separated(document: Document) -> bool:
+    return suffix(document.ref) == ".tsv" or (document.media_type or "").startswith("text/tab")
