@@ -1,0 +1,180 @@
+"""Changes become batches: full requests of one operation, saved before they are sent."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from anyio import CancelScope, EndOfStream, current_time
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pipeline.model import (
+    Batch,
+    Change,
+    Checkpoint,
+    ClientToken,
+    Create,
+    Delete,
+    DocumentOutcome,
+    DocumentPlan,
+    DocumentState,
+    Entry,
+    Operation,
+    Update,
+)
+from pipeline.protocols import DeadLetterFile, Destination, StateStore
+
+
+@dataclass(slots=True, eq=False)
+class _OpenPlan:
+    """A plan whose changes are not all in batches yet."""
+
+    plan: DocumentPlan
+    waiting: int
+
+
+@dataclass(slots=True)
+class Batcher:
+    """Fills requests up to the destination's limits in records and bytes. Pure: it neither saves nor sends.
+
+    A plan is finished once all its changes, and those of all plans before it, are in batches: whoever saves the
+    batches records it with them. The order matters for a file of parts: it may be remembered as read only after them.
+    """
+
+    destination: Destination
+    new_token: Callable[[], ClientToken]
+    now: Callable[[], float]
+    _queues: dict[Operation, list[tuple[Entry, bytes, _OpenPlan]]] = field(
+        default_factory=lambda: {operation: [] for operation in Operation}
+    )
+    _bytes: dict[Operation, int] = field(default_factory=lambda: dict.fromkeys(Operation, 0))
+    _plans: deque[_OpenPlan] = field(default_factory=deque)  # not taken yet, oldest first
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._plans
+
+    def add(self, plan: DocumentPlan) -> list[Batch]:
+        """Take in `plan`; return the batches that are full now."""
+        full = []
+        if plan.state and any(slot.plan.state and slot.plan.state.id == plan.state.id for slot in self._plans):
+            return []  # listed twice
+        slot = _OpenPlan(plan, len(plan.changes))
+        self._plans.append(slot)
+        for change in plan.changes:
+            operation, entry = _entry(change, plan.outcome)
+            member = self.destination.encode(change)
+            has_no_room = self._bytes[operation] + len(member) + 1 > self.destination.request_bytes_max
+            if has_no_room and self._queues[operation]:
+                full.append(self._cut(operation))
+            self._queues[operation].append((entry, member, slot))
+            self._bytes[operation] += len(member) + 1  # and its comma
+            if len(self._queues[operation]) == self.destination.records_per_batch_max:
+                full.append(self._cut(operation))
+        return full
+
+    def flush(self) -> list[Batch]:
+        """Return what waits, in batches that are not full."""
+        return [self._cut(operation) for operation, queue in self._queues.items() if queue]
+
+    def take_finished(self) -> list[DocumentPlan]:
+        """Return, once, the plans that are finished, in the order in which they came."""
+        finished = []
+        while self._plans and self._plans[0].waiting == 0:
+            finished.append(self._plans.popleft().plan)
+        return finished
+
+    def begun(self) -> list[DocumentState]:
+        """The documents some of whose changes are in batches that were returned, and some are not."""
+        return [slot.plan.state for slot in self._plans if slot.plan.state and slot.waiting < len(slot.plan.changes)]
+
+    def _cut(self, operation: Operation) -> Batch:
+        queue, self._queues[operation], self._bytes[operation] = self._queues[operation], [], 0
+        for _, _, slot in queue:
+            slot.waiting -= 1
+        entries = tuple(entry for entry, _, _ in queue)
+        members = [member for _, member, _ in queue]
+        return new_batch(self.destination, operation, entries, members, self.new_token(), self.now())
+
+
+def new_batch(
+    destination: Destination,
+    operation: Operation,
+    entries: Sequence[Entry],
+    members: Sequence[bytes],
+    token: ClientToken,
+    now: float,
+) -> Batch:
+    body = destination.encode_request(operation, members, token)
+    return Batch(token, operation, tuple(entries), body, saved_at=now)
+
+
+def _entry(change: Change, outcome: DocumentOutcome | None) -> tuple[Operation, Entry]:
+    match change:
+        case Create(record):
+            return Operation.CREATE, Entry(
+                record.key, record.document, record.namespace, record.digest, record.order, counted_as=outcome
+            )
+        case Update(known, record):
+            return Operation.UPDATE, Entry(
+                record.key,
+                record.document,
+                record.namespace,
+                record.digest,
+                record.order,
+                memory_record_id=known.memory_record_id,
+                replaces=known.key,
+                counted_as=outcome,
+            )
+        case Delete(known):
+            return Operation.DELETE, Entry(
+                known.key,
+                known.document,
+                known.namespace,
+                known.digest,
+                known.order,
+                memory_record_id=known.memory_record_id,
+            )
+
+
+async def make_batches(
+    planned: MemoryObjectReceiveStream[list[DocumentPlan | Checkpoint]],
+    batches: MemoryObjectSendStream[Batch],
+    *,
+    batcher: Batcher,
+    state: StateStore,
+    dead_letters: DeadLetterFile,
+    linger_s: float,
+) -> None:
+    """Group changes into batches and save each before it goes on to be sent.
+
+    A batch that is not full leaves `linger_s` seconds after its first change came, so that a slow source's changes
+    do not wait for its next ones.
+    """
+
+    async def ship(full: Sequence[Batch], checkpoint: Checkpoint | None = None) -> None:
+        plans = batcher.take_finished()
+        await dead_letters.append([letter for plan in plans for letter in plan.letters])
+        if full or plans or checkpoint:
+            await state.save(full, plans, checkpoint, begun=batcher.begun())
+        for batch in full:
+            await batches.send(batch)
+
+    async with planned, batches:
+        deadline = float("inf")
+        while True:
+            with CancelScope(deadline=deadline) as waiting:
+                try:
+                    plans = await planned.receive()
+                except EndOfStream:
+                    break
+            if waiting.cancelled_caught:
+                await ship(batcher.flush())
+                deadline = float("inf")
+                continue
+            for plan in plans:
+                if isinstance(plan, Checkpoint):
+                    await ship(batcher.flush(), plan)
+                elif full := batcher.add(plan):
+                    await ship(full)
+            deadline = min(deadline, current_time() + linger_s) if not batcher.is_empty else float("inf")
+        await ship(batcher.flush())

@@ -1,0 +1,117 @@
+"""What names a record, and how names are written where only a few characters are allowed.
+
+All digests are SHA-256 over length-prefixed parts, so that no two lists of parts can give the same bytes.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+
+from pipeline.model import DocumentId, MetadataValue, RecordKey
+
+DIGEST_CHARACTERS = 40  # 160 bits: a collision among 10^15 records is still unlikely beyond reason
+
+
+def digest_of(*parts: str) -> str:
+    """A digest of `parts` in order: 40 characters of [0-9a-f]."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        hashed.update(b"%d:" % len(encoded))
+        hashed.update(encoded)
+    return hashed.hexdigest()[:DIGEST_CHARACTERS]
+
+
+def record_key(source: str, document: DocumentId, chunk_text: str, repeat: int) -> RecordKey:
+    """The key of a chunk: it depends on the chunk's own text, not on its place.
+
+    So an insertion elsewhere in the document leaves the key alone. `repeat` tells equal chunks of one document
+    apart, counting from 0.
+    """
+    return RecordKey(digest_of(source, document, chunk_text, str(repeat)))
+
+
+def record_digest(
+    key: RecordKey, text: str, namespace: str, strategy_id: str | None, metadata: Mapping[str, MetadataValue]
+) -> str:
+    """A digest of what a record says; `metadata` without the record's provenance."""
+    written = [
+        # A memory gives back 1.0 where it was sent 1, or the other way round.
+        f"{name}={float(value) if isinstance(value, int) else value!r}"
+        for name, value in sorted(metadata.items())
+    ]
+    return digest_of(key, text, namespace, strategy_id or "", *written)
+
+
+# -------------------------------------------------------------------------------------------- encodings
+
+_METADATA_KEEPS = re.compile(r"[a-zA-Z0-9 ._:/+@-]")  # what the service allows, less the escape itself
+_NAMESPACE_KEEPS = re.compile(r"[a-zA-Z0-9_-]")
+
+METADATA_ESCAPE = "="
+NAMESPACE_ESCAPE = ":"  # the only sign that namespaces allow and that names rarely hold
+
+
+def _escaper(keeps: re.Pattern[str], escape: str) -> Callable[[str], str]:
+    cache: dict[str, str] = {}
+
+    def escaped(character: str) -> str:
+        if character not in cache:
+            as_bytes = character.encode("utf-8", "surrogatepass")
+            cache[character] = (
+                character if keeps.fullmatch(character) else "".join(f"{escape}{byte:02X}" for byte in as_bytes)
+            )
+            if len(cache) > 10_000:
+                cache.clear()
+                return escaped(character)
+        return cache[character]
+
+    return escaped
+
+
+_escape_for_metadata = _escaper(_METADATA_KEEPS, METADATA_ESCAPE)
+_escape_for_namespace = _escaper(_NAMESPACE_KEEPS, NAMESPACE_ESCAPE)
+
+
+def _cut(value: str, pieces: list[str], escape: str, characters_max: int) -> str:
+    """Join `pieces`; if that is too long, as many as fit and a digest of the whole `value`.
+
+    The cut shows as the escape followed by `-`, which no escaped byte begins with.
+    """
+    encoded = "".join(pieces)
+    if len(encoded) <= characters_max:
+        return encoded
+    mark = f"{escape}-{digest_of(value)[:16]}"
+    room = characters_max - len(mark)
+    used = 0
+    for kept, piece in enumerate(pieces):
+        used += len(piece)
+        if used > room:
+            return "".join(pieces[:kept]) + mark
+    raise AssertionError("pieces that do not fit have a first one that does not")
+
+
+def encode_metadata(value: str, characters_max: int) -> str:
+    """`value` in the characters that metadata allows; every other is written `=XX` per UTF-8 byte.
+
+    Reversible with `decode`, unless it is too long: then it is cut and ends in `=-` and 16 digits of its digest.
+    """
+    return _cut(value, [_escape_for_metadata(c) for c in value], METADATA_ESCAPE, characters_max)
+
+
+def encode_namespace_segment(value: str, characters_max: int = 255) -> str:
+    """`value` as one segment of a namespace; other characters are written `:XX` per UTF-8 byte, `/` among them.
+
+    Reversible with `decode`, unless it is too long: then it is cut and ends in `:-` and 16 digits of its digest.
+    """
+    return _cut(value, [_escape_for_namespace(c) for c in value], NAMESPACE_ESCAPE, characters_max)
+
+
+def decode(encoded: str, escape: str) -> str:
+    """Undo `encode_metadata` (escape `=`) or `encode_namespace_segment` (escape `:`); a cut stays visible."""
+    raw = re.sub(
+        (re.escape(escape) + "([0-9A-F]{2})").encode(),
+        lambda match: bytes.fromhex(match[1].decode()),
+        encoded.encode(),
+    )
+    return raw.decode("utf-8", "replace")

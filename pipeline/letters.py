@@ -1,0 +1,79 @@
+"""Dead letters as JSON: what the file's lines and the ledger's rows hold."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.identity import digest_of
+from pipeline.model import ClientToken, DeadLetter, DocumentId, Operation, RecordKey
+
+SCHEMA = "memsync/dead-letter/1"
+
+
+def document_letter_id(source: str, document: DocumentId) -> str:
+    """The id of a letter about a whole document; a later failure of the same document replaces it."""
+    return digest_of("document", source, document)
+
+
+def record_letter_id(key: RecordKey, digest: str) -> str:
+    """The id of a letter about one version of one record; failing again replaces it."""
+    return digest_of("record", key, digest)
+
+
+def to_json(letter: DeadLetter) -> bytes:
+    """One line, without its end, holding all that is needed to understand the letter and to send it again."""
+    line = {
+        "schema": SCHEMA,
+        "id": letter.id,
+        "source": letter.source,
+        "document_id": letter.document_id,
+        "operation": letter.operation.value if letter.operation else None,
+        "record": json.loads(letter.record) if letter.record else None,
+        "key": letter.key,
+        "digest": letter.digest,
+        "error": {"stage": letter.stage, "code": letter.code, "message": letter.message},
+        "attempts": letter.attempts,
+        "first_failed_at": _written(letter.first_failed_at),
+        "last_failed_at": _written(letter.last_failed_at),
+        "run_id": letter.run_id,
+        "client_token": letter.client_token,
+    }
+    return json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def from_json(line: bytes) -> DeadLetter:
+    """Read what `to_json` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no dead letter of a schema that this version knows.
+    """
+    read: dict[str, Any] = json.loads(line)
+    if read["schema"] != SCHEMA:
+        raise ValueError(f"schema {read['schema']!r} is not {SCHEMA!r}")
+    record = read["record"]
+    return DeadLetter(
+        id=read["id"],
+        source=read["source"],
+        document_id=DocumentId(read["document_id"]),
+        stage=read["error"]["stage"],
+        code=read["error"]["code"],
+        message=read["error"]["message"],
+        attempts=read["attempts"],
+        first_failed_at=datetime.fromisoformat(read["first_failed_at"]).timestamp(),
+        last_failed_at=datetime.fromisoformat(read["last_failed_at"]).timestamp(),
+        run_id=read["run_id"],
+        key=RecordKey(read["key"]) if read["key"] else None,
+        digest=read["digest"],
+        operation=Operation(read["operation"]) if read["operation"] else None,
+        record=_compact(record) if record is not None else None,
+        client_token=ClientToken(read["client_token"]) if read["client_token"] else None,
+    )
+
+
+def _compact(record: object) -> bytes:
+    """`record` in the form in which destinations write it; a lone surrogate stays an escape."""
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def _written(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

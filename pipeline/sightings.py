@@ -1,0 +1,46 @@
+"""What a scan has seen, kept small: one bit for each document that the ledger knew when the scan began."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline.model import DocumentId, RecordKey
+
+
+@dataclass(slots=True)
+class Sightings:
+    """`last_row` is the ledger's last when the scan begins: later documents were seen by the scan that added them.
+
+    `listed` counts all that the source showed, also what is left out for its kind. `complete` and `broken` are
+    scopes: prefixes of document ids. `delivered` are records that this run stored before it began to scan.
+    """
+
+    last_row: int
+    known: int = 0  # documents that the ledger had when the scan began
+    listed: int = 0
+    emptied: int = 0  # documents that are still there and ask for no record any more
+    delivered: Mapping[DocumentId, set[RecordKey]] = field(default_factory=dict)
+    complete: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    _rows: bytearray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rows = bytearray(self.last_row // 8 + 1)
+
+    def mark(self, row: int) -> None:
+        if row <= self.last_row:
+            self._rows[row >> 3] |= 1 << (row & 7)
+
+    def unmark(self, row: int) -> None:
+        if row <= self.last_row:
+            self._rows[row >> 3] &= ~(1 << (row & 7))
+
+    def has(self, row: int) -> bool:
+        return row > self.last_row or bool(self._rows[row >> 3] & 1 << (row & 7))
+
+    def count_unchanged(self, document: DocumentId, records: int) -> int:
+        """How many of a document's `records` were stored before this run."""
+        return records - len(self.delivered.get(document, ()))
+
+    def is_listed_scope(self, document: DocumentId) -> bool:
+        """Whether the source said that it listed everything where `document` would be, and nothing broke there."""
+        return any(map(document.startswith, self.complete)) and not any(map(document.startswith, self.broken))
