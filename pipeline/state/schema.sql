@@ -1,0 +1,68 @@
+-- The ledger, outbox and dead letters of one source.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE document (
+    row         INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: a run keeps what it saw as one bit a row
+    id          TEXT NOT NULL UNIQUE,
+    origin      TEXT NOT NULL,
+    fingerprint TEXT,
+    recipe      TEXT NOT NULL,
+    has_parts   INTEGER NOT NULL,
+    skipped     TEXT
+);
+CREATE INDEX document_parts ON document (origin) WHERE origin <> id;
+
+CREATE TABLE record (
+    key              TEXT PRIMARY KEY,
+    document         TEXT NOT NULL,
+    namespace        TEXT NOT NULL,
+    digest           TEXT NOT NULL,
+    position         REAL NOT NULL,
+    memory_record_id TEXT NOT NULL,
+    obsolete         INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX record_document ON record (document);
+CREATE INDEX record_obsolete ON record (key) WHERE obsolete = 1;
+
+CREATE TABLE outbox (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    token     TEXT NOT NULL UNIQUE,
+    operation TEXT NOT NULL,
+    entries   BLOB NOT NULL,
+    body      BLOB NOT NULL,
+    saved_at  REAL NOT NULL
+);
+
+-- At most one unsettled operation per key: a second one is refused by the primary key.
+CREATE TABLE outbox_key (
+    key      TEXT PRIMARY KEY,
+    document TEXT NOT NULL,
+    token    TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX outbox_key_token ON outbox_key (token);
+CREATE INDEX outbox_key_document ON outbox_key (document);
+
+CREATE TABLE dead_letter (
+    id              TEXT PRIMARY KEY,
+    document        TEXT NOT NULL,
+    key             TEXT,
+    stage           TEXT NOT NULL,
+    code            TEXT NOT NULL,
+    first_failed_at REAL NOT NULL,
+    letter          BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX dead_letter_document ON dead_letter (document);
+CREATE INDEX dead_letter_key ON dead_letter (key);
+
+CREATE TABLE run (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    verb       TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    ended_at   REAL,
+    report     TEXT
+);

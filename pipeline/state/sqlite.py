@@ -1,0 +1,527 @@
+"""The ledger, outbox and dead letters of one source in one SQLite file.
+
+The SQL is plain synchronous code on one connection; `offload` carries it to a worker thread in production and runs
+it in place in a simulation, so both run the same code. `synchronous=FULL` since a batch must be on the disk before
+its first byte leaves: with NORMAL, a power cut loses transactions that were acknowledged.
+"""
+
+import functools
+import importlib.resources
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import anyio
+
+from pipeline import letters as letter_json
+from pipeline.errors import ConfigurationError, StateError
+from pipeline.model import (
+    Batch,
+    Checkpoint,
+    ClientToken,
+    DeadLetter,
+    DocumentId,
+    DocumentPlan,
+    DocumentState,
+    Entry,
+    Fingerprint,
+    KnownDocument,
+    KnownRecord,
+    LastRun,
+    MemoryRecordId,
+    Operation,
+    RecordKey,
+    Settlement,
+    StateCounts,
+)
+from pipeline.protocols import Offload
+
+SCHEMA_VERSION = 1
+RUNS_KEPT = 1000
+IDS_PER_QUERY = 500  # SQLite allows 32,766 parameters; more than this gains nothing
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Identifier = TypeVar("Identifier", bound=str)
+
+_DOCUMENT_COLUMNS = """
+    d.row, d.id, d.origin, d.fingerprint, d.recipe, d.has_parts, d.skipped,
+    (SELECT count(*) FROM record r WHERE r.document = d.id AND r.obsolete = 0),
+    (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.stage <> 'scan')
+"""
+_ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "counted_as")
+_RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
+
+
+class SqliteStateStore:
+    """A `StateStore` in a file; made by `open_state`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, offload: Offload) -> None:
+        self._connection = connection
+        self._path = path
+        self._offload = offload
+        self._turn = anyio.Lock()
+
+    async def _run(
+        self, work: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
+    ) -> Result:
+        """Run `work` as one transaction, after those that were asked for earlier."""
+        async with self._turn:
+            return await self._offload(functools.partial(self._transact, functools.partial(work, *arguments, **named)))
+
+    def _transact(self, work: Callable[[], Result]) -> Result:
+        with _state_errors(self._path), self._connection:
+            return work()
+
+    # ------------------------------------------------------------------------------------------- reading
+
+    async def counts(self) -> StateCounts:
+        return await self._run(self._counts)
+
+    def _counts(self) -> StateCounts:
+        def number(query: str) -> int:
+            return int(self._connection.execute(query).fetchone()[0])
+
+        letters = self._connection.execute("SELECT code, count(*) FROM dead_letter GROUP BY code ORDER BY 2 DESC, 1")
+        return StateCounts(
+            documents=number("SELECT count(*) FROM document WHERE has_parts = 0 AND skipped IS NULL"),
+            records=number("SELECT count(*) FROM record"),
+            batches=number("SELECT count(*) FROM outbox"),
+            pending=number("SELECT coalesce(sum(json_array_length(entries)), 0) FROM outbox"),
+            letters=dict(letters.fetchall()),
+        )
+
+    async def last_row(self) -> int:
+        return await self._run(
+            lambda: int(
+                self._connection.execute(
+                    "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'document'"
+                ).fetchone()[0]
+            )
+        )
+
+    async def documents(self, ids: Collection[DocumentId]) -> Mapping[DocumentId, KnownDocument]:
+        return await self._run(self._documents, list(ids))
+
+    def _documents(self, ids: list[DocumentId]) -> dict[DocumentId, KnownDocument]:
+        found = {}
+        for some in _portions(ids):
+            marks = ",".join("?" * len(some))
+            query = f"SELECT {_DOCUMENT_COLUMNS} FROM document d WHERE d.id IN ({marks})"  # noqa: S608 - only marks
+            for row in self._connection.execute(query, some):
+                document = _known_document(row)
+                found[document.state.id] = document
+        return found
+
+    async def parts(self, origin: DocumentId) -> Sequence[KnownDocument]:
+        return await self._run(
+            self._select_documents, "WHERE d.origin = ? AND d.origin <> d.id ORDER BY d.row", (origin,)
+        )
+
+    async def documents_after(self, row: int, *, up_to: int, limit: int) -> Sequence[KnownDocument]:
+        return await self._run(
+            self._select_documents,
+            "WHERE d.row > ? AND d.row <= ? ORDER BY d.row LIMIT ?",
+            (row, up_to, limit),
+        )
+
+    def _select_documents(self, condition: str, parameters: Sequence[object]) -> list[KnownDocument]:
+        query = f"SELECT {_DOCUMENT_COLUMNS} FROM document d {condition}"  # noqa: S608 - constants of this file
+        return [_known_document(row) for row in self._connection.execute(query, parameters)]
+
+    async def records(self, documents: Collection[DocumentId]) -> Mapping[DocumentId, Sequence[KnownRecord]]:
+        return await self._run(self._records, list(documents))
+
+    def _records(self, documents: list[DocumentId]) -> dict[DocumentId, list[KnownRecord]]:
+        found: dict[DocumentId, list[KnownRecord]] = {document: [] for document in documents}
+        for some in _portions(documents):
+            marks = ",".join("?" * len(some))
+            for record in self._select_records(f"WHERE document IN ({marks}) ORDER BY document, position", some):
+                found[record.document].append(record)
+        return found
+
+    async def records_after(self, key: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
+        return await self._run(self._select_records, "WHERE key > ? ORDER BY key LIMIT ?", (key, limit))
+
+    async def obsolete(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
+        condition = """
+            WHERE obsolete = 1 AND key > ?
+              AND document NOT IN (SELECT document FROM dead_letter)
+              AND key NOT IN (SELECT key FROM outbox_key)
+            ORDER BY key LIMIT ?
+        """
+        return await self._run(self._select_records, condition, (after, limit))
+
+    def _select_records(self, condition: str, parameters: Sequence[object]) -> list[KnownRecord]:
+        query = f"SELECT {_RECORD_COLUMNS} FROM record {condition}"  # noqa: S608 - constants of this file
+        return [_known_record(row) for row in self._connection.execute(query, parameters)]
+
+    async def emptied(self) -> int:
+        query = """
+            SELECT count(DISTINCT document) FROM record
+            WHERE obsolete = 1
+              AND document NOT IN (SELECT document FROM dead_letter)
+              AND EXISTS (SELECT 1 FROM document d WHERE d.id = record.document)
+              AND NOT EXISTS (SELECT 1 FROM record other WHERE other.document = record.document AND other.obsolete = 0)
+        """
+        return await self._run(lambda: int(self._connection.execute(query).fetchone()[0]))
+
+    async def letters(self, documents: Collection[DocumentId] | None = None) -> Sequence[DeadLetter]:
+        return await self._run(self._letters, None if documents is None else list(documents))
+
+    def _letters(self, documents: list[DocumentId] | None) -> list[DeadLetter]:
+        query = "SELECT first_failed_at, id, letter FROM dead_letter"
+        if documents is None:
+            rows = self._connection.execute(query).fetchall()
+        else:
+            rows = []
+            for some in _portions(documents):
+                marks = ",".join("?" * len(some))
+                rows += self._connection.execute(f"{query} WHERE document IN ({marks})", some).fetchall()
+        return [letter_json.from_json(letter) for _, _, letter in sorted(rows)]
+
+    async def checkpoint(self) -> Checkpoint | None:
+        value = await self._run(self._meta, "checkpoint")
+        return Checkpoint(value) if value is not None else None
+
+    def _meta(self, name: str) -> str | None:
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    async def outbox(self) -> Sequence[ClientToken]:
+        query = "SELECT token FROM outbox ORDER BY number"
+        return await self._run(lambda: [ClientToken(token) for (token,) in self._connection.execute(query)])
+
+    async def batch(self, token: ClientToken) -> Batch:
+        return await self._run(self._batch, token)
+
+    def _batch(self, token: ClientToken) -> Batch:
+        query = "SELECT operation, entries, body, saved_at FROM outbox WHERE token = ?"
+        operation, entries, body, saved_at = self._connection.execute(query, (token,)).fetchone()
+        return Batch(token, Operation(operation), _read_entries(entries), body, saved_at)
+
+    # ------------------------------------------------------------------------------------------- writing
+
+    async def save(
+        self,
+        batches: Sequence[Batch],
+        plans: Sequence[DocumentPlan],
+        checkpoint: Checkpoint | None = None,
+        *,
+        begun: Sequence[DocumentState] = (),
+    ) -> None:
+        await self._run(self._save, batches, plans, checkpoint, begun)
+
+    def _save(
+        self,
+        batches: Sequence[Batch],
+        plans: Sequence[DocumentPlan],
+        checkpoint: Checkpoint | None,
+        begun: Sequence[DocumentState],
+    ) -> None:
+        self._add_to_outbox(batches)
+        for plan in plans:
+            self._record_plan(plan)
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO document (id, origin, fingerprint, recipe, has_parts, skipped)"
+            " VALUES (?, ?, NULL, '', ?, NULL)",
+            [(state.id, state.origin, state.has_parts) for state in begun],
+        )
+        if checkpoint is not None:
+            self._set_meta("checkpoint", checkpoint.value)
+
+    def _add_to_outbox(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            self._connection.execute(
+                "INSERT INTO outbox (token, operation, entries, body, saved_at) VALUES (?, ?, ?, ?, ?)",
+                (
+                    batch.client_token,
+                    batch.operation.value,
+                    json.dumps([_written_entry(entry) for entry in batch.entries]),
+                    batch.body,
+                    batch.saved_at,
+                ),
+            )
+            self._connection.executemany(
+                "INSERT INTO outbox_key (key, document, token) VALUES (?, ?, ?)",
+                [(key, entry.document, batch.client_token) for entry in batch.entries for key in _keys_of(entry)],
+            )
+
+    def _record_plan(self, plan: DocumentPlan) -> None:
+        if plan.state is not None:
+            self._record_document(plan.state, plan)
+        self._add_letters(plan.letters)
+
+    def _record_document(self, state: DocumentState, plan: DocumentPlan) -> None:
+        self._connection.execute(
+            "INSERT INTO document (id, origin, fingerprint, recipe, has_parts, skipped) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET origin = excluded.origin, fingerprint = excluded.fingerprint,"
+            " recipe = excluded.recipe, has_parts = excluded.has_parts, skipped = excluded.skipped",
+            (state.id, state.origin, state.fingerprint, state.recipe, state.has_parts, state.skipped),
+        )
+        if plan.obsolete is not None:
+            self._connection.execute("UPDATE record SET obsolete = 0 WHERE document = ? AND obsolete = 1", (state.id,))
+            self._connection.executemany(
+                "UPDATE record SET obsolete = 1 WHERE key = ?", [(key,) for key in plan.obsolete]
+            )
+        overtaken = self._connection.execute("SELECT id FROM dead_letter WHERE document = ?", (state.id,)).fetchall()
+        self._connection.executemany(
+            "DELETE FROM dead_letter WHERE id = ?", [row for row in overtaken if row[0] not in plan.standing]
+        )
+
+    def _add_letters(self, letters: Iterable[DeadLetter]) -> None:
+        for letter in letters:
+            before = self._connection.execute("SELECT letter FROM dead_letter WHERE id = ?", (letter.id,)).fetchone()
+            merged = letter if before is None else letter.again_after(letter_json.from_json(before[0]))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO dead_letter (id, document, key, stage, code, first_failed_at, letter)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    merged.id,
+                    merged.document_id,
+                    merged.key,
+                    merged.stage,
+                    merged.code,
+                    merged.first_failed_at,
+                    letter_json.to_json(merged),
+                ),
+            )
+
+    async def drop_letters(self, ids: Collection[str]) -> None:
+        query = "DELETE FROM dead_letter WHERE id = ?"
+        await self._run(lambda: self._connection.executemany(query, [(letter_id,) for letter_id in ids]))
+
+    async def settle(self, settlement: Settlement) -> None:
+        await self._run(self._settle, settlement)
+
+    def _settle(self, settlement: Settlement) -> None:
+        token = settlement.batch.client_token
+        dropped = self._connection.execute("DELETE FROM outbox WHERE token = ?", (token,))
+        assert dropped.rowcount == 1, "a batch is settled once"
+        self._connection.execute("DELETE FROM outbox_key WHERE token = ?", (token,))
+        stored = settlement.stored
+        gone = [(entry.replaces,) for entry in (*(entry for entry, _ in stored), *settlement.lost) if entry.replaces]
+        gone += [(entry.key,) for entry in settlement.deleted]
+        self._connection.executemany("DELETE FROM record WHERE key = ?", gone)
+        self._connection.executemany(
+            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
+            [
+                (entry.key, entry.document, entry.namespace, entry.digest, entry.order, memory_record_id)
+                for entry, memory_record_id in stored
+            ],
+        )
+        self._connection.executemany("DELETE FROM dead_letter WHERE key = ?", [(entry.key,) for entry, _ in stored])
+        self._add_letters(settlement.letters)
+        self._add_to_outbox(settlement.follow_ups)
+
+    async def remove(self, documents: Collection[DocumentId]) -> None:
+        await self._run(self._remove, [(document,) for document in documents])
+
+    def _remove(self, documents: list[tuple[DocumentId]]) -> None:
+        self._connection.executemany("UPDATE record SET obsolete = 1 WHERE document = ?", documents)
+        self._connection.executemany("DELETE FROM dead_letter WHERE document = ?", documents)
+        self._connection.executemany("DELETE FROM document WHERE id = ?", documents)
+
+    async def records_by_key(self, keys: Collection[RecordKey]) -> Mapping[RecordKey, KnownRecord]:
+        return await self._run(self._records_by_key, list(keys))
+
+    def _records_by_key(self, keys: list[RecordKey]) -> dict[RecordKey, KnownRecord]:
+        found = {}
+        for some in _portions(keys):
+            marks = ",".join("?" * len(some))
+            for record in self._select_records(f"WHERE key IN ({marks})", some):
+                found[record.key] = record
+        return found
+
+    async def forget(self, missing: Collection[RecordKey], changed: Collection[RecordKey]) -> None:
+        await self._run(self._forget, [(key,) for key in missing], [(key,) for key in changed])
+
+    def _forget(self, missing: list[tuple[RecordKey]], changed: list[tuple[RecordKey]]) -> None:
+        self._connection.executemany(
+            "UPDATE document SET fingerprint = NULL WHERE id IN ("
+            " SELECT d.origin FROM document d JOIN record r ON r.document = d.id WHERE r.key = ?"
+            " UNION SELECT r.document FROM record r WHERE r.key = ?)",
+            [(key, key) for (key,) in missing + changed],
+        )
+        self._connection.executemany("DELETE FROM record WHERE key = ?", missing)
+        self._connection.executemany("UPDATE record SET digest = '' WHERE key = ?", changed)
+
+    def _set_meta(self, name: str, value: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+    async def begin_run(self, run_id: str, verb: str, now: float) -> None:
+        await self._run(self._begin_run, run_id, verb, now)
+
+    def _begin_run(self, run_id: str, verb: str, now: float) -> None:
+        self._connection.execute("INSERT INTO run (id, verb, started_at) VALUES (?, ?, ?)", (run_id, verb, now))
+        self._connection.execute("DELETE FROM run WHERE number <= (SELECT max(number) FROM run) - ?", (RUNS_KEPT,))
+
+    async def end_run(self, run_id: str, report: str, now: float) -> None:
+        query = "UPDATE run SET report = ?, ended_at = ? WHERE id = ?"
+        await self._run(lambda: self._connection.execute(query, (report, now, run_id)))
+
+    async def last_run(self, *, before: str = "") -> LastRun | None:
+        query = "SELECT id, ended_at, report FROM run WHERE id <> ? ORDER BY number DESC LIMIT 1"
+        row = await self._run(lambda: self._connection.execute(query, (before,)).fetchone())
+        return None if row is None else LastRun(*row)
+
+
+@asynccontextmanager
+async def open_state(
+    path: Path | None, *, source: str, destination: str, offload: Offload, is_read_only: bool = False
+) -> AsyncIterator[SqliteStateStore]:
+    """Open the state of `source`, made on first use; None keeps it in memory.
+
+    `destination` names the memory that the ledger describes: another memory needs another ledger. A read-only
+    state that does not exist yet is an empty one in memory.
+
+    Raises:
+        StateError: it cannot be read or written.
+        ConfigurationError: it belongs to another source or memory, or to a newer version of memsync.
+    """
+    connection = await offload(lambda: _open(path, source, destination, is_read_only=is_read_only))
+    try:
+        yield SqliteStateStore(connection, path, offload)
+    finally:
+        connection.close()
+
+
+def _open(path: Path | None, source: str, destination: str, *, is_read_only: bool) -> sqlite3.Connection:
+    with _state_errors(path):
+        if is_read_only and (path is None or not path.exists()):
+            path, is_read_only = None, False
+        connection = _connect(path, is_read_only=is_read_only)
+        try:
+            has_schema = _has_schema(connection, path)
+            if is_read_only and not has_schema:  # a run was killed while it made the file
+                connection.close()
+                return _open(None, source, destination, is_read_only=False)
+            if not is_read_only:
+                _prepare(connection, has_schema=has_schema)
+            _check_identity(connection, path, source, destination, is_read_only=is_read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _connect(path: Path | None, *, is_read_only: bool) -> sqlite3.Connection:
+    if path is None:
+        return sqlite3.connect(":memory:", check_same_thread=False)
+    if is_read_only:
+        # To read a WAL database, SQLite makes its side files, and leaves them there. Without them no run has the state
+        # open, and it is read as a file that nobody changes: a run that begins meanwhile writes beside it first.
+        access = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+        return sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True, check_same_thread=False)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    return sqlite3.connect(path, check_same_thread=False, timeout=10)
+
+
+def _has_schema(connection: sqlite3.Connection, path: Path | None) -> bool:
+    """Tell a state from a new file, and refuse what is neither before a byte of it is written."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return False
+    found = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone() if "meta" in tables else None
+    if found is None:
+        raise ConfigurationError(
+            f"{path} is a database, but not a state of memsync. It was not touched. Choose another state.path."
+        )
+    if int(found[0]) > SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"state {path} was written by a newer memsync (schema {found[0]}, this one knows {SCHEMA_VERSION})."
+            " It was not touched. Use that version, or another state.path."
+        )
+    return True
+
+
+def _prepare(connection: sqlite3.Connection, *, has_schema: bool) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if not has_schema:
+        schema = importlib.resources.files("pipeline.state").joinpath("schema.sql").read_text()
+        connection.executescript(
+            f"BEGIN; {schema} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;"  # noqa: S608 - ours
+        )
+
+
+def _check_identity(
+    connection: sqlite3.Connection, path: Path | None, source: str, destination: str, *, is_read_only: bool
+) -> None:
+    """Refuse a ledger that speaks of something else: trusting it would lose or strand records without a word.
+
+    One that holds no record yet strands none: a mistyped memory can be corrected.
+    """
+    meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    has_records = connection.execute("SELECT 1 FROM record LIMIT 1").fetchone() is not None
+    for name, ours in (("source", source), ("destination", destination)):
+        theirs = meta.get(name)
+        if theirs == ours:
+            continue
+        if theirs is not None and has_records:
+            raise ConfigurationError(
+                f"state {path} belongs to the {name} {theirs!r}, the configuration names {ours!r}. Nothing was sent."
+                f" Give the new {name} a state of its own (another `name` or `state.path`), or move this state away."
+            )
+        if not is_read_only:
+            with connection:
+                connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, ours))
+
+
+@contextmanager
+def _state_errors(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StateError(
+            f"The state in {path or 'memory'} could not be used: {error}. The run stopped; what was confirmed before"
+            " is kept, the rest is sent again. Check the disk, its free space and the folder's permissions."
+        ) from error
+
+
+def _portions(ids: list[Identifier]) -> Iterator[list[Identifier]]:
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        yield ids[start : start + IDS_PER_QUERY]
+
+
+def _keys_of(entry: Entry) -> list[RecordKey]:
+    return [entry.key] if entry.replaces in (None, entry.key) else [entry.key, entry.replaces]
+
+
+def _written_entry(entry: Entry) -> list[object]:
+    return [getattr(entry, name) for name in _ENTRY_FIELDS]
+
+
+def _read_entries(written: str) -> tuple[Entry, ...]:
+    return tuple(Entry(*values) for values in json.loads(written))
+
+
+def _known_document(row: Sequence[object]) -> KnownDocument:
+    number, document_id, origin, fingerprint, recipe, has_parts, skipped, records, dead_letters = row
+    state = DocumentState(
+        id=DocumentId(str(document_id)),
+        origin=DocumentId(str(origin)),
+        fingerprint=None if fingerprint is None else Fingerprint(str(fingerprint)),
+        recipe=str(recipe),
+        has_parts=bool(has_parts),
+        skipped=None if skipped is None else str(skipped),
+    )
+    return KnownDocument(int(str(number)), state, int(str(records)), int(str(dead_letters)))
+
+
+def _known_record(row: Sequence[str]) -> KnownRecord:
+    key, document, namespace, digest, position, memory_record_id = row
+    return KnownRecord(
+        RecordKey(key),
+        DocumentId(document),
+        namespace,
+        digest,
+        float(position),
+        MemoryRecordId(memory_record_id),
+    )

@@ -1,0 +1,639 @@
+"""What every state store promises, as tests: subclass `StateStoreContract` and give it a `state`.
+
+Every rule takes the fixture `state` and nothing else, so that it can also be run by hand on another event loop.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from pipeline.errors import StateError
+from pipeline.model import (
+    Batch,
+    Checkpoint,
+    ClientToken,
+    DeadLetter,
+    DocumentId,
+    DocumentPlan,
+    DocumentState,
+    Entry,
+    Fingerprint,
+    KnownRecord,
+    LastRun,
+    MemoryRecordId,
+    Operation,
+    RecordKey,
+    Settlement,
+    StateCounts,
+)
+from pipeline.protocols import StateStore
+
+EMPTY = StateCounts(documents=0, records=0, batches=0, pending=0, letters={})
+SAVED_AT = 1_750_000_000.25
+FAILED_AT = 1_750_000_000.5
+FIRST = RecordKey("")  # where paging by key begins
+
+
+def entry(key: str, document: str = "a.md", **members: Any) -> Entry:
+    """What an outbox remembers of a create."""
+    made = Entry(RecordKey(key), DocumentId(document), "/docs/", f"digest-of-{key}", order=1.0)
+    return replace(made, **members)
+
+
+def update(key: str, *, replaces: str, **members: Any) -> Entry:
+    """What an outbox remembers of an update that gives the record a new key."""
+    return entry(key, memory_record_id=memory_id(replaces), replaces=RecordKey(replaces), **members)
+
+
+def memory_id(key: str) -> MemoryRecordId:
+    return MemoryRecordId(f"mem-of-{key}")
+
+
+def batch(token: str, *entries: Entry, operation: Operation = Operation.CREATE) -> Batch:
+    return Batch(ClientToken(token), operation, entries, f"body of {token}".encode(), SAVED_AT)
+
+
+def settled(of: Batch, **members: Any) -> Settlement:
+    """The end of a batch; unless told otherwise, the memory stored all of it."""
+    stored = tuple((entry, memory_id(entry.key)) for entry in of.entries)
+    return replace(Settlement(of, stored=stored), **members)
+
+
+def known(of: Entry) -> KnownRecord:
+    """What the ledger says of an entry that was stored."""
+    return KnownRecord(of.key, of.document, of.namespace, of.digest, of.order, memory_id(of.key))
+
+
+def document(name: str, **members: Any) -> DocumentState:
+    made = DocumentState(DocumentId(name), DocumentId(name), Fingerprint(f"fingerprint-of-{name}"), "recipe-1")
+    return replace(made, **members)
+
+
+def plan(name: str, **members: Any) -> DocumentPlan:
+    return DocumentPlan(document(name), **members)
+
+
+def letter(name: str, document: str = "a.md", **members: Any) -> DeadLetter:
+    made = DeadLetter(
+        id=name,
+        source="handbook",
+        document_id=DocumentId(document),
+        stage="write",
+        code="400",
+        message="the memory did not want it",
+        attempts=1,
+        first_failed_at=FAILED_AT,
+        last_failed_at=FAILED_AT,
+        run_id="run-1",
+        key=RecordKey(f"key-of-{name}"),
+        digest=f"digest-of-{name}",
+        operation=Operation.CREATE,
+        record=b'{"requestIdentifier":"key","weight":0.5}',
+        client_token=ClientToken("token-1"),
+    )
+    return replace(made, **members)
+
+
+async def store(state: StateStore, *entries: Entry, token: str = "token-of-arrangement") -> None:
+    """Put records into the ledger, in the way that a run does."""
+    saved = batch(token, *entries)
+    await state.save([saved], [])
+    await state.settle(settled(saved))
+
+
+async def saved_documents(state: StateStore, *names: str) -> None:
+    await state.save([], [plan(name) for name in names])
+
+
+def names(documents: Iterable[Any]) -> list[str]:
+    return [known.state.id for known in documents]
+
+
+def keys(records: Iterable[KnownRecord]) -> list[str]:
+    return [record.key for record in records]
+
+
+async def pages_of_obsolete(state: StateStore) -> Sequence[str]:
+    return keys(await state.obsolete(FIRST, limit=100))
+
+
+class StateStoreContract:
+    """A subclass provides the fixture `state`, a new one."""
+
+    async def test_a_new_state_knows_nothing(self, state: StateStore) -> None:
+        """A first run begins with it."""
+        assert await state.counts() == EMPTY
+        assert await state.last_row() == 0
+        assert await state.outbox() == []
+        assert await state.letters() == []
+        assert await state.checkpoint() is None
+        assert await state.last_run() is None
+        assert await state.emptied() == 0
+
+    # -------------------------------------------------------------------------------------------- the outbox
+
+    async def test_a_saved_batch_comes_back_byte_for_byte(self, state: StateStore) -> None:
+        """After a crash the same token must go with the same bytes, and be settled by the same entries."""
+        creates = batch("token-1", entry("a"), entry("b", "b.md", order=2.5, attempts=3))
+        updates = replace(
+            batch("token-2", update("new", replaces="old"), operation=Operation.UPDATE), body=bytes(range(256))
+        )
+
+        await state.save([creates, updates], [])
+
+        assert await state.batch(creates.client_token) == creates
+        assert await state.batch(updates.client_token) == updates
+
+    async def test_the_outbox_is_in_the_order_of_saving(self, state: StateStore) -> None:
+        """What was saved first is sent first, whatever its token; what follows from it comes last."""
+        first, second, third = batch("z", entry("a")), batch("a", entry("b")), batch("m", entry("c"))
+        await state.save([first, second], [])
+        await state.save([third], [])
+
+        before = await state.outbox()
+        await state.settle(settled(first, stored=(), follow_ups=(batch("b", entry("a")),)))
+
+        assert before == ["z", "a", "m"]
+        assert await state.outbox() == ["a", "m", "b"]
+
+    async def test_what_is_in_the_outbox_is_counted_as_pending(self, state: StateStore) -> None:
+        """`desired = stored + dead-lettered + pending`: nothing may fall between them."""
+        creates = batch("token-1", entry("a"), entry("b"))
+        await state.save([creates, batch("token-2", entry("c"))], [])
+        saved = await state.counts()
+
+        await state.settle(settled(creates))
+
+        assert (saved.batches, saved.pending, saved.records) == (2, 3, 0)
+        counts = await state.counts()
+        assert (counts.batches, counts.pending, counts.records) == (1, 1, 2)
+
+    async def test_a_second_unsettled_operation_on_a_key_is_impossible(self, state: StateStore) -> None:
+        """Two requests under way could arrive in either order; and nothing of the refused save may remain."""
+        await state.save([batch("token-1", entry("a"))], [])
+        again = batch("token-2", entry("b"), entry("a"))
+
+        with pytest.raises(StateError):
+            await state.save([again], [plan("b.md")], Checkpoint("later"))
+
+        assert await state.outbox() == ["token-1"]
+        assert await state.counts() == replace(EMPTY, batches=1, pending=1)
+        assert await state.checkpoint() is None
+        await state.save([batch("token-3", entry("b"))], [])
+
+    async def test_an_update_holds_its_old_key_and_its_new_one(self, state: StateStore) -> None:
+        """A delete of the old key on its way beside the update would delete the new text."""
+        await store(state, entry("old"))
+        await state.save([batch("token-1", update("new", replaces="old"), operation=Operation.UPDATE)], [])
+
+        for key in ("old", "new"):
+            with pytest.raises(StateError):
+                await state.save([batch("token-2", entry(key))], [])
+
+    async def test_a_settled_key_is_free_again(self, state: StateStore) -> None:
+        """Also for a batch that follows from the settled one, in the same transaction."""
+        first = batch("token-1", entry("a"))
+        again = batch("token-2", entry("a", attempts=1))
+        await state.save([first], [])
+
+        await state.settle(settled(first, stored=(), follow_ups=(again,)))
+        await state.settle(settled(again))
+        await state.save([batch("token-3", entry("a"))], [])
+
+        assert await state.outbox() == ["token-3"]
+
+    # --------------------------------------------------------------------------------------------- documents
+
+    async def test_a_document_comes_back_as_it_was_saved(self, state: StateStore) -> None:
+        """By its fingerprint and recipe the next run tells whether it changed."""
+        saved = [
+            document("a.md"),
+            document("b.md", fingerprint=None, skipped="empty"),
+            document("c.jsonl", has_parts=True),
+            document("c.jsonl#1", origin=DocumentId("c.jsonl")),
+        ]
+
+        await state.save([], [DocumentPlan(each) for each in saved])
+
+        found = await state.documents([each.id for each in saved])
+        assert [found[each.id].state for each in saved] == saved
+
+    async def test_asking_for_unknown_documents_gives_nothing(self, state: StateStore) -> None:
+        """Most of what a first scan lists is unknown."""
+        await saved_documents(state, "a.md")
+
+        assert set(await state.documents([DocumentId("a.md"), DocumentId("b.md")])) == {"a.md"}
+        assert await state.documents([]) == {}
+
+    async def test_thousands_of_documents_can_be_asked_for_at_once(self, state: StateStore) -> None:
+        """A store's own limit on one question is not the caller's business."""
+        ids = [DocumentId(f"{number}.md") for number in range(1_500)]
+        await saved_documents(state, *ids)
+        await store(state, *(entry(f"key-{name}", name) for name in ids))
+
+        assert set(await state.documents(ids)) == set(ids)
+        assert set(await state.records(ids)) == set(ids)
+        assert len(await state.records_by_key([RecordKey(f"key-{name}") for name in ids])) == len(ids)
+
+    async def test_a_document_keeps_its_row_and_no_row_is_used_twice(self, state: StateStore) -> None:
+        """A run remembers what it saw as one bit a row; another document in that row would count as seen."""
+        a, b, c = map(DocumentId, ("a.md", "b.md", "c.md"))
+        await saved_documents(state, a, b)
+        rows = {name: known.row for name, known in (await state.documents([a, b])).items()}
+        await state.save([], [DocumentPlan(document(a, fingerprint=Fingerprint("later")))])
+        await state.remove([b])
+        await saved_documents(state, c, b)
+
+        now = {name: known.row for name, known in (await state.documents([a, b, c])).items()}
+
+        assert now[a] == rows[a]
+        assert rows[a] < rows[b] < now[c] < now[b]
+        assert await state.last_row() == now[b]
+
+    async def test_documents_are_paged_by_row(self, state: StateStore) -> None:
+        """The sweep for what is gone walks the whole ledger, and stops where the scan began."""
+        await saved_documents(state, "c.md", "a.md", "b.md")
+        up_to = await state.last_row()
+        await saved_documents(state, "later.md")
+
+        first = await state.documents_after(0, up_to=up_to, limit=2)
+        second = await state.documents_after(first[-1].row, up_to=up_to, limit=2)
+        third = await state.documents_after(second[-1].row, up_to=up_to, limit=2)
+
+        assert (names(first), names(second), names(third)) == (["c.md", "a.md"], ["b.md"], [])
+
+    async def test_the_parts_of_a_file_are_found_by_it(self, state: StateStore) -> None:
+        """The file itself is none of them."""
+        origin = DocumentId("c.jsonl")
+        parts = [document(f"c.jsonl#{number}", origin=origin) for number in (2, 1)]
+        await state.save([], [DocumentPlan(document(origin, has_parts=True)), *map(DocumentPlan, parts), plan("a.md")])
+
+        assert names(await state.parts(origin)) == ["c.jsonl#2", "c.jsonl#1"]
+        assert await state.parts(DocumentId("a.md")) == []
+
+    async def test_only_documents_with_text_of_their_own_are_counted(self, state: StateStore) -> None:
+        """A file of parts is counted by its parts, and what was left out is not in the memory."""
+        part = document("c.jsonl#1", origin=DocumentId("c.jsonl"))
+        others = [document("c.jsonl", has_parts=True), part, document("d.png", skipped="no text")]
+        await state.save([], [plan("a.md"), *map(DocumentPlan, others)])
+
+        assert (await state.counts()).documents == 2
+
+    async def test_a_document_tells_how_much_the_memory_holds_of_it(self, state: StateStore) -> None:
+        """So an unchanged one is counted without reading its records."""
+        await state.save([], [plan("a.md", letters=(letter("1"),)), plan("b.md")])
+        await store(state, entry("a"), entry("b"), entry("c", "b.md"))
+
+        found = await state.documents([DocumentId("a.md"), DocumentId("b.md")])
+
+        assert {name: (known.records, known.dead_letters) for name, known in found.items()} == {
+            "a.md": (2, 1),
+            "b.md": (1, 0),
+        }
+
+    # ----------------------------------------------------------------------------------------------- records
+
+    async def test_stored_records_are_in_the_ledger_in_the_order_of_their_text(self, state: StateStore) -> None:
+        """The difference between two versions of a document is taken in that order."""
+        last, first, middle = entry("a", order=3.0), entry("b", order=1.0), entry("c", order=2.5)
+        await store(state, last, first, middle, entry("d", "b.md"))
+
+        found = await state.records([DocumentId("a.md"), DocumentId("unknown.md")])
+
+        assert found == {"a.md": [known(first), known(middle), known(last)], "unknown.md": []}
+
+    async def test_records_are_found_by_key(self, state: StateStore) -> None:
+        """Verification asks what the ledger says of what the memory shows."""
+        await store(state, entry("a"), entry("b"))
+
+        assert await state.records_by_key([RecordKey("a"), RecordKey("z")]) == {"a": known(entry("a"))}
+        assert await state.records_by_key([]) == {}
+
+    async def test_records_are_paged_by_key(self, state: StateStore) -> None:
+        """A ledger of millions is walked without holding it."""
+        await store(state, *(entry(key) for key in "cab"))
+
+        first = await state.records_after(FIRST, limit=2)
+        second = await state.records_after(first[-1].key, limit=2)
+
+        assert (keys(first), keys(second)) == (["a", "b"], ["c"])
+
+    async def test_an_update_takes_the_place_of_what_it_replaces(self, state: StateStore) -> None:
+        """It is one record in the memory, so it is one in the ledger."""
+        await store(state, entry("old"))
+        changed = update("new", replaces="old")
+        saved = batch("token-1", changed, operation=Operation.UPDATE)
+        await state.save([saved], [])
+
+        await state.settle(settled(saved, stored=((changed, memory_id("old")),)))
+
+        assert await state.records([DocumentId("a.md")]) == {
+            "a.md": [replace(known(changed), memory_record_id=memory_id("old"))]
+        }
+
+    async def test_updates_may_exchange_their_keys(self, state: StateStore) -> None:
+        """Each replaces what the other becomes; neither may delete the other's row."""
+        await store(state, entry("a"), entry("b"))
+        to_b, to_a = update("b", replaces="a"), update("a", replaces="b")
+        saved = batch("token-1", to_b, operation=Operation.UPDATE)
+        other = batch("token-2", to_a, operation=Operation.UPDATE)
+
+        await state.save([saved], [])
+        await state.settle(settled(saved, stored=((to_b, memory_id("a")),)))
+        await state.save([other], [])
+        await state.settle(settled(other, stored=((to_a, memory_id("b")),)))
+
+        found = await state.records_by_key([RecordKey("a"), RecordKey("b")])
+        assert {key: record.memory_record_id for key, record in found.items()} == {"a": memory_id("b")}
+
+    async def test_a_deleted_record_leaves_the_ledger(self, state: StateStore) -> None:
+        """The memory confirmed that it is gone."""
+        await store(state, entry("a"), entry("b"))
+        gone = entry("a", memory_record_id=memory_id("a"))
+        deletes = batch("token-1", gone, operation=Operation.DELETE)
+        await state.save([deletes], [])
+
+        await state.settle(settled(deletes, stored=(), deleted=(gone,)))
+
+        assert keys(await state.records_after(FIRST, limit=10)) == ["b"]
+
+    async def test_a_record_that_could_not_be_updated_for_its_absence_leaves_the_ledger(
+        self, state: StateStore
+    ) -> None:
+        """Believing in it would make every further update fail in the same way."""
+        await store(state, entry("old"))
+        changed = update("new", replaces="old")
+        saved = batch("token-1", changed, operation=Operation.UPDATE)
+        await state.save([saved], [])
+
+        await state.settle(settled(saved, stored=(), lost=(changed,), letters=(letter("1"),)))
+
+        assert await state.records_after(FIRST, limit=10) == []
+        assert [each.id for each in await state.letters()] == ["1"]
+
+    async def test_what_an_answer_did_not_confirm_is_not_in_the_ledger(self, state: StateStore) -> None:
+        """A batch whose records all failed leaves letters and nothing else."""
+        saved = batch("token-1", entry("a"))
+        await state.save([saved], [])
+
+        await state.settle(settled(saved, stored=(), letters=(letter("1"),)))
+
+        assert await state.counts() == replace(EMPTY, letters={"400": 1})
+
+    # ---------------------------------------------------------------------------------------- obsolete records
+
+    async def test_what_a_new_version_has_no_place_for_is_obsolete(self, state: StateStore) -> None:
+        """It is deleted after everything else is stored, and until then it is still in the ledger."""
+        await store(state, entry("a"), entry("b"), entry("c", "b.md"))
+
+        await state.save([], [plan("a.md", obsolete=(RecordKey("b"),)), plan("b.md")])
+
+        assert await state.obsolete(FIRST, limit=10) == [known(entry("b"))]
+        assert keys((await state.records([DocumentId("a.md")]))[DocumentId("a.md")]) == ["a", "b"]
+
+    async def test_a_later_version_can_want_an_obsolete_record_back(self, state: StateStore) -> None:
+        """An edit that was undone before the delete was sent must not lose the text."""
+        await store(state, entry("a"))
+        await state.save([], [plan("a.md", obsolete=(RecordKey("a"),))])
+
+        await state.save([], [plan("a.md", obsolete=())])
+
+        assert await pages_of_obsolete(state) == []
+
+    async def test_a_plan_can_leave_open_what_is_obsolete(self, state: StateStore) -> None:
+        """A document that could not be read says nothing of its records."""
+        await store(state, entry("a"))
+        await state.save([], [plan("a.md", obsolete=(RecordKey("a"),))])
+
+        await state.save([], [plan("a.md", obsolete=None)])
+
+        assert await pages_of_obsolete(state) == ["a"]
+
+    async def test_a_document_with_dead_letters_loses_nothing(self, state: StateStore) -> None:
+        """The old stays until the new is stored."""
+        await store(state, entry("a"))
+        await state.save([], [plan("a.md", obsolete=(RecordKey("a"),), letters=(letter("1"),))])
+        before = await pages_of_obsolete(state)
+
+        await state.drop_letters(["1"])
+
+        assert (before, await pages_of_obsolete(state)) == ([], ["a"])
+
+    async def test_what_is_on_its_way_is_not_deleted_a_second_time(self, state: StateStore) -> None:
+        """A run that was interrupted left its deletes in the outbox."""
+        await store(state, entry("a"), entry("b"))
+        await state.save([], [plan("a.md", obsolete=(RecordKey("a"), RecordKey("b")))])
+
+        await state.save(
+            [batch("token-1", entry("a", memory_record_id=memory_id("a")), operation=Operation.DELETE)], []
+        )
+
+        assert await pages_of_obsolete(state) == ["b"]
+
+    async def test_obsolete_records_are_paged_by_key(self, state: StateStore) -> None:
+        """Pages end at a key: those before it may be deleted meanwhile."""
+        await store(state, *(entry(key) for key in "cabd"))
+        await state.save([], [plan("a.md", obsolete=tuple(map(RecordKey, "abcd")))])
+
+        first = await state.obsolete(FIRST, limit=3)
+        second = await state.obsolete(first[-1].key, limit=3)
+
+        assert (keys(first), keys(second)) == (["a", "b", "c"], ["d"])
+
+    async def test_storing_a_record_anew_ends_its_being_obsolete(self, state: StateStore) -> None:
+        """The newest word on a record holds."""
+        await store(state, entry("a"))
+        await state.save([], [plan("a.md", obsolete=(RecordKey("a"),))])
+
+        await store(state, entry("a"), token="token-2")
+
+        assert await pages_of_obsolete(state) == []
+
+    async def test_a_removed_document_leaves_only_obsolete_records(self, state: StateStore) -> None:
+        """They are deleted from what the ledger knows, long after the document is gone."""
+        await state.save([], [plan("a.md", letters=(letter("1"),)), plan("b.md", letters=(letter("2", "b.md"),))])
+        await store(state, entry("a"), entry("b"), entry("c", "b.md"))
+
+        await state.remove([DocumentId("a.md")])
+
+        assert set(await state.documents([DocumentId("a.md"), DocumentId("b.md")])) == {"b.md"}
+        assert [each.id for each in await state.letters()] == ["2"]
+        assert await pages_of_obsolete(state) == ["a", "b"]
+        assert keys((await state.records([DocumentId("a.md")]))[DocumentId("a.md")]) == ["a", "b"]
+
+    async def test_documents_that_would_be_emptied_are_counted(self, state: StateStore) -> None:
+        """The guard must see a source whose documents all turned blank; a removed one is counted elsewhere."""
+        documents = ("emptied.md", "shortened.md", "failed.md", "removed.md")
+        await saved_documents(state, *documents)
+        await store(state, *(entry(f"{name}-{part}", name) for name in documents for part in (1, 2)))
+        await state.save(
+            [],
+            [
+                plan("emptied.md", obsolete=(RecordKey("emptied.md-1"), RecordKey("emptied.md-2"))),
+                plan("shortened.md", obsolete=(RecordKey("shortened.md-1"),)),
+                plan(
+                    "failed.md",
+                    obsolete=(RecordKey("failed.md-1"), RecordKey("failed.md-2")),
+                    letters=(letter("1", "failed.md"),),
+                ),
+            ],
+        )
+        await state.remove([DocumentId("removed.md")])
+
+        assert await state.emptied() == 1
+
+    # ------------------------------------------------------------------------------------------- dead letters
+
+    async def test_a_letter_comes_back_as_it_was(self, state: StateStore) -> None:
+        """It must be possible to understand it and to send it again."""
+        of_record = letter("1")
+        of_document = DeadLetter(
+            "2", "handbook", DocumentId("b.md"), "parse", "too_large", "—", 1, FAILED_AT, FAILED_AT, "run-1"
+        )
+
+        await state.save([], [plan("a.md", letters=(of_record,)), DocumentPlan(None, letters=(of_document,))])
+
+        assert await state.letters() == [of_record, of_document]
+
+    async def test_letters_are_counted_by_their_code(self, state: StateStore) -> None:
+        """One reason for a thousand letters is one thing to mend."""
+        several = (letter("1"), letter("2", code="429"), letter("3"))
+
+        await state.save([], [plan("a.md", letters=several)])
+
+        assert (await state.counts()).letters == {"400": 2, "429": 1}
+
+    async def test_letters_come_oldest_first_however_many_documents_are_asked_for(self, state: StateStore) -> None:
+        """What has waited longest is looked at first."""
+        ids = [DocumentId(f"{number:04}.md") for number in range(1_200)]
+        plans = [
+            plan(name, letters=(letter(name, name, first_failed_at=FAILED_AT - number),))
+            for number, name in enumerate(ids)
+        ]
+        await state.save([], plans)
+
+        of_all = [each.document_id for each in await state.letters()]
+        of_these = [each.document_id for each in await state.letters(ids)]
+        of_one = [each.document_id for each in await state.letters(ids[:1])]
+
+        assert of_all == list(reversed(ids))
+        assert of_these == of_all
+        assert of_one == ids[:1]
+        assert await state.letters([]) == []
+
+    async def test_failing_again_adds_to_the_letter(self, state: StateStore) -> None:
+        """It says how often, since when, and what was said last."""
+        await state.save([], [DocumentPlan(None, letters=(letter("1", attempts=2),))])
+        later = letter("1", code="429", last_failed_at=FAILED_AT + 60, first_failed_at=FAILED_AT + 60, run_id="run-2")
+        saved = batch("token-1", entry("a"))
+        await state.save([saved], [])
+
+        await state.settle(settled(saved, stored=(), letters=(later,)))
+
+        (merged,) = await state.letters()
+        assert merged == replace(later, attempts=3, first_failed_at=FAILED_AT)
+
+    async def test_storing_a_record_ends_its_letters(self, state: StateStore) -> None:
+        """A replay that succeeds needs no second step, in which it could be interrupted."""
+        letters = (letter("1", key=RecordKey("a")), letter("2", key=RecordKey("b")))
+        await state.save([], [plan("a.md", letters=letters)])
+
+        await store(state, entry("a"))
+
+        assert [each.id for each in await state.letters()] == ["2"]
+
+    async def test_a_new_version_of_a_document_overtakes_its_letters(self, state: StateStore) -> None:
+        """They speak of a text that is not there any more, but for those that still stand."""
+        letters = (letter("1"), letter("2"))
+        await state.save([], [plan("a.md", letters=letters), plan("b.md", letters=(letter("3", "b.md"),))])
+
+        await state.save([], [plan("a.md", letters=(letter("4"),), standing=frozenset({"2"}))])
+
+        assert {each.id for each in await state.letters()} == {"2", "3", "4"}
+
+    async def test_a_plan_without_a_document_overtakes_no_letters(self, state: StateStore) -> None:
+        """It brings changes or letters, and no new version."""
+        await state.save([], [plan("a.md", letters=(letter("1"),))])
+
+        await state.save([], [DocumentPlan(None, letters=(letter("2"),))])
+
+        assert {each.id for each in await state.letters()} == {"1", "2"}
+
+    async def test_letters_can_be_dropped(self, state: StateStore) -> None:
+        """Replay drops what was overtaken; dropping twice does no harm."""
+        await state.save([], [plan("a.md", letters=(letter("1"), letter("2")))])
+
+        await state.drop_letters(["1"])
+        await state.drop_letters(["1", "unknown"])
+
+        assert [each.id for each in await state.letters()] == ["2"]
+
+    # ------------------------------------------------------------------------------- forgetting, resuming, runs
+
+    async def test_what_is_forgotten_is_derived_anew(self, state: StateStore) -> None:
+        """The next run creates what is missing and updates what was changed, but only if it fetches the document."""
+        origin = DocumentId("c.jsonl")
+        part = document("c.jsonl#1", origin=origin)
+        untouched = plan("b.md")
+        await state.save([], [plan("a.md"), untouched, DocumentPlan(document(origin, has_parts=True))])
+        await state.save([], [DocumentPlan(part)])
+        await store(state, entry("a"), entry("b"), entry("c", "b.md"), entry("d", part.id))
+
+        await state.forget(missing=[RecordKey("a")], changed=[RecordKey("d")])
+
+        found = await state.documents([*map(DocumentId, ("a.md", "b.md")), origin, part.id])
+        assert {name for name, known in found.items() if known.state.fingerprint is None} == {
+            "a.md",
+            origin,
+            part.id,
+        }
+        assert keys(await state.records_after(FIRST, limit=10)) == ["b", "c", "d"]
+        (changed,) = (await state.records_by_key([RecordKey("d")])).values()
+        assert changed.digest != entry("d").digest
+        assert changed.memory_record_id == memory_id("d")
+
+    async def test_the_last_checkpoint_holds(self, state: StateStore) -> None:
+        """It is saved with the batches before it, so a scan never resumes behind what is lost."""
+        await state.save([batch("token-1", entry("a"))], [], Checkpoint("page-1"))
+        await state.save([], [], Checkpoint("page-2"))
+        await state.save([], [plan("a.md")])
+
+        assert await state.checkpoint() == Checkpoint("page-2")
+
+    async def test_the_last_run_is_remembered_and_whether_it_ended(self, state: StateStore) -> None:
+        """One that was killed has no report: what the run before it said does not hold any more."""
+        await state.begin_run("run-1", "run", 1.0)
+        await state.end_run("run-1", '{"status": "in_sync"}', 2.5)
+        await state.begin_run("run-2", "replay", 3.0)
+
+        assert await state.last_run() == LastRun("run-2", None, None)
+        assert await state.last_run(before="run-2") == LastRun("run-1", 2.5, '{"status": "in_sync"}')
+
+    async def test_the_newest_run_counts_however_the_clock_is_set(self, state: StateStore) -> None:
+        """Clocks are put back; the order of runs is not."""
+        for number, ended_at in ((1, 100.0), (2, 50.0)):
+            await state.begin_run(f"run-{number}", "run", ended_at)
+            await state.end_run(f"run-{number}", "{}", ended_at)
+
+        found = await state.last_run()
+
+        assert found is not None
+        assert found.id == "run-2"
+
+    async def test_calls_side_by_side_do_not_mix(self, state: StateStore) -> None:
+        """Sixteen writers settle at once; each of their transactions is whole."""
+        batches = [batch(f"token-{number}", entry(f"{number}"), entry(f"{number}-b")) for number in range(16)]
+
+        async def deliver(each: Batch) -> None:
+            await state.save([each], [plan(f"{each.client_token}.md")])
+            await state.counts()
+            await state.settle(settled(each))
+
+        async with anyio.create_task_group() as writers:
+            for each in batches:
+                writers.start_soon(deliver, each)
+
+        assert await state.counts() == replace(EMPTY, documents=16, records=32)
