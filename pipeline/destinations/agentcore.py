@@ -1,0 +1,543 @@
+"""Amazon Bedrock AgentCore Memory, through aiobotocore: the only file that imports it.
+
+The bytes that the outbox saved are the bytes that are sent: botocore would build a body of its own from parameters,
+so its events hand it ours instead. That also skips its walk through every record, most of a request's cost.
+"""
+
+import io
+import itertools
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypeVar
+
+import orjson
+from anyio import Lock, sleep
+
+from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
+from pipeline.limits import service_limits
+from pipeline.model import (
+    Batch,
+    BatchResult,
+    Change,
+    ClientToken,
+    Create,
+    Delete,
+    Entry,
+    FailedRecord,
+    MemoryRecordId,
+    MetadataValue,
+    Operation,
+    Record,
+    RecordKey,
+)
+
+# The service's own bound is not documented. 100 records of 16,000 bytes and their metadata stay below it.
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+# Reads are few and have no pacer: verification, a search, a look-up after an interruption.
+READ_THROTTLES_MAX = 20
+READ_WAIT_MAX_S = 5.0
+
+RECORDS_PER_PAGE = 100  # botocore bedrock-agentcore, shape MaxResults
+
+Understood = TypeVar("Understood")
+
+_METHODS = {
+    Operation.CREATE: "batch_create_memory_records",
+    Operation.UPDATE: "batch_update_memory_records",
+    Operation.DELETE: "batch_delete_memory_records",
+}
+_API_NAMES = {
+    Operation.CREATE: "BatchCreateMemoryRecords",
+    Operation.UPDATE: "BatchUpdateMemoryRecords",
+    Operation.DELETE: "BatchDeleteMemoryRecords",
+}
+_BODY = "memsync_body"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A record as the memory shows it. `score` only in answers to a search."""
+
+    id: MemoryRecordId
+    namespace: str
+    text: str
+    metadata: Mapping[str, MetadataValue]
+    created_at: datetime
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCoreConnection:
+    """How to reach one memory, with room for `concurrency` requests at once.
+
+    Region, profile and credentials come the usual AWS way where they are None. `credentials` are a key id and a
+    secret; they are for memories that check none.
+    """
+
+    memory_id: str
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+    concurrency: int = 16
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 60.0
+    credentials: tuple[str, str] | None = None
+
+
+class AgentCoreDestination:
+    """One memory; made by `open_agentcore`."""
+
+    records_per_batch_max: ClassVar[int] = service_limits().records_per_request_max
+    request_bytes_max: ClassVar[int] = REQUEST_BYTES_MAX
+
+    def __init__(self, settings: AgentCoreConnection) -> None:
+        self._settings = settings
+        self._memory_id = settings.memory_id
+        self._limits = service_limits()
+        self._open: Any = None
+        self._client_made = Lock()
+        self._closing = AsyncExitStack()
+
+    async def _client(self) -> Any:
+        """The one client, made for the first request: a run that has nothing to send does without (0.8 s)."""
+        async with self._client_made:
+            if self._open is None:
+                try:
+                    self._open = await self._closing.enter_async_context(_create_client(self._settings))
+                except ValueError as error:  # an endpoint or a region that is none
+                    raise FatalError(
+                        f"No client for memory {self._memory_id}: {_first_line(error)}. Check destination.endpoint_url"
+                        " and destination.region.",
+                        code=type(error).__name__,
+                    ) from error
+        return self._open
+
+    async def aclose(self) -> None:
+        await self._closing.aclose()
+
+    # ------------------------------------------------------------------------------------------- requests
+
+    def check(self, change: Change) -> str | None:
+        return self._limits.breach(change)
+
+    def encode(self, change: Change) -> bytes:
+        if isinstance(change, Delete):
+            return _dump({"memoryRecordId": change.known.memory_record_id, "namespace": change.known.namespace})
+        record = change.record
+        member: dict[str, Any] = (
+            {"requestIdentifier": record.key}
+            if isinstance(change, Create)
+            else {"memoryRecordId": change.known.memory_record_id}
+        )
+        member |= _content(record)
+        if not isinstance(change, Create) and change.known.namespace != record.namespace:
+            member["sourceNamespaces"] = [change.known.namespace]
+        return _dump(member)
+
+    def encode_request(self, operation: Operation, members: Sequence[bytes], token: ClientToken) -> bytes:
+        records = b",".join(members)
+        if operation is Operation.CREATE:
+            return b'{"records":[%b],"clientToken":%b}' % (records, orjson.dumps(token))
+        return b'{"records":[%b]}' % records
+
+    def members(self, batch: Batch) -> Sequence[bytes]:
+        return [_dump(member) for member in orjson.loads(batch.body)["records"]]
+
+    async def write(self, batch: Batch) -> BatchResult:
+        with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}"):
+            call = getattr(await self._client(), _METHODS[batch.operation])
+            return read_answer(batch, await call(memoryId=self._memory_id, records=batch.body))
+
+    # --------------------------------------------------------------------------------------------- look-ups
+
+    async def find(self, entries: Sequence[Entry]) -> Mapping[RecordKey, MemoryRecordId]:
+        wanted = {entry.key: entry.digest for entry in entries}
+        found: dict[RecordKey, MemoryRecordId] = {}
+        for namespace in sorted({entry.namespace for entry in entries}):
+            async for records in self.list_records(namespace=namespace):
+                for record in records:
+                    key = RecordKey(str(record.metadata.get("memsync-key")))
+                    if key in wanted and record.metadata.get("memsync-digest") == wanted[key]:
+                        found.setdefault(key, record.id)
+        return found
+
+    async def list_records(
+        self, *, namespace: str | None = None, namespace_path: str | None = None
+    ) -> AsyncIterator[list[MemoryRecord]]:
+        """Yield the records of exactly `namespace`, or of all below `namespace_path`, page by page.
+
+        A record shows here some 20–65 s after it was written.
+
+        Raises:
+            RetryableError, FatalError: as for `write`.
+        """
+        where = {"namespace": namespace} if namespace is not None else {"namespacePath": namespace_path or "/"}
+        token: dict[str, str] = {}
+        while True:
+            records, next_token = await self._read(
+                "list_memory_records",
+                lambda page: (_memory_records(page), page.get("nextToken")),
+                maxResults=RECORDS_PER_PAGE,
+                **where,
+                **token,
+            )
+            yield records
+            if not next_token:
+                return
+            token = {"nextToken": next_token}
+
+    async def holds(self, memory_record_id: MemoryRecordId) -> bool:
+        """Whether the memory has a record of this id; it knows some 1 s after it was written.
+
+        Raises:
+            RetryableError, FatalError: as for `write`.
+        """
+        try:
+            await self._read("get_memory_record", lambda _: None, memoryRecordId=memory_record_id)
+        except FatalError as error:
+            if error.code == "ResourceNotFoundException":
+                return False
+            raise
+        return True
+
+    async def search(self, query: str, *, namespace_path: str, count_max: int) -> list[MemoryRecord]:
+        """The `count_max` records below `namespace_path` that answer `query` best, best first.
+
+        Raises:
+            RetryableError, FatalError, BatchRefused: as for `write`.
+        """
+        return await self._read(
+            "retrieve_memory_records",
+            _memory_records,
+            namespacePath=namespace_path,
+            searchCriteria={"searchQuery": query, "topK": count_max},
+            maxResults=count_max,
+        )
+
+    async def _read(self, method: str, understand: Callable[[Any], Understood], **parameters: Any) -> Understood:
+        """One call that changes nothing, and what `understand` makes of its answer.
+
+        Throttled, it waits and asks again; other faults are the caller's, an answer that cannot be understood too.
+        """
+        action = f"{''.join(word.capitalize() for word in method.split('_'))} on memory {self._memory_id}"
+        for throttles in itertools.count():
+            try:
+                with service_errors(action):
+                    call = getattr(await self._client(), method)
+                    return understand(await call(memoryId=self._memory_id, **parameters))
+            except RetryableError as error:
+                if not error.is_throttle or throttles == READ_THROTTLES_MAX:
+                    raise
+                await sleep(error.retry_after_s or min(READ_WAIT_MAX_S, 0.25 * 2**throttles))
+        raise AssertionError("the loop ends by itself")
+
+
+@asynccontextmanager
+async def open_agentcore(settings: AgentCoreConnection) -> AsyncIterator[AgentCoreDestination]:
+    """A destination that connects with its first request and closes at the end."""
+    destination = AgentCoreDestination(settings)
+    try:
+        yield destination
+    finally:
+        await destination.aclose()
+
+
+def _create_client(settings: AgentCoreConnection) -> AbstractAsyncContextManager[Any]:
+    from aiobotocore.config import AioConfig  # noqa: PLC0415 - 0.6 s, which a run without changes need not pay
+    from aiobotocore.session import AioSession  # noqa: PLC0415
+
+    key_id, secret = settings.credentials or (None, None)
+    client: AbstractAsyncContextManager[Any] = AioSession(profile=settings.profile).create_client(
+        "bedrock-agentcore",
+        region_name=settings.region,
+        endpoint_url=settings.endpoint_url,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        config=AioConfig(
+            # The pipeline paces and retries; retries in here would hide throttling from it.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=settings.concurrency,  # waiting for a connection has no timeout
+            connect_timeout=settings.connect_timeout_s,
+            read_timeout=settings.read_timeout_s,
+            user_agent_extra="memsync",
+        ),
+    )
+    return _with_our_bodies(client)
+
+
+@asynccontextmanager
+async def _with_our_bodies(opening: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    async with opening as client:
+        for name in _API_NAMES.values():
+            client.meta.events.register_first(f"provide-client-params.bedrock-agentcore.{name}", _keep_body)
+            client.meta.events.register_last(f"before-call.bedrock-agentcore.{name}", _send_kept_body)
+        yield client
+
+
+def _keep_body(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Take our bytes out of the parameters; an empty list is legal and lets botocore check the rest."""
+    context[_BODY] = params["records"]
+    return {**params, "records": []}
+
+
+def _send_kept_body(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    # As a stream: aiohttp warns of bytes that are longer than 1 MiB, since it writes them in one go.
+    params["body"] = io.BytesIO(context[_BODY])
+
+
+def _content(record: Record) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "namespaces": [record.namespace],
+        "content": {"text": record.text},
+        "timestamp": int(record.timestamp.timestamp()),
+    }
+    if record.metadata:  # an empty map is refused
+        content["metadata"] = {key: _wire_value(value) for key, value in record.metadata.items()}
+    if record.strategy_id is not None:
+        content["memoryStrategyId"] = record.strategy_id
+    return content
+
+
+def _wire_value(value: MetadataValue) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"stringValue": value}
+    if isinstance(value, tuple):
+        return {"stringListValue": list(value)}
+    return {"numberValue": value}
+
+
+def _dump(member: object) -> bytes:
+    """JSON in UTF-8. A lone surrogate, which UTF-8 cannot carry, is replaced: only a dead letter can hold one."""
+    try:
+        return orjson.dumps(member)
+    except TypeError:
+        return orjson.dumps(_without_surrogates(member))
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {key: _without_surrogates(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(inner) for inner in value]
+    return value
+
+
+def _memory_records(answer: dict[str, Any]) -> list[MemoryRecord]:
+    return [_memory_record(summary) for summary in answer["memoryRecordSummaries"]]
+
+
+def _memory_record(summary: dict[str, Any]) -> MemoryRecord:
+    metadata = {
+        key: next((tuple(inner) if isinstance(inner, list) else inner for inner in value.values()), "")
+        for key, value in summary.get("metadata", {}).items()
+    }
+    return MemoryRecord(
+        id=MemoryRecordId(summary["memoryRecordId"]),
+        namespace=next(iter(summary["namespaces"]), ""),
+        text=summary["content"].get("text", ""),
+        metadata=metadata,
+        created_at=summary["createdAt"].astimezone(UTC),
+        score=summary.get("score"),
+    )
+
+
+# -------------------------------------------------------------------------------------------------- answers
+
+
+def read_answer(batch: Batch, answer: Mapping[str, Any]) -> BatchResult:
+    """Sort the records of `batch` by what `answer` says of them, each into exactly one class.
+
+    A record that the answer leaves out, names twice or contradicts itself about is unknown, never stored.
+    """
+    is_create = batch.operation is Operation.CREATE
+    keys = {(entry.key if is_create else entry.memory_record_id): entry.key for entry in batch.entries}
+    said: dict[RecordKey, list[tuple[bool, Mapping[str, Any]]]] = {}
+    for is_success, outcomes in ((True, answer["successfulRecords"]), (False, answer["failedRecords"])):
+        for outcome in outcomes:
+            key = keys.get(outcome.get("requestIdentifier" if is_create else "memoryRecordId"))
+            if key is not None:
+                said.setdefault(key, []).append((is_success, outcome))
+
+    succeeded: dict[RecordKey, MemoryRecordId] = {}
+    failed: list[FailedRecord] = []
+    for key, outcomes in said.items():
+        if len(outcomes) > 1:
+            continue
+        is_success, outcome = outcomes[0]
+        status = outcome.get("status")
+        is_gone = batch.operation is Operation.DELETE and outcome.get("errorCode") == 404
+        if (is_success and status == "SUCCEEDED") or (not is_success and is_gone):
+            succeeded[key] = MemoryRecordId(outcome["memoryRecordId"])
+        elif not is_success and status != "SUCCEEDED":
+            failed.append(_failed_record(key, batch.operation, outcome))
+    unknown = {entry.key for entry in batch.entries} - succeeded.keys() - {failure.key for failure in failed}
+    return BatchResult(succeeded, failed, frozenset(unknown))
+
+
+def _failed_record(key: RecordKey, operation: Operation, outcome: Mapping[str, Any]) -> FailedRecord:
+    try:
+        code: int | None = int(outcome["errorCode"])
+    except (KeyError, TypeError, ValueError):
+        code = None
+    # 404 on an update: a record can be updated only some 10 s after it was created.
+    is_young = operation is Operation.UPDATE and code == 404
+    return FailedRecord(
+        key,
+        code="unknown" if code is None else str(code),
+        message=_without_values(str(outcome.get("errorMessage") or "the service gave no reason")),
+        is_retryable=code is not None and (code == 429 or code >= 500 or is_young),
+    )
+
+
+# --------------------------------------------------------------------------------------------------- errors
+
+# The codes by which AWS's own clients know a throttle, and a fault that passes, whatever the HTTP status is: botocore
+# retries/standard.py. LimitExceededException is left out: with AgentCore's control plane it is a quota.
+_THROTTLES = {
+    "BandwidthLimitExceeded",
+    "EC2ThrottledException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+_PASSING_FAULTS = {
+    "PriorRequestNotComplete",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "TransactionInProgressException",
+}
+_REFUSALS = {
+    "ValidationException",
+    "InvalidInputException",
+    "SerializationException",
+    "RequestEntityTooLarge",
+}
+
+_ADVICE = {
+    "AccessDeniedException": "Give the credentials the permissions for this memory (the Batch*, List, Retrieve and Get"
+    " operations on its ARN).",
+    "ResourceNotFoundException": "Check destination.memory_id and destination.region: the memory is not there.",
+    "ServiceQuotaExceededException": "A quota of the account is used up; waiting does not help. Raise it or remove"
+    " records.",
+    "UnrecognizedClientException": "The AWS credentials are not valid. Check the profile, the environment or the role.",
+    "InvalidSignatureException": "The AWS credentials are not valid, or this machine's clock is wrong.",
+    "RequestTimeTooSkewed": "This machine's clock is wrong.",
+    "ExpiredTokenException": "The AWS credentials have expired. Renew them.",
+    "ExpiredToken": "The AWS credentials have expired. Renew them.",
+    "NoCredentialsError": "Set them the usual AWS way: environment, profile (destination.profile) or role.",
+    "PartialCredentialsError": "Set both halves of the AWS credentials, or neither of them here.",
+    "CredentialRetrievalError": "The program or role that gives the AWS credentials failed; run it by hand.",
+    "ProfileNotFound": "Set destination.profile, or AWS_PROFILE, to a profile that the AWS configuration has.",
+    "NoRegionError": "Set destination.region, or AWS_REGION.",
+    "ParamValidationError": "Check destination.memory_id.",
+    "EndpointConnectionError": "Check the network, destination.region and destination.endpoint_url.",
+    "ConnectTimeoutError": "Check the network, destination.region and destination.endpoint_url.",
+}
+_ADVICE_BY_STATUS = {
+    401: "Check the AWS credentials: the profile, the environment or the role.",
+    403: "Check the AWS credentials and their permissions for this memory.",
+    404: "Check destination.endpoint_url and destination.region: no AgentCore answers there.",
+}
+_ADVICE_ELSE = "Check the settings of the destination."
+
+
+@contextmanager
+def service_errors(action: str) -> Iterator[None]:
+    """Translate whatever the client raises into what happens next. Unclassified means unknown: it is retried.
+
+    `action` names the call for messages.
+    """
+    import aiohttp  # noqa: PLC0415
+    from botocore import exceptions as boto  # noqa: PLC0415
+
+    try:
+        yield
+    except boto.ClientError as error:
+        raise from_client_error(error, action) from error
+    except (
+        boto.NoCredentialsError,
+        boto.PartialCredentialsError,
+        boto.CredentialRetrievalError,
+        boto.ProfileNotFound,
+        boto.NoRegionError,
+        boto.TokenRetrievalError,
+        boto.SSOError,
+        boto.ParamValidationError,
+        boto.UnknownEndpointError,
+        boto.InvalidRegionError,
+        boto.ConfigParseError,
+    ) as error:
+        name = type(error).__name__
+        raise FatalError(f"{action}: {_first_line(error)}. {_ADVICE.get(name, _ADVICE_ELSE)}", code=name) from error
+    except (boto.BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        name = type(error).__name__
+        said = f"{action}: {_first_line(error) or name}. {_ADVICE.get(name, '')}"
+        raise RetryableError(said.rstrip(), code=name) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # An answer that is not what the model says: whether the write happened is unknown.
+        # Not its `repr`, which may hold the answer and with it the text of documents.
+        said = f"{type(error).__name__}: {_first_line(error)}"
+        raise RetryableError(f"{action}: the answer could not be read ({said}).", code="bad_answer") from error
+
+
+def from_client_error(error: Any, action: str) -> DestinationError:
+    """The error that tells what to do about a `ClientError`: by its code, else by its HTTP status."""
+    answer = error.response
+    code = str(answer.get("Error", {}).get("Code") or "Unknown")
+    said = _without_values(str(answer.get("Error", {}).get("Message") or answer.get("message") or "no message"))[:300]
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    message = f"{action}: {status} {code}, {said!r}."
+    if code in _THROTTLES or status == 429:
+        return RetryableError(message, code=code, retry_after_s=_retry_after_s(answer), is_throttle=True)
+    if answer.get("reason") == "IdempotentParameterMismatchException":
+        return FatalError(
+            f"{message} A client token was sent with two different bodies: this is a fault of memsync, please report"
+            f" it.",
+            code="IdempotentParameterMismatchException",
+        )
+    if code in _REFUSALS or status == 413:
+        return BatchRefused(message, code=code, culprits=_culprits(answer.get("fieldList") or ()))
+    if code in _PASSING_FAULTS or status >= 500 or status in (0, 408, 409):
+        return RetryableError(message, code=code, retry_after_s=_retry_after_s(answer))
+    advice = _ADVICE.get(code) or _ADVICE_BY_STATUS.get(status, _ADVICE_ELSE)
+    return FatalError(f"{message} {advice}", code=code)
+
+
+def _without_values(message: str) -> str:
+    """`message` without the values that AWS quotes in it ("Value '…' at 'records.1…' failed"): they are documents."""
+    return re.sub(r"(?is)\b(values?) '.*' (at '|failed)", r"\1 \2", message)
+
+
+_RECORD_INDEX = re.compile(r"records\W+(?:member\W+)?(\d+)")
+
+
+def _culprits(fields: Sequence[Mapping[str, str]]) -> dict[int, str]:
+    """The positions of the records that a refusal names, as far as they can be read from its field names."""
+    culprits = {}
+    for field in fields:
+        if match := _RECORD_INDEX.search(field.get("name", "")):
+            culprits[int(match[1])] = field.get("message", "")
+    return culprits
+
+
+def _retry_after_s(answer: Mapping[str, Any]) -> float | None:
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        return max(0.0, float(headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(".")
