@@ -1,0 +1,93 @@
+"""What the sync of one source works with, and the stages that are made of it."""
+
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pipeline.batcher import Batcher, make_batches
+from pipeline.events import Observer
+from pipeline.limits import ServiceLimits
+from pipeline.mapping import RecordRules
+from pipeline.model import Batch, Checkpoint, ClientToken, DocumentId, DocumentPlan
+from pipeline.pacing import Pacer
+from pipeline.planner import DeletePolicy, Planner
+from pipeline.protocols import DeadLetterFile, Destination, DocumentParser, Offload, SourceConnector, StateStore
+from pipeline.settling import Settler
+from pipeline.sightings import Sightings
+from pipeline.writer import Delivery, write_batches
+
+Coming = TypeVar("Coming")
+Going = TypeVar("Going")
+Stage = Callable[[MemoryObjectReceiveStream[Coming], MemoryObjectSendStream[Going]], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceJob:
+    """All that the sync of one source works with. Nothing in here is chosen by the pipeline itself.
+
+    `clock` measures durations in seconds, `now` is the time of day in seconds since the epoch.
+    """
+
+    run_id: str
+    connector: SourceConnector
+    parser: DocumentParser
+    rules: RecordRules
+    limits: ServiceLimits
+    destination: Destination
+    state: StateStore
+    dead_letters: DeadLetterFile
+    pacer: Pacer
+    deletes: DeletePolicy
+    observe: Observer
+    offload: Offload
+    new_token: Callable[[], ClientToken]
+    clock: Callable[[], float]
+    now: Callable[[], float]
+    writers: int = 16
+    linger_s: float = 1.0
+    request_attempts_max: int = 8
+    record_attempts_max: int = 5
+
+    def planner(self, sightings: Sightings, resends: Collection[DocumentId]) -> Planner:
+        return Planner(
+            source=self.rules.source,
+            recipe=self.rules.recipe,
+            run_id=self.run_id,
+            state=self.state,
+            destination=self.destination,
+            sightings=sightings,
+            observe=self.observe,
+            now=self.now,
+            resends=resends,
+        )
+
+    def batch(self) -> Stage[list[DocumentPlan | Checkpoint], Batch]:
+        return partial(
+            make_batches,
+            batcher=Batcher(self.destination, self.new_token, self.now),
+            state=self.state,
+            dead_letters=self.dead_letters,
+            linger_s=self.linger_s,
+        )
+
+    def write(self) -> Callable[[MemoryObjectReceiveStream[Batch]], Coroutine[Any, Any, None]]:
+        return partial(write_batches, delivery=self.delivery())
+
+    def delivery(self) -> Delivery:
+        settler = Settler(
+            self.rules.source, self.run_id, self.destination, self.record_attempts_max, self.new_token, self.now
+        )
+        return Delivery(
+            destination=self.destination,
+            state=self.state,
+            dead_letters=self.dead_letters,
+            settler=settler,
+            pacer=self.pacer,
+            attempts_max=self.request_attempts_max,
+            clock=self.clock,
+            now=self.now,
+            observe=self.observe,
+        )

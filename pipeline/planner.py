@@ -1,0 +1,346 @@
+"""From records to changes: what each document's version means against the ledger, and what has gone."""
+
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pipeline.differ import difference
+from pipeline.events import (
+    DeadLettered,
+    DeletesWithheld,
+    DocumentsDecided,
+    DocumentSkippedByReason,
+    DocumentsRemoved,
+    Observer,
+)
+from pipeline.letters import document_letter_id, record_letter_id
+from pipeline.model import (
+    Change,
+    Checkpoint,
+    Create,
+    DeadLetter,
+    Delete,
+    Derived,
+    DocumentId,
+    DocumentOutcome,
+    DocumentPlan,
+    DocumentRef,
+    DocumentState,
+    Fingerprint,
+    KnownDocument,
+    KnownRecord,
+    LeftOut,
+    Operation,
+    PartsEnd,
+    RecordKey,
+    ScanError,
+    Stage,
+    Unread,
+    Update,
+    Vanished,
+)
+from pipeline.protocols import Destination, SourceConnector, StateStore
+from pipeline.reader import Planned
+from pipeline.sightings import Sightings
+
+PAGE = 500  # rows read from the ledger at once
+
+# A deletion of fewer documents than this is never held back as a mass deletion (unless the source shows nothing).
+GUARDED_DOCUMENTS_MIN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Compares what documents should be with what the ledger says they are. Reads the state, never writes it.
+
+    `resends` are documents whose dead-lettered records are planned again; those of others stay given up on.
+    """
+
+    source: str
+    recipe: str
+    run_id: str
+    state: StateStore
+    destination: Destination
+    sightings: Sightings
+    observe: Observer
+    now: Callable[[], float]
+    resends: Collection[DocumentId] = ()
+
+    async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
+        derived = [item.document for item in items if isinstance(item, Derived)]
+        ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}.union(derived)
+        known = await self.state.documents(ids)
+        records = await self.state.records(derived)
+        plans: list[DocumentPlan | Checkpoint] = []
+        for item in items:
+            match item:
+                case Derived():
+                    before = known.get(item.document)
+                    letters = await self._letters(before)
+                    plans.append(self._plan_records(item, before, records[item.document], letters))
+                case PartsEnd(ref):
+                    plans.append(await self._plan_parts_end(ref))
+                case Unread():
+                    plans.append(await self._plan_unread(item, known.get(item.ref.id)))
+                case LeftOut():
+                    plans.append(await self._plan_left_out(item, known.get(item.ref.id)))
+                case Vanished(ref):
+                    if gone := known.get(ref.id):
+                        self.sightings.unmark(gone.row)
+                case ScanError(scope, code, message):
+                    letter = self._document_letter(DocumentId(scope), "scan", code, message)
+                    plans.append(DocumentPlan(None, letters=(letter,)))
+                case Checkpoint():
+                    plans.append(item)
+        return plans
+
+    async def _letters(self, document: KnownDocument | None) -> dict[str, DeadLetter]:
+        if document is None or not document.dead_letters:
+            return {}
+        return {letter.id: letter for letter in await self.state.letters([document.state.id])}
+
+    def _plan_records(
+        self,
+        item: Derived,
+        before: KnownDocument | None,
+        records: Collection[KnownRecord],
+        letters: dict[str, DeadLetter],
+    ) -> DocumentPlan:
+        """The way from the known records to the desired ones, less what was given up on already."""
+        if before is not None:
+            self.sightings.mark(before.row)
+        found = difference(item.records, list(records))
+        if found.obsolete and not item.records:
+            self.sightings.emptied += 1
+        changes: list[Change] = []
+        standing: set[str] = set()
+        given_up = False
+        new_letters: list[DeadLetter] = []
+        for change in found.changes:
+            letter_id = record_letter_id(change.record.key, change.record.digest)
+            # A letter that a writer makes before this plan is recorded must outlive that.
+            standing.add(letter_id)
+            if letter_id in letters and item.ref.id not in self.resends:
+                given_up = True
+                continue
+            if problem := self.destination.check(change):
+                new_letters.append(self._record_letter(letter_id, change, problem))
+                given_up = True
+            else:
+                changes.append(change)
+
+        if given_up:
+            outcome: DocumentOutcome = "failed"
+        elif before is None or (before.state.fingerprint is None and not records and changes):
+            outcome = "added"
+        else:
+            outcome = "changed" if changes or found.obsolete else "unchanged"
+        self.observe(
+            DocumentsDecided(
+                outcome,
+                1,
+                unchanged=len(set(found.unchanged) - self.sightings.delivered.get(item.document, set())),
+                created=sum(isinstance(change, Create) for change in changes),
+                updated=sum(isinstance(change, Update) for change in changes),
+                obsolete=len(found.obsolete),
+            )
+        )
+        fingerprint = item.ref.fingerprint
+        state = DocumentState(item.document, item.ref.id, fingerprint, self.recipe)
+        return DocumentPlan(state, tuple(changes), found.obsolete, tuple(new_letters), frozenset(standing), outcome)
+
+    async def _plan_parts_end(self, ref: DocumentRef) -> DocumentPlan:
+        """Remember the file as read, unless it lost parts: until these are deleted, every run must read it again.
+
+        Otherwise the next run would find the file unchanged and believe that all its parts are still there.
+        """
+        has_lost = any(not self.sightings.has(part.row) for part in await self.state.parts(ref.id))
+        return DocumentPlan(self._state(ref, None if has_lost else ref.fingerprint, has_parts=True))
+
+    async def _plan_unread(self, item: Unread, before: KnownDocument | None) -> DocumentPlan:
+        """A dead letter for the document; what the memory holds of it stays.
+
+        What could not be fetched is tried again by every run, what could not be parsed only once it changed.
+        """
+        unchanged = self.sightings.count_unchanged(item.ref.id, before.records) if before else 0
+        # Parts can be in the ledger before their file is: a run may have been cut off between the two.
+        parts = await self.state.parts(item.ref.id)
+        for part in parts:
+            self.sightings.mark(part.row)
+            unchanged += self.sightings.count_unchanged(part.state.id, part.records)
+        self.observe(DocumentsDecided("failed", 1, unchanged=unchanged))
+        letter = self._document_letter(item.ref.id, item.stage, item.code, item.message)
+        standing = {letter.id, *await self._letters(before)}
+        fingerprint = item.ref.fingerprint if item.stage == "parse" else None
+        has_parts = bool(parts) or (before is not None and before.state.has_parts)
+        state = self._state(item.ref, fingerprint, has_parts=has_parts)
+        return DocumentPlan(state, obsolete=None, letters=(letter,), standing=frozenset(standing))
+
+    async def _plan_left_out(self, item: LeftOut, before: KnownDocument | None) -> DocumentPlan:
+        """Remember why, so that it is not fetched again; but a document with records does not lose them for it."""
+        if before is not None and (before.records or before.state.has_parts):
+            message = f"{item.reason}; its records are kept until it can be read again or is removed"
+            return await self._plan_unread(Unread(item.ref, "parse", "unsupported", message), before)
+        self.observe(DocumentSkippedByReason(item.reason))
+        return DocumentPlan(self._state(item.ref, item.ref.fingerprint, skipped=item.reason))
+
+    def _state(
+        self,
+        ref: DocumentRef,
+        fingerprint: Fingerprint | None,
+        *,
+        has_parts: bool = False,
+        skipped: str | None = None,
+    ) -> DocumentState:
+        return DocumentState(ref.id, ref.id, fingerprint, self.recipe, has_parts=has_parts, skipped=skipped)
+
+    def _document_letter(self, document: DocumentId, stage: Stage, code: str, message: str) -> DeadLetter:
+        self.observe(DeadLettered(document, stage, code, message))
+        now = self.now()
+        letter_id = document_letter_id(self.source, document)
+        return DeadLetter(letter_id, self.source, document, stage, code, message, 1, now, now, self.run_id)
+
+    def _record_letter(self, letter_id: str, change: Create | Update, problem: str) -> DeadLetter:
+        record = change.record
+        self.observe(DeadLettered(record.document, "derive", "limit", problem))
+        now = self.now()
+        return DeadLetter(
+            id=letter_id,
+            source=self.source,
+            document_id=record.document,
+            stage="derive",
+            code="limit",
+            message=problem,
+            attempts=1,
+            first_failed_at=now,
+            last_failed_at=now,
+            run_id=self.run_id,
+            key=record.key,
+            digest=record.digest,
+            operation=Operation.CREATE if isinstance(change, Create) else Operation.UPDATE,
+            record=self.destination.encode(change),
+        )
+
+
+async def plan_changes(
+    derived: MemoryObjectReceiveStream[list[Planned]],
+    planned: MemoryObjectSendStream[list[DocumentPlan | Checkpoint]],
+    *,
+    planner: Planner,
+) -> None:
+    """Compare what documents should be with what the memory holds."""
+    async with derived, planned:
+        async for items in derived:
+            await planned.send(await planner.plan(items))
+
+
+async def healed_letters(state: StateStore, sightings: Sightings) -> list[str]:
+    """The dead letters about parts of the source that could not be listed once and were listed by this scan."""
+    return [
+        letter.id
+        for letter in await state.letters()
+        if letter.stage == "scan" and sightings.is_listed_scope(letter.document_id)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ removals
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePolicy:
+    """`max_fraction` of the known documents may vanish in one run; more trips the guard unless `allow_mass`."""
+
+    is_enabled: bool = True
+    max_fraction: float = 0.2
+    allow_mass: bool = False
+
+
+def is_mass_deletion(removed: int, known: int, listed: int, max_fraction: float) -> bool:
+    """Whether so many removals look like a fault of the source rather than like somebody's wish."""
+    if removed == 0:
+        return False
+    allowed = max_fraction * known + 1e-9  # 0.29 * 100 is a little less than 29
+    return listed == 0 or (removed > GUARDED_DOCUMENTS_MIN and removed > allowed)
+
+
+async def may_delete(
+    state: StateStore, sightings: Sightings, policy: DeletePolicy, observe: Observer, *, emptied: int
+) -> bool:
+    """Decide whether this run may delete at all; if it would have and may not, say so.
+
+    `emptied` documents are still there and would lose all their records: a folder of truncated files is as likely
+    a fault as an empty folder.
+    """
+    known = sightings.known  # before this run: what it added must not make the loss look small
+    removed = emptied
+    async with aclosing(_unseen(state, sightings)) as pages:
+        async for page in pages:
+            removed += sum(_is_counted(document) for document in page)
+    if not policy.is_enabled:
+        if removed:
+            observe(DeletesWithheld("disabled", removed, known))
+        return False
+    if is_mass_deletion(removed, known, sightings.listed, policy.max_fraction) and not policy.allow_mass:
+        observe(DeletesWithheld("guard", removed, known))
+        return False
+    return True
+
+
+async def _unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list[KnownDocument], None]:
+    """The documents that the scan should have shown and did not."""
+    row = 0
+    while page := await state.documents_after(row, up_to=sightings.last_row, limit=PAGE):
+        row = page[-1].row
+        yield [
+            document
+            for document in page
+            if not sightings.has(document.row) and sightings.is_listed_scope(document.state.origin)
+        ]
+
+
+async def find_vanished(
+    state: StateStore, connector: SourceConnector, sightings: Sightings, observe: Observer
+) -> AsyncGenerator[list[DocumentId], None]:
+    """Yield the documents that the source has no more, in pages.
+
+    Each is proven gone twice: the scan listed everything where it was without it, and the source, asked for it once
+    more, does not have it.
+    """
+    async with aclosing(_unseen(state, sightings)) as pages:
+        async for page in pages:
+            origins = await state.documents({document.state.origin for document in page})
+            gone = []
+            for document in page:
+                origin = origins.get(document.state.origin)
+                # A part whose file was read to its end is proven by that; everything else is asked for once more.
+                was_read = origin is not None and origin.row != document.row and sightings.has(origin.row)
+                if was_read or await connector.locate(document.state.origin) is None:
+                    gone.append(document)
+            if gone:
+                counted = [document for document in gone if _is_counted(document)]
+                observe(DocumentsRemoved(len(counted), sum(document.records for document in counted)))
+                yield [document.state.id for document in gone]
+
+
+def _is_counted(document: KnownDocument) -> bool:
+    return not document.state.has_parts and document.state.skipped is None
+
+
+async def plan_deletes(
+    state: StateStore,
+    planned: MemoryObjectSendStream[list[DocumentPlan | Checkpoint]],
+    *,
+    only: Collection[DocumentId] | None = None,
+) -> None:
+    """Delete what no document asks for any more. To be run once everything else is settled: new before old.
+
+    `only` the records of some documents, unless that is None.
+    """
+    async with planned:
+        after = RecordKey("")
+        while page := await state.obsolete(after, limit=PAGE):
+            after = page[-1].key
+            doomed = tuple(Delete(record) for record in page if only is None or record.document in only)
+            await planned.send([DocumentPlan(None, changes=doomed)])

@@ -1,0 +1,260 @@
+"""From the source to records: scan, select, fetch, parse, chunk.
+
+Everything flows in lists, since a hop between tasks costs as much as the rest of a small document's way; and in the
+order of the scan, since a checkpoint speaks of all that went before it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from itertools import islice
+
+from anyio import create_task_group
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pipeline.errors import DocumentVanished, UnreadableDocument, UnsupportedDocument
+from pipeline.events import (
+    DocumentsDecided,
+    DocumentSkippedByReason,
+    DocumentsListed,
+    Observer,
+    ScanFinished,
+    ScanProblem,
+)
+from pipeline.limits import ServiceLimits
+from pipeline.mapping import RecordRules, cut, derive_records
+from pipeline.model import (
+    Checkpoint,
+    Derived,
+    Document,
+    DocumentId,
+    DocumentRef,
+    DocumentSkipped,
+    KnownDocument,
+    LeftOut,
+    Parsed,
+    PartsEnd,
+    ScanComplete,
+    ScanError,
+    SourceEvent,
+    Unread,
+    Vanished,
+)
+from pipeline.protocols import DocumentParser, Offload, SourceConnector, StateStore
+from pipeline.sightings import Sightings
+
+FETCHES_AT_ONCE = 16
+FETCHED_BYTES_MAX = 8 * 1024 * 1024  # that wait together between two stages, unless one document is larger
+PARSED_AT_ONCE = 100  # documents, or parts of one, in one list
+
+Selected = DocumentRef | ScanError | Checkpoint
+Fetched = Document | Unread | LeftOut | Vanished | ScanError | Checkpoint
+Read = Parsed | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpoint
+Planned = Derived | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpoint
+
+
+async def scan_source(
+    connector: SourceConnector,
+    since: Checkpoint | None,
+    observe: Observer,
+    listed: MemoryObjectSendStream[Sequence[SourceEvent]],
+) -> None:
+    """List the source into `listed`."""
+    is_complete = False
+    async with listed, aclosing(connector.scan(since)) as scan:
+        async for events in scan:
+            is_complete = is_complete or any(isinstance(event, ScanComplete) for event in events)
+            await listed.send(events)
+    observe(ScanFinished(is_complete))
+
+
+async def locate_documents(
+    connector: SourceConnector,
+    documents: Iterable[DocumentId],
+    listed: MemoryObjectSendStream[Sequence[SourceEvent]],
+) -> None:
+    """List only `documents` into `listed`, as far as the source still has them. Proves nothing about others."""
+    async with listed:
+        for document in documents:
+            ref = await connector.locate(document)
+            if ref is not None:
+                await listed.send([ref])
+
+
+async def select_documents(
+    listed: MemoryObjectReceiveStream[Sequence[SourceEvent]],
+    selected: MemoryObjectSendStream[list[Selected]],
+    *,
+    state: StateStore,
+    parser: DocumentParser,
+    recipe: str,
+    sightings: Sightings,
+    always: Collection[DocumentId],
+    observe: Observer,
+) -> None:
+    """Let through what may have changed. An unchanged document ends here, for the price of one look-up.
+
+    Documents in `always` are let through whatever their fingerprint says.
+    """
+    async with listed, selected:
+        async for events in listed:
+            known = await state.documents([event.id for event in events if isinstance(event, DocumentRef)])
+            observe(DocumentsListed(sum(isinstance(event, DocumentRef) for event in events)))
+            passed: list[Selected] = []
+            for event in events:
+                match event:
+                    case DocumentRef():
+                        sightings.listed += 1
+                        before = known.get(event.id)
+                        if before is not None and sightings.has(before.row):
+                            continue  # paged listings show a document twice when it moves between pages
+                        if before is not None:
+                            sightings.mark(before.row)
+                        if reason := parser.reason_to_skip(event):
+                            observe(DocumentSkippedByReason(reason))
+                        elif before is None or event.id in always or _may_have_changed(event, before, recipe):
+                            passed.append(event)
+                        else:
+                            await _account_for_unchanged(before, state, sightings, observe)
+                    case DocumentSkipped():
+                        sightings.listed += 1
+                        observe(DocumentSkippedByReason(event.reason))
+                    case ScanError():
+                        sightings.broken.append(event.scope)
+                        observe(ScanProblem(event.scope, event.code, event.message))
+                        passed.append(event)
+                    case ScanComplete():
+                        sightings.complete.append(event.scope)
+                    case Checkpoint():
+                        passed.append(event)
+            if passed:
+                await selected.send(passed)
+
+
+def _may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str) -> bool:
+    return ref.fingerprint is None or ref.fingerprint != before.state.fingerprint or before.state.recipe != recipe
+
+
+async def _account_for_unchanged(
+    document: KnownDocument, state: StateStore, sightings: Sightings, observe: Observer
+) -> None:
+    if document.state.skipped is not None:
+        observe(DocumentSkippedByReason(document.state.skipped))
+        return
+    parts = await state.parts(document.state.id) if document.state.has_parts else [document]
+    for part in parts:
+        sightings.mark(part.row)
+    if document.state.has_parts and document.dead_letters:  # the file as a whole could not be read
+        unchanged = sum(sightings.count_unchanged(part.state.id, part.records) for part in parts)
+        observe(DocumentsDecided("failed", 1, unchanged=unchanged))
+        return
+    for part in parts:
+        unchanged = sightings.count_unchanged(part.state.id, part.records)
+        observe(DocumentsDecided("failed" if part.dead_letters else "unchanged", 1, unchanged=unchanged))
+
+
+async def fetch_documents(
+    selected: MemoryObjectReceiveStream[list[Selected]],
+    fetched: MemoryObjectSendStream[list[Fetched]],
+    *,
+    connector: SourceConnector,
+) -> None:
+    """Fetch what was selected, several at once, and pass it on in order."""
+    async with selected, fetched:
+        async for items in selected:
+            for window in _windows(items):
+                results: list[Fetched] = [item for item in window if not isinstance(item, DocumentRef)]
+                if len(results) < len(window):
+                    results = await _fetch_window(window, connector)
+                await fetched.send(results)
+
+
+async def _fetch_window(window: Sequence[Selected], connector: SourceConnector) -> list[Fetched]:
+    results: dict[int, Fetched] = {}
+
+    async def fetch(position: int, ref: DocumentRef) -> None:
+        try:
+            results[position] = await connector.fetch(ref)
+        except DocumentVanished:
+            results[position] = Vanished(ref)
+        except UnreadableDocument as error:
+            results[position] = Unread(ref, "fetch", error.code, str(error))
+        except UnsupportedDocument as error:
+            results[position] = LeftOut(ref, error.reason)
+
+    async with create_task_group() as tasks:
+        for position, item in enumerate(window):
+            if isinstance(item, DocumentRef):
+                tasks.start_soon(fetch, position, item)
+            else:
+                results[position] = item
+    return [results[position] for position in range(len(window))]
+
+
+def _windows(items: Sequence[Selected]) -> Iterator[Sequence[Selected]]:
+    """Cut `items` into runs that are small enough to be held in memory at once."""
+    window: list[Selected] = []
+    window_bytes = 0
+    for item in items:
+        item_bytes = item.size_bytes or 0 if isinstance(item, DocumentRef) else 0
+        if window and (len(window) == FETCHES_AT_ONCE or window_bytes + item_bytes > FETCHED_BYTES_MAX):
+            yield window
+            window, window_bytes = [], 0
+        window.append(item)
+        window_bytes += item_bytes
+    if window:
+        yield window
+
+
+async def parse_documents(
+    fetched: MemoryObjectReceiveStream[list[Fetched]],
+    parsed: MemoryObjectSendStream[list[Read]],
+    *,
+    parser: DocumentParser,
+    offload: Offload,
+) -> None:
+    """Turn content into text, away from the event loop."""
+    async with fetched, parsed:
+        async for documents in fetched:
+            reading = _parse_all(documents, parser)
+            while some := await offload(lambda reading=reading: list(islice(reading, PARSED_AT_ONCE))):  # type: ignore[misc]
+                await parsed.send(some)
+
+
+def _parse_all(documents: Iterable[Fetched], parser: DocumentParser) -> Iterator[Read]:
+    for document in documents:
+        if not isinstance(document, Document):
+            yield document
+            continue
+        has_parts = True
+        try:
+            for text in parser.parse(document):
+                has_parts = text.id != document.ref.id
+                yield Parsed(document.ref, text)
+        except UnreadableDocument as error:
+            yield Unread(document.ref, "parse", error.code, str(error))
+        except UnsupportedDocument as error:
+            yield LeftOut(document.ref, error.reason)
+        else:
+            if has_parts:
+                yield PartsEnd(document.ref)
+
+
+async def chunk_documents(
+    parsed: MemoryObjectReceiveStream[list[Read]],
+    derived: MemoryObjectSendStream[list[Planned]],
+    *,
+    rules: RecordRules,
+    limits: ServiceLimits,
+    offload: Offload,
+) -> None:
+    """Cut texts into chunks and make the records that they imply."""
+
+    def derive(item: Read) -> Planned:
+        if not isinstance(item, Parsed):
+            return item
+        records = derive_records(item.ref, item.document, cut(item.document, rules, limits), rules, limits)
+        return Derived(item.ref, item.document.id, tuple(records))
+
+    async with parsed, derived:
+        async for items in parsed:
+            await derived.send(await offload(lambda items=items: [derive(item) for item in items]))  # type: ignore[misc]

@@ -1,0 +1,169 @@
+"""THE pipeline, wired from top to bottom. Start reading here."""
+
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from anyio import create_memory_object_stream, create_task_group
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pipeline.errors import SourceError
+from pipeline.job import SourceJob
+from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Operation, RecordKey, SourceEvent
+from pipeline.planner import find_vanished, healed_letters, may_delete, plan_changes, plan_deletes
+from pipeline.reader import (
+    Fetched,
+    Planned,
+    Read,
+    Selected,
+    chunk_documents,
+    fetch_documents,
+    locate_documents,
+    parse_documents,
+    scan_source,
+    select_documents,
+)
+from pipeline.sightings import Sightings
+
+Listing = Callable[[MemoryObjectSendStream[Sequence[SourceEvent]]], Coroutine[Any, Any, None]]
+
+
+async def sync(job: SourceJob) -> None:
+    """Bring the memory up to date with the source.
+
+    Raises:
+        SourceError: the source could not be read; nothing was deleted.
+        FatalError: the memory cannot be written; what is not stored stays in the outbox.
+        StateError: the ledger or the dead-letter file could not be written.
+    """
+    # An interrupted run's batches go first: planning must see what they wrote.
+    delivered = await job.delivery().deliver_outbox()
+    sightings = await look_out(job, delivered)
+    listing = partial(scan_source, job.connector, await job.state.checkpoint(), job.observe)
+    await bring_in(job, sightings, listing)
+    await job.state.drop_letters(await healed_letters(job.state, sightings))
+    if not sightings.complete:
+        raise SourceError(
+            "The source stopped without saying that it had listed everything. What it listed is in the memory; nothing"
+            " was deleted. If it happens again, its connector is at fault."
+        )
+    await take_out(job, sightings)
+
+
+async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]] | None = None) -> Sightings:
+    """What a scan that begins now has seen: nothing yet."""
+    counts = await job.state.counts()
+    return Sightings(await job.state.last_row(), known=counts.documents, delivered=delivered or {})
+
+
+async def bring_in(
+    job: SourceJob,
+    sightings: Sightings,
+    listing: Listing,
+    *,
+    resends: Collection[DocumentId] = (),
+    is_dry: bool = False,
+) -> None:
+    """The way of a document: list, select, fetch, parse, chunk, plan, batch, write (which ends by settling).
+
+    A dry way ends after plan.
+    """
+    # Few lists wait between two stages: that bounds the memory, and a slow stage holds back those before it.
+    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](2)
+    selected_in, selected = create_memory_object_stream[list[Selected]](2)
+    fetched_in, fetched = create_memory_object_stream[list[Fetched]](1)
+    parsed_in, parsed = create_memory_object_stream[list[Read]](1)
+    derived_in, derived = create_memory_object_stream[list[Planned]](1)
+    planned_in, planned = create_memory_object_stream[list[DocumentPlan | Checkpoint]](1)
+    batches_in, batches = create_memory_object_stream[Batch](job.writers)
+
+    select = partial(
+        select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, sightings=sightings,
+        always=resends, observe=job.observe,
+    )  # fmt: skip
+    fetch = partial(fetch_documents, connector=job.connector)
+    parse = partial(parse_documents, parser=job.parser, offload=job.offload)
+    chunk = partial(chunk_documents, rules=job.rules, limits=job.limits, offload=job.offload)
+    plan = partial(plan_changes, planner=job.planner(sightings, resends))
+
+    async with create_task_group() as tasks, batches:
+        tasks.start_soon(listing, listed_in)
+        tasks.start_soon(select, listed, selected_in)
+        tasks.start_soon(fetch, selected, fetched_in)
+        tasks.start_soon(parse, fetched, parsed_in)
+        tasks.start_soon(chunk, parsed, derived_in)
+        tasks.start_soon(plan, derived, planned_in)
+        tasks.start_soon(discard_plans if is_dry else job.batch(), planned, batches_in)
+        for _ in range(job.writers):
+            tasks.start_soon(job.write(), batches.clone())
+
+
+async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False) -> None:
+    """Delete what the source has no more, once everything that it has is stored; nothing, if the guard objects."""
+    emptied = sightings.emptied if is_dry else await job.state.emptied()
+    if not await may_delete(job.state, sightings, job.deletes, job.observe, emptied=emptied):
+        return
+    async with aclosing(find_vanished(job.state, job.connector, sightings, job.observe)) as pages:
+        async for vanished in pages:
+            if not is_dry:
+                await job.state.remove(vanished)
+    if not is_dry:
+        await delete_obsolete(job)
+
+
+async def delete_obsolete(job: SourceJob, *, only: Collection[DocumentId] | None = None) -> None:
+    """Delete the records that nothing asks for any more; with `only`, those of these documents."""
+    planned_in, planned = create_memory_object_stream[list[DocumentPlan | Checkpoint]](1)
+    batches_in, batches = create_memory_object_stream[Batch](job.writers)
+    async with create_task_group() as tasks, batches:
+        tasks.start_soon(partial(plan_deletes, only=only), job.state, planned_in)
+        tasks.start_soon(job.batch(), planned, batches_in)
+        for _ in range(job.writers):
+            tasks.start_soon(job.write(), batches.clone())
+
+
+async def discard_plans(
+    planned: MemoryObjectReceiveStream[list[DocumentPlan | Checkpoint]], batches: MemoryObjectSendStream[Batch]
+) -> None:
+    """The end of a dry run: the observers have heard what would happen, and no batch is made."""
+    async with planned, batches:
+        async for _ in planned:
+            pass
+
+
+async def preview(job: SourceJob) -> None:
+    """Tell the observers what a run would do. Touches neither the memory nor the state.
+
+    Raises:
+        SourceError, StateError: as for `sync`.
+    """
+    sightings = await look_out(job)
+    listing = partial(scan_source, job.connector, await job.state.checkpoint(), job.observe)
+    await bring_in(job, sightings, listing, is_dry=True)
+    await take_out(job, sightings, is_dry=True)
+
+
+async def replay(job: SourceJob) -> None:
+    """Try again whatever was given up on.
+
+    Each document with a dead letter is read afresh and planned again: a letter that a newer version has overtaken
+    is dropped by that, and running it twice sends nothing twice.
+
+    Raises:
+        SourceError, FatalError, StateError: as for `sync`.
+    """
+    delivered = await job.delivery().deliver_outbox()
+    letters = [letter for letter in await job.state.letters() if letter.stage != "scan"]
+    known = await job.state.documents({letter.document_id for letter in letters})
+    origins = {
+        known[letter.document_id].state.origin if letter.document_id in known else letter.document_id
+        for letter in letters
+    }
+    # A failed delete is planned again by what the ledger holds; its letter would stand in the way.
+    await job.state.drop_letters([letter.id for letter in letters if letter.operation is Operation.DELETE])
+    listing = partial(locate_documents, job.connector, sorted(origins))
+    await bring_in(job, await look_out(job, delivered), listing, resends=origins)
+    # Deletions of other documents wait for the next sync, which lists the source and asks the guard.
+    if job.deletes.is_enabled:
+        await delete_obsolete(job, only=origins.union(letter.document_id for letter in letters))

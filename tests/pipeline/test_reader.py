@@ -1,0 +1,657 @@
+"""The stages from the source to records, each alone."""
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+import pytest
+from anyio import create_memory_object_stream, create_task_group
+from anyio.lowlevel import checkpoint
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import SourceError, UnreadableDocument, UnsupportedDocument
+from pipeline.events import DocumentsDecided, DocumentSkippedByReason, DocumentsListed, RunEvent, ScanFinished
+from pipeline.limits import service_limits
+from pipeline.mapping import RecordRules
+from pipeline.model import (
+    Checkpoint,
+    DeadLetter,
+    Derived,
+    Document,
+    DocumentId,
+    DocumentPlan,
+    DocumentRef,
+    DocumentSkipped,
+    DocumentState,
+    Fingerprint,
+    LeftOut,
+    Parsed,
+    ParsedDocument,
+    PartsEnd,
+    ScanComplete,
+    ScanError,
+    SourceEvent,
+    Unread,
+    Vanished,
+)
+from pipeline.reader import (
+    FETCHED_BYTES_MAX,
+    FETCHES_AT_ONCE,
+    PARSED_AT_ONCE,
+    Fetched,
+    Planned,
+    Read,
+    Selected,
+    _windows,
+    chunk_documents,
+    fetch_documents,
+    locate_documents,
+    parse_documents,
+    scan_source,
+    select_documents,
+)
+from pipeline.sightings import Sightings
+from pipeline.state.sqlite import SqliteStateStore, open_state
+from tests.fakes.source import MemorySource
+from tests.pipeline.examples import inline
+
+Item = TypeVar("Item")
+Other = TypeVar("Other")
+
+RECIPE = "recipe-1"
+
+
+class LineParser:
+    """Reads text, and a document a line from `.jsonl`. What it cannot read says so itself."""
+
+    def reason_to_skip(self, ref: DocumentRef) -> str | None:
+        return "unsupported type .png" if ref.id.endswith(".png") else None
+
+    def parse(self, document: Document) -> Iterator[ParsedDocument]:
+        text = document.content.decode()
+        if not document.ref.id.endswith(".jsonl"):
+            self._check(text)
+            yield ParsedDocument(document.ref.id, text)
+            return
+        for number, line in enumerate(text.splitlines()):
+            self._check(line)
+            yield ParsedDocument(DocumentId(f"{document.ref.id}#{number}"), line)
+
+    def _check(self, text: str) -> None:
+        if text == "broken":
+            raise UnreadableDocument("bad_syntax", "it is broken")
+        if text == "binary":
+            raise UnsupportedDocument("binary")
+
+
+def ref(name: str, *, size_bytes: int | None = None, fingerprint: str | None = "1") -> DocumentRef:
+    return DocumentRef(
+        DocumentId(name),
+        uri=f"memory:///{name}",
+        fingerprint=None if fingerprint is None else Fingerprint(fingerprint),
+        size_bytes=size_bytes,
+    )
+
+
+def document(name: str, text: str) -> Document:
+    return Document(ref(name), text.encode())
+
+
+async def through(
+    stage: Callable[[MemoryObjectReceiveStream[Item], MemoryObjectSendStream[Other]], Awaitable[None]],
+    *items: Item,
+) -> list[Other]:
+    """All that `stage` gives for `items`."""
+    into, given_items = create_memory_object_stream[Item](math.inf)
+    out_in, out = create_memory_object_stream[Other](math.inf)
+    async with into:
+        for item in items:
+            into.send_nowait(item)
+    async with out:
+        await stage(given_items, out_in)
+        return [item async for item in out]
+
+
+def flat(lists: Sequence[Sequence[Item]]) -> list[Item]:
+    return [item for items in lists for item in items]
+
+
+# ---------------------------------------------------------------------------------------------------- listing
+
+
+async def test_a_scan_passes_on_all_that_the_source_says() -> None:
+    """Nothing may be concluded from what was not passed on."""
+    source = MemorySource({"a.md": "A", "b.md": "B", "c.md": "C"}, events_per_list=2)
+    told: list[RunEvent] = []
+    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
+
+    await scan_source(source, None, told.append, listed_in)
+
+    async with listed:
+        events = flat([items async for items in listed])
+    assert [event.id for event in events if isinstance(event, DocumentRef)] == ["a.md", "b.md", "c.md"]
+    assert events[-1] == ScanComplete("")
+    assert told == [ScanFinished(is_complete=True)]
+
+
+async def test_a_scan_without_its_last_word_is_not_complete() -> None:
+    """The end of a listing proves nothing."""
+    source = MemorySource({"a.md": "A"})
+    source.says_complete = False
+    told: list[RunEvent] = []
+    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
+
+    async with listed:
+        await scan_source(source, None, told.append, listed_in)
+
+    assert told == [ScanFinished(is_complete=False)]
+
+
+async def test_a_scan_that_fails_ends_its_stream_without_the_last_word() -> None:
+    """Those behind it must not wait for ever, nor take the end for completeness."""
+    source = MemorySource({"a.md": "A", "b.md": "B"})
+    source.fails_after = 1
+    told: list[RunEvent] = []
+    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
+
+    with pytest.raises(SourceError):
+        await scan_source(source, None, told.append, listed_in)
+
+    async with listed:
+        events = flat([items async for items in listed])
+    assert [type(event) for event in events] == [DocumentRef]
+    assert ScanFinished(is_complete=True) not in told
+
+
+async def test_locating_lists_only_what_is_still_there() -> None:
+    """A replay reads again what was given up on, as far as there is such a thing."""
+    source = MemorySource({"a.md": "A", "b.md": "B"})
+    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
+
+    await locate_documents(source, [DocumentId("b.md"), DocumentId("gone.md")], listed_in)
+
+    async with listed:
+        events = flat([items async for items in listed])
+    assert [event.id for event in events if isinstance(event, DocumentRef)] == ["b.md"]
+    assert not any(isinstance(event, ScanComplete) for event in events)
+
+
+# -------------------------------------------------------------------------------------------------- selecting
+
+
+class Selection:
+    """The selecting stage with a real ledger, and what it tells."""
+
+    def __init__(self, state: SqliteStateStore) -> None:
+        self.state = state
+        self.events: list[RunEvent] = []
+        self.sightings = Sightings(0)
+
+    async def remember(
+        self,
+        name: str,
+        *,
+        fingerprint: str | None = "1",
+        recipe: str = RECIPE,
+        origin: str | None = None,
+        has_parts: bool = False,
+        skipped: str | None = None,
+        is_dead: bool = False,
+    ) -> int:
+        """Let an earlier run have seen the document; return its row."""
+        state = DocumentState(
+            DocumentId(name),
+            DocumentId(origin or name),
+            None if fingerprint is None else Fingerprint(fingerprint),
+            recipe,
+            has_parts=has_parts,
+            skipped=skipped,
+        )
+        letter = DeadLetter(name, "s", state.id, "parse", "bad_syntax", "broken", 1, 0.0, 0.0, "run-0")
+        await self.state.save([], [DocumentPlan(state, letters=(letter,) if is_dead else ())])
+        row = await self.state.last_row()
+        self.sightings = Sightings(row)
+        return row
+
+    async def select(self, *events: SourceEvent, always: Sequence[str] = ()) -> list[Selected]:
+        async def stage(
+            listed: MemoryObjectReceiveStream[Sequence[SourceEvent]], selected: MemoryObjectSendStream[list[Selected]]
+        ) -> None:
+            await select_documents(
+                listed,
+                selected,
+                state=self.state,
+                parser=LineParser(),
+                recipe=RECIPE,
+                sightings=self.sightings,
+                always=[DocumentId(name) for name in always],
+                observe=self.events.append,
+            )
+
+        return flat(await through(stage, list(events)))
+
+    def told(self, kind: type[Item]) -> list[Item]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+async def selection() -> AsyncIterator[Selection]:
+    async with open_state(None, source="s", destination="d", offload=inline) as state:
+        yield Selection(state)
+
+
+async def test_a_new_document_is_selected(selection: Selection) -> None:
+    """The ledger does not know it, so the memory does not hold it."""
+    assert await selection.select(ref("a.md")) == [ref("a.md")]
+
+
+async def test_an_unchanged_document_is_not_selected(selection: Selection) -> None:
+    """It costs one look-up: a source of a million documents must not be read every hour."""
+    row = await selection.remember("a.md")
+
+    selected = await selection.select(ref("a.md"))
+
+    assert selected == []
+    assert selection.told(DocumentsDecided) == [DocumentsDecided("unchanged", 1)]
+    assert selection.sightings.has(row)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [("1", "2"), ("1", None), (None, "1"), (None, None)], ids=["other", "lost", "new", "none"]
+)
+async def test_a_document_that_may_have_changed_is_selected(
+    selection: Selection, before: str | None, now: str | None
+) -> None:
+    """Only two equal fingerprints prove that nothing changed; two missing ones prove nothing."""
+    row = await selection.remember("a.md", fingerprint=before)
+
+    selected = await selection.select(ref("a.md", fingerprint=now))
+
+    assert selected == [ref("a.md", fingerprint=now)]
+    assert selection.sightings.has(row), "it was seen, whatever becomes of it"
+
+
+async def test_other_settings_select_every_document(selection: Selection) -> None:
+    """Records follow from the settings as well as from the document."""
+    await selection.remember("a.md", recipe="recipe-0")
+
+    assert await selection.select(ref("a.md")) == [ref("a.md")]
+
+
+async def test_what_is_asked_for_is_selected_whatever_its_fingerprint(selection: Selection) -> None:
+    """A replay reads documents that have not changed since they failed."""
+    await selection.remember("a.md")
+    await selection.remember("b.md")
+
+    assert await selection.select(ref("a.md"), ref("b.md"), always=["b.md"]) == [ref("b.md")]
+
+
+async def test_an_unchanged_document_with_a_dead_letter_still_counts_as_failed(selection: Selection) -> None:
+    """A run must not say that it is in sync because it did not look again."""
+    await selection.remember("a.md", is_dead=True)
+
+    selected = await selection.select(ref("a.md"))
+
+    assert selected == []
+    assert selection.told(DocumentsDecided) == [DocumentsDecided("failed", 1)]
+
+
+async def test_the_parts_of_an_unchanged_file_count_and_not_the_file(selection: Selection) -> None:
+    """Each line is a document; a part that is not marked would be deleted."""
+    rows = [
+        await selection.remember("a.jsonl", has_parts=True),
+        await selection.remember("a.jsonl#0", origin="a.jsonl"),
+        await selection.remember("a.jsonl#1", origin="a.jsonl", is_dead=True),
+    ]
+
+    await selection.select(ref("a.jsonl"))
+
+    assert selection.told(DocumentsDecided) == [DocumentsDecided("unchanged", 1), DocumentsDecided("failed", 1)]
+    assert all(map(selection.sightings.has, rows))
+
+
+async def test_a_document_that_has_no_text_is_told_by_its_reason_and_never_fetched(selection: Selection) -> None:
+    """Fetching a film to find that it is one takes long."""
+    await selection.remember("b.bin", skipped="binary")
+
+    selected = await selection.select(ref("a.png"), ref("b.bin"), DocumentSkipped(DocumentId("c.iso"), "too large"))
+
+    assert selected == []
+    assert selection.told(DocumentSkippedByReason) == [
+        DocumentSkippedByReason("unsupported type .png"),
+        DocumentSkippedByReason("binary"),
+        DocumentSkippedByReason("too large"),
+    ]
+    assert selection.sightings.listed == 3, "a folder full of them is not an empty folder"
+    assert not selection.told(DocumentsDecided)
+
+
+async def test_what_a_scan_says_of_itself_is_remembered(selection: Selection) -> None:
+    """Deletions are decided by it."""
+    broken = ScanError("docs/secret/", "PermissionError", "not listed")
+
+    selected = await selection.select(ref("a.md"), broken, ScanComplete("docs/"), Checkpoint("7"))
+
+    assert selected == [ref("a.md"), broken, Checkpoint("7")]
+    assert selection.sightings.broken == ["docs/secret/"]
+    assert selection.sightings.complete == ["docs/"]
+    assert selection.told(DocumentsListed) == [DocumentsListed(1)]
+
+
+# --------------------------------------------------------------------------------------------------- fetching
+
+
+class WatchedSource(MemorySource):
+    """A source whose fetches end in the opposite order, and that counts how many are under way."""
+
+    under_way = 0
+    most_under_way = 0
+
+    async def fetch(self, ref: DocumentRef) -> Document:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        for _ in range(40 - self.under_way):
+            await checkpoint()
+        try:
+            return await super().fetch(ref)
+        finally:
+            self.under_way -= 1
+
+
+async def fetch(source: MemorySource, *items: Selected) -> list[list[Fetched]]:
+    async def stage(
+        selected: MemoryObjectReceiveStream[list[Selected]], fetched: MemoryObjectSendStream[list[Fetched]]
+    ) -> None:
+        await fetch_documents(selected, fetched, connector=source)
+
+    return await through(stage, list(items))
+
+
+async def test_documents_are_passed_on_in_the_order_of_the_scan() -> None:
+    """A checkpoint speaks of all that went before it, however long that took."""
+    names = [f"{number:02}.md" for number in range(10)]
+    source = WatchedSource(dict.fromkeys(names, "text"))
+    items: list[Selected] = [ref(name) for name in names]
+    items[5:5] = [Checkpoint("5"), ScanError("x/", "PermissionError", "not listed")]
+
+    fetched = flat(await fetch(source, *items))
+
+    assert source.fetched != names, "the test proves nothing if they end in order"
+    assert [item.ref.id if isinstance(item, Document) else item for item in fetched] == [
+        *names[:5],
+        *items[5:7],
+        *names[5:],
+    ]
+
+
+async def test_a_bounded_number_of_documents_is_fetched_at_once() -> None:
+    """Each may be large, and a source has its own limits."""
+    names = [f"{number:02}.md" for number in range(3 * FETCHES_AT_ONCE)]
+    source = WatchedSource(dict.fromkeys(names, "text"))
+
+    fetched = await fetch(source, *map(ref, names))
+
+    assert source.most_under_way == FETCHES_AT_ONCE
+    assert [len(window) for window in fetched] == [FETCHES_AT_ONCE] * 3
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 2 * FETCHED_BYTES_MAX)), max_size=60))
+def test_windows_are_bounded_in_items_and_bytes(sizes: list[int | None]) -> None:
+    """Memory stays flat; a document that is larger by itself goes alone."""
+    items = [ref(f"{number}.md", size_bytes=size) for number, size in enumerate(sizes)]
+
+    windows = list(_windows(items))
+
+    assert flat(windows) == items
+    for window in windows:
+        window_bytes = sum(item.size_bytes or 0 for item in window if isinstance(item, DocumentRef))
+        assert 1 <= len(window) <= FETCHES_AT_ONCE
+        assert window_bytes <= FETCHED_BYTES_MAX or len([item for item in window if _size(item)]) == 1
+
+
+def _size(item: Selected) -> int:
+    return item.size_bytes or 0 if isinstance(item, DocumentRef) else 0
+
+
+async def test_a_document_that_cannot_be_fetched_does_not_stop_the_rest() -> None:
+    """One file without permission must not keep a thousand others out of the memory."""
+    source = MemorySource({"a.md": "A", "b.md": "B", "c.md": "C", "d.md": "D"})
+    source.fetch_errors["a.md"] = UnreadableDocument("too_large", "it is too large")
+    source.fetch_errors["b.md"] = UnsupportedDocument("binary")
+    source.vanishing.add("c.md")
+
+    fetched = flat(await fetch(source, *map(ref, ["a.md", "b.md", "c.md", "d.md"])))
+
+    assert fetched[:3] == [
+        Unread(ref("a.md"), "fetch", "too_large", "it is too large"),
+        LeftOut(ref("b.md"), "binary"),
+        Vanished(ref("c.md")),
+    ]
+    assert isinstance(fetched[3], Document)
+    assert fetched[3].content == b"D"
+
+
+async def test_a_source_that_fails_as_a_whole_ends_the_run() -> None:
+    """If every fetch fails, no document is to blame."""
+    source = MemorySource({"a.md": "A"})
+    source.is_missing = True
+
+    with pytest.raises((SourceError, BaseExceptionGroup)) as caught:
+        await fetch(source, ref("a.md"))
+
+    error = caught.value
+    assert isinstance(error, SourceError) or caught.group_contains(SourceError)
+
+
+# ---------------------------------------------------------------------------------------------------- parsing
+
+
+async def parse(*items: Fetched) -> list[list[Read]]:
+    async def stage(
+        fetched: MemoryObjectReceiveStream[list[Fetched]], parsed: MemoryObjectSendStream[list[Read]]
+    ) -> None:
+        await parse_documents(fetched, parsed, parser=LineParser(), offload=inline)
+
+    return await through(stage, list(items))
+
+
+async def test_a_text_is_one_document() -> None:
+    """It is told apart from a file of parts by its id."""
+    assert flat(await parse(document("a.md", "text"))) == [
+        Parsed(ref("a.md"), ParsedDocument(DocumentId("a.md"), "text"))
+    ]
+
+
+async def test_a_document_of_parts_ends_with_its_end() -> None:
+    """Only then it is known which of its parts are gone."""
+    read = flat(await parse(document("a.jsonl", "one\ntwo"), document("b.md", "text")))
+
+    assert [item.document.id if isinstance(item, Parsed) else item for item in read] == [
+        "a.jsonl#0",
+        "a.jsonl#1",
+        PartsEnd(ref("a.jsonl")),
+        "b.md",
+    ]
+
+
+async def test_a_file_of_parts_without_any_is_read_to_its_end() -> None:
+    """All lines may have been removed, which is no fault of reading."""
+    assert flat(await parse(document("a.jsonl", ""))) == [PartsEnd(ref("a.jsonl"))]
+
+
+async def test_a_document_that_cannot_be_parsed_does_not_stop_the_rest() -> None:
+    """One broken file must not keep a thousand others out of the memory."""
+    read = flat(await parse(document("a.md", "broken"), document("b.md", "binary"), document("c.md", "text")))
+
+    assert read[:2] == [Unread(ref("a.md"), "parse", "bad_syntax", "it is broken"), LeftOut(ref("b.md"), "binary")]
+    assert isinstance(read[2], Parsed)
+
+
+async def test_a_file_of_parts_that_breaks_off_is_not_read_to_its_end() -> None:
+    """The parts behind the fault are not gone, they were not seen."""
+    read = flat(await parse(document("a.jsonl", "one\nbroken\nthree")))
+
+    assert [type(item) for item in read] == [Parsed, Unread]
+
+
+async def test_what_was_not_fetched_passes_in_its_place() -> None:
+    """Order holds over every stage."""
+    passing: list[Fetched] = [
+        Unread(ref("a.md"), "fetch", "too_large", "it is too large"),
+        LeftOut(ref("b.md"), "binary"),
+        Vanished(ref("c.md")),
+        ScanError("x/", "PermissionError", "not listed"),
+        Checkpoint("1"),
+    ]
+
+    read = flat(await parse(document("0.md", "text"), *passing, document("z.md", "text")))
+
+    assert read[1:-1] == passing
+    assert isinstance(read[0], Parsed)
+    assert isinstance(read[-1], Parsed)
+
+
+async def test_the_parts_of_a_large_file_pass_in_bounded_lists() -> None:
+    """A file of a million lines must not become one list."""
+    lists = await parse(document("a.jsonl", "line\n" * 250))
+
+    assert [len(items) for items in lists] == [PARSED_AT_ONCE, PARSED_AT_ONCE, 51]
+
+
+# ---------------------------------------------------------------------------------------------------- chunking
+
+RULES = RecordRules(source="handbook", recipe=RECIPE)
+
+
+async def chunk(*items: Read) -> list[list[Planned]]:
+    async def stage(
+        parsed: MemoryObjectReceiveStream[list[Read]], derived: MemoryObjectSendStream[list[Planned]]
+    ) -> None:
+        await chunk_documents(parsed, derived, rules=RULES, limits=service_limits(), offload=inline)
+
+    return await through(stage, list(items))
+
+
+async def test_a_text_becomes_records() -> None:
+    """Every piece of it, in order."""
+    text = "\n\n".join(f"Paragraph {number}. {'word ' * 300}" for number in range(10))
+
+    (derived,) = flat(await chunk(Parsed(ref("a.md"), ParsedDocument(DocumentId("a.md"), text))))
+
+    assert isinstance(derived, Derived)
+    assert derived.document == "a.md"
+    assert len(derived.records) > 1
+    assert "".join("".join(one.text.split()) for one in derived.records) == "".join(text.split())
+
+
+async def test_a_blank_text_becomes_no_records_and_is_still_accounted_for() -> None:
+    """The document is there and asks for nothing."""
+    (derived,) = flat(await chunk(Parsed(ref("a.md"), ParsedDocument(DocumentId("a.md"), " \n"))))
+
+    assert derived == Derived(ref("a.md"), DocumentId("a.md"), ())
+
+
+async def test_a_part_derives_records_under_its_own_id() -> None:
+    """The ledger knows it by that, and by the file that it came from."""
+    (derived,) = flat(await chunk(Parsed(ref("a.jsonl"), ParsedDocument(DocumentId("a.jsonl#1"), "text"))))
+
+    assert isinstance(derived, Derived)
+    assert (derived.ref.id, derived.document) == ("a.jsonl", "a.jsonl#1")
+    assert {one.document for one in derived.records} == {"a.jsonl#1"}
+
+
+async def test_what_was_not_parsed_passes_in_its_place_to_the_plan() -> None:
+    """Each of these has a consequence of its own there."""
+    passing: list[Read] = [
+        PartsEnd(ref("a.jsonl")),
+        Unread(ref("b.md"), "parse", "bad_syntax", "it is broken"),
+        LeftOut(ref("c.md"), "binary"),
+        Vanished(ref("d.md")),
+        ScanError("x/", "PermissionError", "not listed"),
+        Checkpoint("1"),
+    ]
+
+    assert flat(await chunk(*passing)) == passing
+
+
+# --------------------------------------------------------------------------------------------- the whole way
+
+
+async def read_all(source: MemorySource, state: SqliteStateStore, observe: Callable[[RunEvent], None]) -> list[Planned]:
+    """The stages of this file in a row, wired as the pipeline does."""
+    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](2)
+    selected_in, selected = create_memory_object_stream[list[Selected]](2)
+    fetched_in, fetched = create_memory_object_stream[list[Fetched]](1)
+    parsed_in, parsed = create_memory_object_stream[list[Read]](1)
+    derived_in, derived = create_memory_object_stream[list[Planned]](math.inf)
+
+    async def select() -> None:
+        await select_documents(
+            listed,
+            selected_in,
+            state=state,
+            parser=LineParser(),
+            recipe=RECIPE,
+            sightings=Sightings(await state.last_row()),
+            always=(),
+            observe=observe,
+        )
+
+    async def fetch() -> None:
+        await fetch_documents(selected, fetched_in, connector=source)
+
+    async def parse() -> None:
+        await parse_documents(fetched, parsed_in, parser=LineParser(), offload=inline)
+
+    async def chunk() -> None:
+        await chunk_documents(parsed, derived_in, rules=RULES, limits=service_limits(), offload=inline)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(scan_source, source, None, observe, listed_in)
+        for stage in (select, fetch, parse, chunk):
+            tasks.start_soon(stage)
+    async with derived:
+        return flat([items async for items in derived])
+
+
+async def test_documents_that_are_in_the_ledger_unchanged_are_not_even_fetched(selection: Selection) -> None:
+    """The price of a run is that of what changed."""
+    source = MemorySource({"a.md": "A", "b.md": "B", "c.md": "C"})
+    for name in ("a.md", "c.md"):
+        located = await source.locate(DocumentId(name))
+        assert located is not None
+        await selection.remember(name, fingerprint=located.fingerprint)
+
+    planned = await read_all(source, selection.state, selection.events.append)
+
+    assert source.fetched == ["b.md"]
+    assert [item.document for item in planned if isinstance(item, Derived)] == ["b.md"]
+
+
+async def test_every_listed_document_arrives_once_in_the_order_of_the_scan(selection: Selection) -> None:
+    """Whatever becomes of it on the way."""
+    names = [f"{number:03}.md" for number in range(300)]
+    source = MemorySource(dict.fromkeys(names, "text"), events_per_list=64)
+    source.fetch_errors["010.md"] = UnreadableDocument("too_large", "it is too large")
+    source.documents["020.md"] = "broken"
+    source.documents["030.md"] = "binary"
+    source.vanishing.add("040.md")
+
+    planned = await read_all(source, selection.state, selection.events.append)
+
+    assert [item.ref.id for item in planned if not isinstance(item, ScanError | Checkpoint)] == names
+    outcomes = {item.ref.id: type(item) for item in planned if isinstance(item, Unread | LeftOut | Vanished)}
+    assert outcomes == {"010.md": Unread, "020.md": Unread, "030.md": LeftOut, "040.md": Vanished}
+
+
+async def test_a_document_that_vanishes_is_not_counted_on_the_way(selection: Selection) -> None:
+    """It is neither unchanged nor failed: the ledger decides what its absence means."""
+    source = MemorySource({"a.md": "A"})
+    source.vanishing.add("a.md")
+
+    planned = await read_all(source, selection.state, selection.events.append)
+
+    assert [type(item) for item in planned] == [Vanished]
+    assert not selection.told(DocumentsDecided)

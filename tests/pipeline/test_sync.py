@@ -1,0 +1,824 @@
+"""The pipeline from end to end, with a source and a memory in this process, on a virtual clock.
+
+Real time, real HTTP and real files are in tests/acceptance; here is what needs a memory that misbehaves on cue.
+"""
+
+import json
+import random
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from pipeline.errors import FatalError, RetryableError, SourceError, SyncError, UnreadableDocument
+from pipeline.events import RunStarted
+from pipeline.job import SourceJob
+from pipeline.limits import service_limits
+from pipeline.mapping import RecordRules
+from pipeline.model import (
+    Batch,
+    BatchResult,
+    Checkpoint,
+    ClientToken,
+    DeadLetter,
+    DocumentRef,
+    FailedRecord,
+    Operation,
+    SourceEvent,
+)
+from pipeline.pacing import Pacer
+from pipeline.parsing import Parser, ParsingSettings
+from pipeline.planner import DeletePolicy
+from pipeline.protocols import StateStore
+from pipeline.report import SourceReport
+from pipeline.reporting.tally import Tally
+from pipeline.state.sqlite import open_state
+from pipeline.sync import preview, replay, sync
+from pipeline.writer import TOKEN_TRUST_S
+from tests.fakes.destination import MemoryDestination
+from tests.fakes.source import MemorySource
+
+Result = TypeVar("Result")
+
+RULES = RecordRules(source="docs", recipe="r1", max_chars=400, heading_path=False)
+
+
+@dataclass(slots=True)
+class LetterList:
+    """A dead-letter file that is a list."""
+
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    async def append(self, letters: Sequence[DeadLetter]) -> None:
+        self.letters.extend(letters)
+
+    async def rewrite(self, letters: Sequence[DeadLetter]) -> None:
+        self.letters = list(letters)
+
+
+@dataclass
+class World:
+    """A source, a memory and a ledger that outlive the runs between them."""
+
+    source: MemorySource
+    memory: MemoryDestination
+    rules: RecordRules = RULES
+    deletes: DeletePolicy = field(default_factory=DeletePolicy)
+    now: float = 1_000_000.0
+    seed: int = 1
+    state: StateStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.letters = LetterList()
+
+    async def do(self, verb: Callable[[SourceJob], Awaitable[None]] = sync) -> SourceReport:
+        """One run; raises what the run raised."""
+        tally = Tally("docs")
+        job = SourceJob(
+            run_id=str(self.rng.random()),
+            connector=self.source,
+            parser=Parser(ParsingSettings.model_validate({})),
+            rules=self.rules,
+            limits=service_limits(),
+            destination=self.memory,
+            state=self.state,
+            dead_letters=self.letters,
+            pacer=Pacer(1000.0, clock=anyio.current_time, rng=self.rng),
+            deletes=self.deletes,
+            observe=tally,
+            offload=in_place,
+            new_token=lambda: ClientToken(str(uuid.UUID(int=self.rng.getrandbits(128)))),
+            clock=anyio.current_time,
+            now=lambda: self.now,
+            writers=3,
+            request_attempts_max=3,
+            record_attempts_max=2,
+        )
+        try:
+            await verb(job)
+        except BaseExceptionGroup as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from group
+        return tally.report
+
+    def texts(self) -> list[str]:
+        return sorted(record.text for record in self.memory.records.values())
+
+
+async def in_place(work: Callable[[], Result]) -> Result:
+    return work()
+
+
+def on_virtual_time(story: Callable[[World], Awaitable[None]]) -> None:
+    """Play `story` on trio, whose clock jumps over every wait."""
+
+    async def play() -> None:
+        world = World(MemorySource(), MemoryDestination())
+        async with open_state(None, source="docs", destination="memory", offload=in_place) as world.state:
+            await story(world)
+
+    anyio.run(play, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+
+
+def numbered(count: int) -> dict[str, str | bytes]:
+    return {f"{number}.md": f"text of document {number}" for number in range(count)}
+
+
+def test_after_a_run_the_memory_equals_the_source_and_a_second_run_sends_nothing() -> None:
+    """This is what the program is for."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(250)
+
+        first = await world.do()
+        sent = len(world.memory.requests)
+        second = await world.do()
+
+        assert world.texts() == sorted(map(str, world.source.documents.values()))
+        assert (first.records.created, sent) == (250, 3)
+        assert (second.documents.unchanged, second.records.unchanged) == (250, 250)
+        assert len(world.memory.requests) == sent
+        assert len(world.source.fetched) == 250
+
+    on_virtual_time(story)
+
+
+def test_a_changed_text_becomes_an_update_that_keeps_its_record() -> None:
+    """The memory's own id may be referred to from elsewhere, and no document is absent because it changed."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "before"}
+        await world.do()
+        ids = set(world.memory.records)
+
+        world.source.documents["a.md"] = "after"
+        report = await world.do()
+
+        assert world.texts() == ["after"]
+        assert set(world.memory.records) == ids
+        assert (report.documents.changed, report.records.updated) == (1, 1)
+
+    on_virtual_time(story)
+
+
+def test_the_new_is_stored_before_the_old_is_deleted() -> None:
+    """A document that shrinks must not be gone in between, whatever happens in between."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "\n\n".join(f"{letter} " * 150 for letter in "abcdef"), "b.md": "gone soon"}
+        await world.do()
+        del world.source.documents["b.md"]
+        world.source.documents |= {"a.md": "short now", "c.md": "new"}
+
+        await world.do()
+
+        later = [request.operation for request in world.memory.requests[1:]]
+        assert later == sorted(later, key=[Operation.CREATE, Operation.UPDATE, Operation.DELETE].index)
+        assert world.texts() == ["new", "short now"]
+
+    on_virtual_time(story)
+
+
+def test_a_lost_reply_does_not_create_anything_twice() -> None:
+    """The same bytes go out again with the same token."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        world.memory.lose_next_reply()
+
+        report = await world.do()
+
+        assert len(world.memory.records) == 5
+        assert len({(request.client_token, request.body) for request in world.memory.requests}) == 1
+        assert (report.requests.sent, report.requests.retried, report.records.created) == (2, 1, 5)
+
+    on_virtual_time(story)
+
+
+def test_what_an_interrupted_run_left_is_delivered_before_anything_is_planned() -> None:
+    """Planning first would take for new what the interrupted run has stored."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError, match="stays in the outbox"):
+            await world.do()
+
+        report = await world.do()
+
+        assert len(world.memory.records) == 5
+        assert len({request.client_token for request in world.memory.requests}) == 1
+        assert (report.documents.unchanged, report.records.created, report.records.unchanged) == (5, 5, 0)
+
+    on_virtual_time(story)
+
+
+def test_a_batch_older_than_its_token_is_looked_up_and_taken_over() -> None:
+    """Nobody knows for how long the service remembers a token; sending it blindly might create everything twice."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError):
+            await world.do()
+        world.memory.forget_tokens()
+        world.now += TOKEN_TRUST_S + 1
+
+        await world.do()
+
+        assert len(world.memory.records) == 5
+        assert not await world.state.outbox()
+
+    on_virtual_time(story)
+
+
+def test_a_record_that_the_answer_leaves_out_is_never_taken_for_stored() -> None:
+    """The answer is the only proof; a gap in it is not one."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        world.memory.omit_from_next_answer()
+
+        report = await world.do()
+
+        assert report.records.created == 5
+        assert len(world.memory.records) == 5
+        assert len(world.memory.requests) == 2
+
+    on_virtual_time(story)
+
+
+def test_one_culprit_is_one_dead_letter_and_the_innocent_are_stored() -> None:
+    """A bad record must not take the others of its request down."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(100) | {"bad.md": "poison", "worse.md": "more poison", "no.md": "nope"}
+        world.memory.refuse_batches_with("poison", named=False)
+        world.memory.reject("nope")
+
+        report = await world.do()
+        requests = len(world.memory.requests)
+        again = await world.do()
+
+        assert len(world.memory.records) == 100
+        assert sorted(letter.document_id for letter in world.letters.letters) == ["bad.md", "no.md", "worse.md"]
+        assert report.documents.added == 100
+        assert report.documents.failed == again.documents.failed == 3
+        assert len(world.memory.requests) == requests
+
+    on_virtual_time(story)
+
+
+def test_a_replay_stores_what_was_mended_and_drops_what_was_overtaken() -> None:
+    """Old content must not come back to life, and nothing is stored twice."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "poison a", "b.md": "poison b", "c.md": "poison c"}
+        world.memory.refuse_batches_with("poison")
+        await world.do()
+        world.source.documents["a.md"] = "mended"
+        world.memory._refused.clear()
+        world.memory.reject("poison c")
+
+        first = await world.do(replay)
+        others = [await world.do(replay) for _ in range(4)]
+
+        assert world.texts() == ["mended", "poison b"]
+        assert (first.records.created, first.documents.failed) == (2, 1)
+        assert sum(report.records.created for report in others) == 0
+        [letter] = await world.state.letters()
+        assert (letter.document_id, letter.attempts) == ("c.md", 6)
+
+    on_virtual_time(story)
+
+
+def test_the_old_version_stays_until_the_new_one_is_accepted() -> None:
+    """Refusing an edit must not empty the memory of the document."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "first"}
+        await world.do()
+        world.source.documents["a.md"] = "poison"
+        world.memory.refuse_batches_with("poison")
+
+        await world.do()
+        assert world.texts() == ["first"]
+
+        world.source.documents["a.md"] = "third"
+        await world.do()
+        assert world.texts() == ["third"]
+        assert await world.state.letters() == []
+
+    on_virtual_time(story)
+
+
+def test_nothing_of_a_document_is_deleted_while_its_new_version_is_refused() -> None:
+    """Half an old document is better than none."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "\n\n".join(f"{letter} " * 150 for letter in "abcdef")}
+        await world.do()
+        before = world.texts()
+        world.source.documents["a.md"] = "poison"
+        world.memory.refuse_batches_with("poison")
+
+        await world.do()
+        assert world.texts() == before
+
+        world.source.documents["a.md"] = "cured"
+        await world.do()
+        assert world.texts() == ["cured"]
+
+    on_virtual_time(story)
+
+
+def test_nothing_is_deleted_unless_the_whole_source_was_listed() -> None:
+    """An error in the middle of a listing must not look like the end of it."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(20)
+        await world.do()
+        for number in range(5):
+            del world.source.documents[f"{number}.md"]
+
+        world.source.fails_after = 3
+        with pytest.raises(SourceError):
+            await world.do()
+        world.source.fails_after, world.source.says_complete = None, False
+        with pytest.raises(SourceError, match="without saying that it had listed everything"):
+            await world.do()
+        assert len(world.memory.records) == 20
+
+        world.source.says_complete = True
+        report = await world.do()
+        assert len(world.memory.records) == 15
+        assert (report.documents.removed, report.records.deleted) == (5, 5)
+
+    on_virtual_time(story)
+
+
+def test_a_document_that_the_listing_forgot_is_asked_for_before_it_is_deleted() -> None:
+    """A listing that is not a snapshot misses what moves while it runs."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(20)
+        await world.do()
+
+        world.source = ForgetfulSource(numbered(20), forgets={"3.md", "7.md"})
+        del world.source.documents["7.md"]
+        await world.do()
+
+        assert world.texts() == sorted(str(text) for name, text in numbered(20).items() if name != "7.md")
+
+    on_virtual_time(story)
+
+
+class ForgetfulSource(MemorySource):
+    """Lists everything but what it forgets, and believes that to be complete."""
+
+    def __init__(self, documents: Mapping[str, str | bytes], *, forgets: set[str]) -> None:
+        super().__init__(documents)
+        self._forgets = forgets
+
+    def _events(self) -> Iterable[SourceEvent]:
+        return (event for event in super()._events() if getattr(event, "id", None) not in self._forgets)
+
+
+def test_what_cannot_be_listed_or_fetched_counts_as_present_and_heals_by_itself() -> None:
+    """A folder without permission is not an empty folder."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"open/a.md": "a", "shut/b.md": "b", "c.md": "c"}
+        await world.do()
+        world.source.unlistable = {"shut/"}
+        world.source.documents["c.md"] = "c2"
+        world.source.fetch_errors["c.md"] = UnreadableDocument("PermissionError", "not allowed")
+
+        report = await world.do()
+        assert world.texts() == ["a", "b", "c"]
+        assert {letter.stage for letter in await world.state.letters()} == {"scan", "fetch"}
+        assert (report.documents.failed, report.documents.unchanged) == (1, 1)
+
+        world.source.unlistable, world.source.fetch_errors = set(), {}
+        report = await world.do()
+        assert world.texts() == ["a", "b", "c2"]
+        assert await world.state.letters() == []
+        assert report.documents.failed == 0
+
+    on_virtual_time(story)
+
+
+def test_a_mass_deletion_is_withheld_and_everything_else_is_done() -> None:
+    """An export that broke halfway must not empty the memory."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(30)
+        await world.do()
+        world.source.documents = numbered(15) | {"new.md": "new"}
+
+        report = await world.do()
+        assert (len(world.memory.records), report.withheld_documents) == (31, 15)
+
+        world.deletes = DeletePolicy(allow_mass=True)
+        await world.do()
+        assert len(world.memory.records) == 16
+
+    on_virtual_time(story)
+
+
+def test_documents_that_lost_their_text_count_as_removals() -> None:
+    """A full disk truncates files to nothing; that is as likely a fault as an empty folder."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(30)
+        await world.do()
+        world.source.documents = dict.fromkeys(numbered(30), "")
+
+        report = await world.do()
+        assert (len(world.memory.records), report.withheld_documents) == (30, 30)
+
+        world.source.documents = numbered(30)
+        await world.do()
+        assert (await world.do()).withheld_documents == 0
+        assert len(world.memory.records) == 30
+
+    on_virtual_time(story)
+
+
+def test_a_preview_says_what_the_run_then_does() -> None:
+    """Who looked before leaping must not be surprised."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(30)
+        await world.do()
+        del world.source.documents["1.md"]
+        world.source.documents |= {"2.md": "edited", "new.md": "new"}
+        requests = len(world.memory.requests)
+
+        planned = await world.do(as_plan)
+        assert len(world.memory.requests) == requests
+        done = await world.do()
+
+        assert planned.documents == done.documents
+        assert planned.records == done.records
+
+    on_virtual_time(story)
+
+
+async def as_plan(job: SourceJob) -> None:
+    job.observe(RunStarted("docs", job.run_id, "plan", 0, 0))
+    await preview(job)
+
+
+def test_other_settings_derive_the_records_anew_without_duplicates() -> None:
+    """The documents did not change, but what they should become did."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        await world.do()
+        world.rules = replace(RULES, recipe="r2", metadata={"team": "support"})
+
+        report = await world.do()
+
+        assert [record.metadata["team"] for record in world.memory.records.values()] == ["support"] * 5
+        assert (report.records.updated, report.records.created) == (5, 0)
+
+    on_virtual_time(story)
+
+
+def test_a_record_that_vanished_from_the_memory_is_given_up_on_and_created_by_the_replay() -> None:
+    """Somebody deleted it; an update of it can never succeed."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "before"}
+        await world.do()
+        world.memory.records.clear()
+        world.source.documents["a.md"] = "after"
+
+        await world.do()
+        assert [letter.code for letter in await world.state.letters()] == ["404"]
+
+        await world.do(replay)
+        assert world.texts() == ["after"]
+        assert await world.state.letters() == []
+
+    on_virtual_time(story)
+
+
+def test_a_throttled_batch_is_sent_until_it_is_taken() -> None:
+    """Throttling is not a failure: however often it happens, nothing is given up on."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        for _ in range(20):
+            world.memory.fail_next(RetryableError("slow down", code="ThrottledException", is_throttle=True))
+
+        report = await world.do()
+
+        assert len(world.memory.records) == 5
+        assert report.requests.throttled == 20
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_runs_that_are_cut_off_anywhere_end_in_the_same_memory(seed: int) -> None:
+    """Wherever a run dies, the next ones must make up for it: nothing lost, nothing twice, nothing left over."""
+
+    async def story(world: World) -> None:
+        rng = random.Random(seed)
+        world.rng = random.Random(seed + 1)
+        for _ in range(6):
+            edit(world.source.documents, rng)
+            world.source.has_fingerprints = rng.random() < 0.8
+            for _ in range(rng.randrange(3)):
+                rng.choice([world.memory.lose_next_reply, world.memory.omit_from_next_answer])()
+            with anyio.move_on_after(rng.choice([0.0, 0.05, 1.0, 100.0])) as scope:
+                steps = rng.randrange(400)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(cut_off_after, steps, scope)
+                    with suppress(SyncError):
+                        await world.do()
+                    tasks.cancel_scope.cancel()
+            world.now += rng.choice([1.0, TOKEN_TRUST_S * 2])
+
+        world.memory._mishaps.clear()
+        world.deletes = DeletePolicy(allow_mass=True)
+        await world.do()
+        await world.do()
+
+        assert world.texts() == sorted(str(text) for text in world.source.documents.values() if text)
+        assert (await world.state.counts()).records == len(world.memory.records)
+        assert await world.state.outbox() == []
+
+    on_virtual_time(story)
+
+
+async def cut_off_after(steps: int, scope: anyio.CancelScope) -> None:
+    for _ in range(steps):
+        await anyio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+def edit(documents: dict[str, str | bytes], rng: random.Random) -> None:
+    for _ in range(rng.randrange(1, 12)):
+        name = f"{rng.randrange(12)}.md"
+        if rng.random() < 0.3:
+            documents.pop(name, None)
+        else:
+            documents[name] = rng.choice(["", "x" * rng.randrange(1, 9), f"text {rng.random()}"])
+
+
+# ------------------------------------------------------------------------- files that hold a document a line
+
+
+def lines(texts: Mapping[int, str]) -> str:
+    return "".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in texts.items())
+
+
+class SlowSource(MemorySource):
+    """Takes a while to end, so that what is ready is sent before the last change is known."""
+
+    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        async for events in super().scan(since):
+            yield events
+        await anyio.sleep(5)
+
+
+def test_a_file_counts_as_read_only_once_all_its_lines_are_on_their_way() -> None:
+    """Else a run that is cut off between the two would leave its lines as they were, for ever."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.jsonl": lines({number: f"line {number} v1" for number in range(5)})}
+        await world.do()
+        world.source.documents["a.jsonl"] = lines({number: f"line {number} v2" for number in range(5)})
+        world.source.documents |= numbered(100)
+        world.memory.fail_next(FatalError("not allowed", code="AccessDeniedException"))
+        with pytest.raises(FatalError):
+            await world.do()
+
+        await world.do()
+
+        assert [text for text in world.texts() if text.startswith("line")] == [f"line {n} v2" for n in range(5)]
+
+    on_virtual_time(story)
+
+
+def test_lines_that_the_guard_kept_are_not_forgotten() -> None:
+    """The file is unchanged by the next run, and still has not got them."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.jsonl": lines({number: f"line {number}" for number in range(30)})}
+        await world.do()
+        world.source.documents["a.jsonl"] = lines({number: f"line {number}" for number in range(5)})
+
+        reports = [await world.do() for _ in range(2)]
+        assert [report.withheld_documents for report in reports] == [25, 25]
+
+        world.deletes = DeletePolicy(allow_mass=True)
+        await world.do()
+        assert len(world.memory.records) == 5
+
+    on_virtual_time(story)
+
+
+def test_a_file_that_cannot_be_read_keeps_all_its_lines() -> None:
+    """Also if the run that first read it was cut off before it was recorded as read."""
+
+    async def story(world: World) -> None:
+        world.memory.records_per_batch_max = 5
+        world.source.documents = {"a.md": "kept", "z.jsonl": lines({number: f"line {number}" for number in range(8)})}
+        world.memory.fail_next(FatalError("not allowed", code="AccessDeniedException"))
+        with pytest.raises(FatalError):
+            await world.do()
+        stored = None
+        for _ in range(2):
+            world.source.fetch_errors["z.jsonl"] = UnreadableDocument("PermissionError", "not allowed")
+            report = await world.do()
+            assert stored in (None, world.texts())
+            stored = world.texts()
+            assert report.documents.removed == 0
+
+        world.source.fetch_errors = {}
+        await world.do()
+        assert world.texts() == ["kept", *(f"line {number}" for number in range(8))]
+
+    on_virtual_time(story)
+
+
+def test_a_broken_file_counts_as_one_failed_document_in_every_run() -> None:
+    """Its lines are still in the memory, and nobody knows what they should be."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.jsonl": lines(dict.fromkeys(range(5), "text"))}
+        await world.do()
+        world.source.documents["a.jsonl"] = str(world.source.documents["a.jsonl"]) + "broken"
+
+        reports = [await world.do() for _ in range(3)]
+
+        assert [report.documents.failed for report in reports] == [1, 1, 1]
+        assert [report.records.unchanged for report in reports] == [5, 5, 5]
+
+    on_virtual_time(story)
+
+
+# --------------------------------------------------------------------------- documents of more than one batch
+
+
+def test_a_letter_of_a_document_whose_last_changes_come_later_is_kept() -> None:
+    """Recording the rest of the document must not take its letter for an old one."""
+
+    async def story(world: World) -> None:
+        poisoned = "\n\n".join(f"paragraph {n} " + ("poison " if n == 3 else "x ") * 100 for n in range(150))
+        world.source = SlowSource({"a.md": poisoned})
+        world.memory.reject("poison")
+
+        reports = [await world.do() for _ in range(2)]
+
+        assert [report.documents.failed for report in reports] == [1, 1]
+        assert len(await world.state.letters()) == sum("poison" in part for part in poisoned.split("\n\n")) * 2
+
+    on_virtual_time(story)
+
+
+def test_what_a_cut_off_run_stored_of_a_document_belongs_to_it() -> None:
+    """If the document is then removed, its records must go with it, and its letters too."""
+
+    async def story(world: World) -> None:
+        world.memory.records_per_batch_max = 2
+        world.source = SlowSource({"a.md": "\n\n".join(f"{n} " * 90 for n in range(5)), "z.md": "z"})
+        world.memory.fail_next(RetryableError("slow down", code="ThrottledException", is_throttle=True))
+        with anyio.move_on_after(2):
+            await world.do()
+        del world.source.documents["a.md"]
+        world.deletes = DeletePolicy(allow_mass=True)
+
+        await world.do()
+
+        assert world.texts() == ["z"]
+
+    on_virtual_time(story)
+
+
+# ------------------------------------------------------------------------------------------- more of the guard
+
+
+def test_new_documents_do_not_hide_that_all_old_ones_are_gone() -> None:
+    """The wrong folder was mounted, and it has plenty of files."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {f"old/{name}": text for name, text in numbered(30).items()}
+        await world.do()
+        world.source.documents = {f"new/{name}": text for name, text in numbered(300).items()}
+
+        report = await world.do()
+
+        assert (report.withheld_documents, report.records.deleted) == (30, 0)
+
+    on_virtual_time(story)
+
+
+def test_a_replay_deletes_nothing_that_the_guard_has_withheld() -> None:
+    """It does not list the source, so it cannot tell a mass deletion from a small one."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(40) | {"bad.md": "poison"}
+        world.memory.reject("poison")
+        await world.do()
+        for number in range(15):
+            del world.source.documents[f"{number}.md"]
+        for number in range(20, 28):
+            world.source.documents[f"{number}.md"] = ""
+        assert (await world.do()).withheld_documents == 23
+
+        await world.do(replay)
+
+        assert len(world.memory.records) == 40
+
+    on_virtual_time(story)
+
+
+def test_a_document_that_is_listed_twice_is_written_once() -> None:
+    """Paged listings show what moves between pages again."""
+
+    class Repeating(MemorySource):
+        def _events(self) -> Iterable[SourceEvent]:
+            for event in super()._events():
+                yield event
+                if isinstance(event, DocumentRef):
+                    yield event
+
+    async def story(world: World) -> None:
+        world.source = Repeating(numbered(3))
+
+        await world.do()
+        await world.do()
+
+        assert len(world.memory.records) == 3
+
+    on_virtual_time(story)
+
+
+def test_an_unknown_outcome_is_looked_up_once_its_token_is_too_old() -> None:
+    """A service that throttled for an hour has forgotten the token; sending it again would create all twice."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        world.memory.lose_next_reply()
+        for _ in range(3):
+            world.memory.fail_next(RetryableError("slow down", code="ThrottledException", is_throttle=True))
+        with_time = world.memory.write
+
+        async def hours_later(batch: Batch) -> BatchResult:
+            world.now += 3600
+            world.memory.forget_tokens()
+            return await with_time(batch)
+
+        world.memory.write = hours_later  # type: ignore[method-assign]
+        with pytest.raises(FatalError, match="longer than its token can be trusted"):
+            await world.do()
+        world.memory.write = with_time  # type: ignore[method-assign]
+
+        await world.do()
+
+        assert len(world.memory.records) == 5
+
+    on_virtual_time(story)
+
+
+def test_a_record_too_young_to_be_updated_is_waited_for() -> None:
+    """The service does not find it for some seconds; taking it for lost would create it a second time."""
+
+    class Young(MemoryDestination):
+        async def write(self, batch: Batch) -> BatchResult:
+            if batch.operation is Operation.UPDATE and anyio.current_time() < ready_at:
+                failed = [FailedRecord(entry.key, "404", "not found", is_retryable=True) for entry in batch.entries]
+                return BatchResult({}, failed)
+            return await super().write(batch)
+
+    ready_at = float("inf")
+
+    async def story(world: World) -> None:
+        nonlocal ready_at
+        world.memory = Young()
+        world.source.documents = {"a.md": "before"}
+        await world.do()
+        ready_at = anyio.current_time() + 10
+        world.source.documents["a.md"] = "after"
+
+        await world.do()
+
+        assert world.texts() == ["after"]
+        assert await world.state.letters() == []
+
+    on_virtual_time(story)
