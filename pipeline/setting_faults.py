@@ -1,0 +1,185 @@
+"""What pydantic found wrong with settings, told in words and by place: a line of the file, or a variable."""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import ConfigurationError
+from pipeline.yaml_source import YamlDocument
+
+VARIABLE_PREFIX = "MEMSYNC_"
+SECTION_SEPARATOR = "__"
+
+SHOWN_CHARACTERS_MAX = 80
+_SECRET_NAME = re.compile(
+    r"auth(?!or)|credential|key_id|api_?key|access_?key|private|passw|pwd|secret|token", re.IGNORECASE
+)
+
+_WORDS = {
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "dict_type": "should be a mapping",
+    "finite_number": "should be a finite number",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "int_from_float": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_type": "should be a whole number",
+    "list_type": "should be a list",
+    "model_type": "should be a mapping",
+    "path_type": "should be text, in quotes",
+    "string_type": "should be text, in quotes",
+    "tuple_type": "should be a list",
+}
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """A half sentence that names the nearest of `known`, or all of them if none is near."""
+    name_by_lower_case = {name.lower(): name for name in known}
+    for near in difflib.get_close_matches(word.lower(), name_by_lower_case, n=1):
+        return f"did you mean `{name_by_lower_case[near]}`?"
+    return f"known: {', '.join(f'`{name}`' for name in known)}"
+
+
+def unknown_key(location: Sequence[str | int], known: Collection[str]) -> str:
+    """A message about the key at `location`, where only `known` ones may stand."""
+    return f"unknown key `{_dotted(location)}`; {did_you_mean(str(location[-1]), known)}"
+
+
+def shown(value: object, location: Sequence[str | int] = ()) -> str:
+    """`value` as a message may show it: short, on one line, and hidden if its name looks like a secret's."""
+    if _is_secret(location):
+        return "a value that is not shown"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, str):
+        value = re.sub(r"//[^/@]*@", "//…@", value)
+        written = json.dumps(value, ensure_ascii=not value.isprintable())
+    else:
+        written = json.dumps(value, default=repr)
+    return written if len(written) <= SHOWN_CHARACTERS_MAX else f"{written[: SHOWN_CHARACTERS_MAX - 1]}…"
+
+
+def _is_secret(location: Sequence[str | int]) -> bool:
+    return any(_SECRET_NAME.search(str(step)) for step in location)
+
+
+def fault(
+    message: str,
+    location: Sequence[str | int],
+    document: YamlDocument,
+    from_environment: Mapping[str, Any],
+    *,
+    of_key: bool = False,
+) -> ConfigurationError:
+    """An error with the place that the value at `location` (or its key) comes from.
+
+    `from_environment` holds the values that the environment has put above the file's.
+    """
+    variable = _variable_of(location, from_environment, document.values)
+    if variable:
+        return ConfigurationError(f"environment variable {variable}: {message}")
+    return ConfigurationError(message, path=str(document.path), **document.place(location, of_key=of_key)._asdict())
+
+
+def faults_of(
+    error: ValidationError,
+    document: YamlDocument,
+    from_environment: Mapping[str, Any],
+    model: type[BaseModel],
+) -> list[ConfigurationError]:
+    """One error for each fault that pydantic found with `model`."""
+    faults = []
+    for details in error.errors(include_url=False):
+        location = tuple(step for step in details["loc"] if step != "[key]")
+        is_missing = details["type"] == "missing"
+        is_key = details["type"] == "extra_forbidden" or "[key]" in details["loc"]
+        message = _explain(details, location, model)
+        faults.append(fault(message, location, document, {} if is_missing else from_environment, of_key=is_key))
+    return faults
+
+
+def _explain(details: ErrorDetails, location: Sequence[str | int], model: type[BaseModel]) -> str:
+    name = _dotted(location)
+    match details["type"]:
+        case "extra_forbidden":
+            return unknown_key(location, _known_keys(model, location[:-1]))
+        case "missing":
+            return f"`{name}` is missing"
+        case "value_error" if _is_secret(location):
+            problem = "it cannot be used"  # the reason might quote it
+        case "value_error":
+            problem = str(details["ctx"]["error"])
+        case "literal_error":
+            known = re.findall("'([^']*)'", details["ctx"]["expected"])
+            problem = did_you_mean(str(details["input"]), known)
+        case kind:
+            problem = _WORDS.get(kind) or re.sub(r"^\w+ should ", "should ", details["msg"])
+    if "[key]" in details["loc"]:
+        return f"the key `{name}` {problem}"
+    verdict = f"it {problem}" if problem.startswith("should ") else problem
+    return f"`{name}` is {shown(details['input'], location)}; {verdict}"
+
+
+def _dotted(location: Sequence[str | int]) -> str:
+    steps = (
+        f"[{step}]" if isinstance(step, int) else f".{step if step.isprintable() else ascii(step)}" for step in location
+    )
+    return "".join(steps).removeprefix(".")
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    models = [model]
+    for step in location:
+        fields = [owner.model_fields[step] for owner in models if step in owner.model_fields]
+        models = [below for field in fields for below in _models_in(field.annotation)] or models
+    return list(dict.fromkeys(name for owner in models for name in owner.model_fields))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+
+
+_ABSENT = object()
+
+
+def _variable_of(
+    location: Sequence[str | int], from_environment: Mapping[str, Any], from_file: Mapping[str, Any]
+) -> str | None:
+    """The environment variable that gave the value at `location`; None if the file did."""
+    above: Any = from_environment
+    below: Any = from_file
+    names: list[str] = []
+    for step in location:
+        next_above, next_below = _item(above, step), _item(below, step)
+        if next_above is _ABSENT and next_below is _ABSENT:
+            continue  # not a key: pydantic also names the branch of a union that it tried
+        above, below = next_above, next_below
+        names.append(str(step))
+    if above is _ABSENT or not names:
+        return None
+    # A section can also be given whole, as JSON in a variable of its own.
+    variables = {name.upper(): name for name in os.environ}
+    for count in range(len(names), 0, -1):
+        candidate = VARIABLE_PREFIX + SECTION_SEPARATOR.join(names[:count]).upper()
+        if candidate in variables:
+            return variables[candidate]
+    return VARIABLE_PREFIX + names[0].upper()
+
+
+def _item(values: Any, step: str | int) -> Any:
+    if isinstance(values, Mapping):
+        return values.get(step, _ABSENT)
+    if isinstance(values, list) and isinstance(step, int) and step < len(values):
+        return values[step]
+    return _ABSENT
