@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `memsync`."""
+
+from pipeline.cli import main
+
+main()

@@ -1,0 +1,398 @@
+"""The command line. Each command imports what it needs: `memsync --help` must not wait for the AWS client."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import asdict
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+from pipeline.errors import ConfigurationError, SyncError
+
+if TYPE_CHECKING:
+    from pipeline.events import Observer
+    from pipeline.model import DeadLetter
+    from pipeline.reporting.text import Style
+    from pipeline.runner import Outcome, Stop, Verb
+    from pipeline.settings import SourceSettings
+
+Parameters = ParamSpec("Parameters")
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+EXIT_SIGNAL = 128  # plus the number of the signal, as shells do
+
+paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+path_argument = click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+source_option = click.option("--source", "names", metavar="NAME", multiple=True, help="Only this source; repeatable.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object last on stdout.")
+
+
+def command(
+    function: Callable[Parameters, Coroutine[Any, Any, int]],
+) -> Callable[Parameters, None]:
+    """Run an async command and exit with the code that it returns; known errors become a message, not a trace."""
+
+    @wraps(function)
+    def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+        import anyio
+
+        try:
+            code = anyio.run(partial(_without_groups, partial(function, *arguments, **named)))
+            sys.stdout.flush()
+        except ConfigurationError as error:
+            click.echo(f"memsync: {_safe(str(error))}", err=True)
+            code = EXIT_CONFIGURATION
+        except SyncError as error:
+            click.echo(f"memsync: {_safe(str(error))}", err=True)
+            code = EXIT_FAILED
+        except KeyboardInterrupt:
+            code = EXIT_SIGNAL + signal.SIGINT
+        except OSError as error:  # such as a full disk, or a reader of our output that has had enough
+            with suppress(OSError):
+                click.echo(f"memsync: the result could not be written: {error.strerror}", err=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail again
+            code = EXIT_FAILED
+        sys.exit(code)
+
+    return run
+
+
+async def _without_groups(function: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Call `function`; of a group of errors, raise the first: the others are other tasks that it cancelled."""
+    try:
+        return await function()
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="agentcore-memory-sync", message="%(prog)s %(version)s")
+def main() -> None:
+    """Keep an agent's memory in Amazon Bedrock AgentCore equal to a set of documents.
+
+    PATH is a YAML file that describes a source, or a folder of them.
+
+    Exit codes: 0 in sync, 1 failed, 2 usage or configuration, 3 done with dead letters outstanding, 4 deletions
+    withheld by the guard, 5 another run holds the source, 130 and 143 interrupted.
+    """
+    os.umask(0o077)  # state, outbox and dead letters hold documents: they are their owner's alone
+
+
+# ------------------------------------------------------------------------------------ run, plan and replay
+
+
+@main.command("run")
+@paths_argument
+@source_option
+@json_option
+@click.option("--allow-mass-delete", is_flag=True, help="Delete even if suspiciously many documents are gone.")
+@command
+async def run_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, allow_mass_delete: bool) -> int:
+    """Sync: bring the memory up to date with the sources."""
+    return await _run_all("run", paths, names, as_json=as_json, allow_mass_delete=allow_mass_delete)
+
+
+@main.command("plan")
+@paths_argument
+@source_option
+@json_option
+@command
+async def plan_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
+    """Show what a run would do; touch nothing."""
+    return await _run_all("plan", paths, names, as_json=as_json)
+
+
+@main.command("replay")
+@paths_argument
+@source_option
+@json_option
+@command
+async def replay_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
+    """Send the dead letters again, as far as nothing newer has overtaken them."""
+    return await _run_all("replay", paths, names, as_json=as_json)
+
+
+async def _run_all(
+    verb: "Verb", paths: Sequence[Path], names: Sequence[str], *, as_json: bool, allow_mass_delete: bool = False
+) -> int:
+    sources = _load(paths, names)
+
+    from pipeline.report import EXIT_CODES, overall_status, run_report
+    from pipeline.reporting.logs import LogListener, configure_logging
+    from pipeline.runner import new_run_id, run_source
+
+    run_id = new_run_id()
+    outcomes: list[Outcome] = []
+    on_terminal = sys.stderr.isatty()
+    configure_logging(is_terminal=on_terminal, level="WARNING" if on_terminal else "INFO")
+    with ExitStack() as stack:
+        display: list[Observer] = []
+        if on_terminal:
+            from pipeline.reporting.progress import ProgressDisplay
+
+            display.append(stack.enter_context(ProgressDisplay(sys.stderr)))
+        async with _stopping() as stop:
+            for settings in sources:
+                log = LogListener(settings.name, run_id)
+                outcome = await run_source(
+                    settings,
+                    verb,
+                    run_id=run_id,
+                    stop=stop,
+                    observers=(log, *display),
+                    allow_mass_delete=allow_mass_delete,
+                )
+                log.close(outcome.report if verb != "plan" else None)
+                outcomes.append(outcome)
+
+    reports = [outcome.report for outcome in outcomes]
+    _print_summary(verb, outcomes, _files(sources), _style())
+    if as_json:
+        print(json.dumps(run_report(run_id, reports, schema="memsync/plan/1" if verb == "plan" else "memsync/run/1")))  # noqa: T201
+    status = overall_status([report.status for report in reports])
+    if status == "interrupted":
+        return EXIT_SIGNAL + (stop.signal_number or signal.SIGINT)
+    # A plan that shows dead letters or a tripped guard has done its work.
+    return EXIT_CODES[status] if verb != "plan" or status in ("failed", "locked") else 0
+
+
+def _print_summary(verb: "Verb", outcomes: Sequence["Outcome"], files: dict[str, str], style: "Style") -> None:
+    from pipeline.reporting.summary import render_plan, render_run
+
+    reports = [outcome.report for outcome in outcomes]
+    withheld = {outcome.report.name: outcome.withheld for outcome in outcomes if outcome.withheld is not None}
+    if verb == "plan":
+        click.echo(render_plan(reports, paths=files, withheld=withheld, style=style))
+    else:
+        click.echo(render_run(reports, paths=files, verb=verb, withheld=withheld, style=style))
+
+
+@asynccontextmanager
+async def _stopping() -> AsyncIterator["Stop"]:
+    """A `Stop` that SIGINT and SIGTERM ask for; a second signal ends the process on the spot."""
+    from anyio import create_task_group, open_signal_receiver
+
+    from pipeline.runner import Stop
+
+    stop = Stop()
+
+    async def listen() -> None:
+        with open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if stop.signal_number is not None:
+                    os._exit(EXIT_SIGNAL + number)
+                stop.ask(number)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield stop
+        tasks.cancel_scope.cancel()
+
+
+# ------------------------------------------------------------------------------------------- looking at it
+
+
+@main.command("dead-letters")
+@paths_argument
+@source_option
+@json_option
+@command
+async def dead_letters_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
+    """List the dead letters, by reason."""
+    from pipeline.letters import to_json
+    from pipeline.reporting.listings import render_dead_letters
+    from pipeline.runner import open_source_state
+
+    letters: list[DeadLetter] = []
+    sources = _load(paths, names)
+    for settings in sources:
+        async with open_source_state(settings, is_read_only=True) as state:
+            letters += await state.letters()
+    if as_json:
+        _print_json("memsync/dead-letters/1", dead_letters=[json.loads(to_json(letter)) for letter in letters])
+    else:
+        click.echo(render_dead_letters(letters, paths=_files(sources), style=_style()))
+    return 0
+
+
+@main.command("status")
+@paths_argument
+@json_option
+@command
+async def status_command(paths: tuple[Path, ...], as_json: bool) -> int:
+    """Show each source: last run, in sync or not, records, dead letters, next run."""
+    from pipeline.reporting.listings import render_status
+    from pipeline.status import status_row
+
+    rows = [await status_row(settings) for settings in _load(paths, ())]
+    if as_json:
+        _print_json("memsync/status/1", sources=[asdict(row) for row in rows])
+    else:
+        click.echo(render_status(rows, style=_style()))
+    return 0
+
+
+@main.command("verify")
+@paths_argument
+@source_option
+@json_option
+@click.option("--repair", is_flag=True, help="Write what is missing or changed again.")
+@command
+async def verify_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, repair: bool) -> int:
+    """Compare the ledger with the memory itself."""
+    from pipeline.reporting.listings import VerifiedSource, render_verify
+    from pipeline.runner import new_run_id, run_source, verify_source
+
+    sources = _load(paths, names)
+    results = []
+    for settings in sources:
+        found = await verify_source(settings, repair=repair)
+        is_repaired = False
+        if repair and (found.missing or found.changed):
+            async with _stopping() as stop:
+                outcome = await run_source(settings, "run", run_id=new_run_id(), stop=stop)
+            is_repaired = outcome.report.status == "in_sync"
+        results.append(
+            VerifiedSource(
+                settings.name,
+                found.checked,
+                missing=len(found.missing),
+                changed=len(found.changed),
+                foreign=found.foreign,
+                duplicate=found.duplicates,
+                is_repaired=is_repaired,
+            )
+        )
+    if as_json:
+        _print_json("memsync/verify/1", sources=[asdict(result) for result in results])
+    else:
+        click.echo(render_verify(results, paths=_files(sources), style=_style()))
+    are_equal = all(
+        not (result.foreign or result.duplicate) and (result.is_repaired or not (result.missing or result.changed))
+        for result in results
+    )
+    return 0 if are_equal else EXIT_FAILED
+
+
+@main.command("search")
+@path_argument
+@click.argument("query")
+@json_option
+@click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many records to show.")
+@command
+async def search_command(path: Path, query: str, as_json: bool, count: int) -> int:
+    """Ask the memory, as an agent would."""
+    if not query.strip():
+        raise click.UsageError("QUERY is empty: there is nothing to search for.")
+    from pipeline.reporting.listings import render_search
+    from pipeline.runner import search_source
+
+    hits = [hit for settings in _load([path], ()) for hit in await search_source(settings, query, count)]
+    hits = sorted(hits, key=lambda hit: -hit.score)[:count]
+    if as_json:
+        _print_json("memsync/search/1", query=query, hits=[asdict(hit) for hit in hits])
+    else:
+        click.echo(render_search(hits, query=query, style=_style()))
+    return 0
+
+
+@main.command("validate")
+@paths_argument
+@command
+async def validate_command(paths: tuple[Path, ...]) -> int:
+    """Check the configuration; faults are named by file:line:column."""
+    for settings in _load(paths, ()):
+        click.echo(f"{_safe(str(settings.file))}: source {settings.name!r} is valid")
+    return 0
+
+
+@main.command("local")
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--data", type=click.Path(path_type=Path, dir_okay=False), help="Keep the memory in this SQLite file.")
+@click.option("--memory-id", "memory_ids", multiple=True, help="Have this memory from the start; repeatable.")
+@click.option("--faults", "faults_text", default="", help="Rehearse trouble; see below.")
+@command
+async def local_command(port: int, data: Path | None, memory_ids: tuple[str, ...], faults_text: str) -> int:
+    """Serve a local AgentCore memory, for trying out and for tests.
+
+    Without --memory-id, a memory that has nothing yet takes on the first id that it is asked for.
+
+    --faults takes key=value,key=value: requests_per_second and burst (429 above that rate); throttle,
+    error_before_write, error_after_write, drop_before_write, drop_after_write, omit_record (fractions of requests);
+    failed_record with failed_record_code (a fraction of records); reject_text with reject_code (records with this
+    text fail); poison_text (requests with this text are refused); latency_s, list_lag_s, update_lag_s; seed.
+    """
+    from anyio import create_task_group
+
+    from pipeline.local_memory import Faults, UnreadableStoreError, serve_forever
+
+    try:
+        faults = Faults.parse(faults_text)
+    except ValueError as error:
+        raise ConfigurationError(f"--faults: {error}") from error
+
+    def announce(url: str) -> None:
+        where = data or "nowhere: it is gone when this ends"
+        click.echo(
+            f"Local AgentCore memory at {url}, kept in {where}.\n"
+            f"Set destination.endpoint_url to {url}; for AWS clients: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE={url}\n"
+            "Stop with Ctrl-C."
+        )
+        sys.stdout.flush()
+
+    async with _stopping() as stop, create_task_group() as tasks:
+        with stop.heeded():
+            try:
+                await serve_forever(
+                    data, "127.0.0.1", port, faults, memory_ids, adopt_first=not memory_ids, on_ready=announce
+                )
+            except (UnreadableStoreError, OSError) as error:
+                raise ConfigurationError(f"The local memory cannot be served on port {port}: {error}") from error
+        tasks.cancel_scope.cancel()
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------- shared
+
+
+def _load(paths: Sequence[Path], names: Sequence[str]) -> "list[SourceSettings]":
+    from pipeline.settings import load_sources
+
+    sources = load_sources(paths)
+    known = [settings.name for settings in sources]
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"there is no source {name!r} here; there are {', '.join(known)}")
+    return [settings for settings in sources if not names or settings.name in names]
+
+
+def _files(sources: "Sequence[SourceSettings]") -> dict[str, str]:
+    """The YAML file of each source, as short as it can be typed from here."""
+    return {settings.name: min(str(settings.file), os.path.relpath(settings.file), key=len) for settings in sources}
+
+
+def _print_json(schema: str, **members: Any) -> None:
+    print(json.dumps({"schema": schema, **members}))  # noqa: T201
+
+
+def _style() -> "Style":
+    from pipeline.reporting.text import Style
+
+    return Style.of(sys.stdout)
+
+
+def _safe(text: str) -> str:
+    """`text` with what could drive a terminal made visible; line ends stay."""
+    from pipeline.reporting.text import printable
+
+    return "\n".join(printable(line) for line in text.split("\n"))

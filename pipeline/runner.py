@@ -1,0 +1,383 @@
+"""Puts the parts of one source together from its settings, runs them, and accounts for what happened."""
+
+import json
+import os
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import structlog
+from filelock import FileLock, Timeout
+
+from connectors import connector_types
+from pipeline.dead_letters import JsonLinesFile
+from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
+from pipeline.errors import SourceLocked, StateError, SyncError
+from pipeline.events import DeletesWithheld, Observer, RunStarted
+from pipeline.identity import METADATA_ESCAPE, decode
+from pipeline.job import SourceJob
+from pipeline.limits import service_limits
+from pipeline.mapping import DOCUMENT_METADATA_KEY, SOURCE_METADATA_KEY, RecordRules, namespace_root
+from pipeline.model import ClientToken
+from pipeline.pacing import Pacer
+from pipeline.parsing import Parser
+from pipeline.planner import DeletePolicy
+from pipeline.protocols import SourceConnector, StateStore
+from pipeline.report import SourceReport
+from pipeline.reporting.listeners import fan_out
+from pipeline.reporting.listings import SearchHit
+from pipeline.reporting.tally import Tally
+from pipeline.settings import LOCAL, SourceSettings, recipe
+from pipeline.state.sqlite import open_state
+from pipeline.sync import preview, replay, sync
+from pipeline.verifying import Verification, verify
+
+Verb = Literal["run", "plan", "replay"]
+Result = TypeVar("Result")
+
+STATE_FILE = "state.sqlite3"
+LOCK_FILE = "run.lock"
+LOCAL_MEMORY_FILE = "local-memory.sqlite3"
+
+# Neither is checked by a memory on this machine; botocore will not send without.
+LOCAL_CREDENTIALS = ("local", "local")
+_CREDENTIAL_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
+
+
+@dataclass(slots=True)
+class Stop:
+    """A wish to stop, from a signal; it reaches the source that runs and those that have not begun."""
+
+    signal_number: int | None = None
+    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def ask(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        self._scope.cancel()
+
+    @contextmanager
+    def heeded(self) -> Iterator[anyio.CancelScope]:
+        with anyio.CancelScope() as scope:
+            self._scope = scope
+            if self.signal_number is not None:
+                scope.cancel()
+            yield scope
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of one source came to. `withheld` tells of deletions that were held back."""
+
+    report: SourceReport
+    withheld: DeletesWithheld | None = None
+
+
+async def run_source(
+    settings: SourceSettings,
+    verb: Verb,
+    *,
+    run_id: str,
+    stop: Stop,
+    observers: tuple[Observer, ...] = (),
+    allow_mass_delete: bool = False,
+) -> Outcome:
+    """Run, plan or replay one source to its end, whatever that is: faults are in the report, not raised."""
+    tally = Tally(settings.name)
+    report = tally.report
+    started = time.monotonic()
+    deletes = DeletePolicy(settings.deletes.enabled, settings.deletes.max_fraction, allow_mass_delete)
+    try:
+        async with AsyncExitStack() as stack:
+            if verb != "plan":
+                stack.enter_context(_only_run(settings))
+            state = await stack.enter_async_context(open_source_state(settings, is_read_only=verb == "plan"))
+            destination = await stack.enter_async_context(open_destination(settings, is_dry=verb == "plan"))
+            job = _job(settings, run_id, state, destination, deletes, fan_out(tally, *observers))
+            await _execute(job, verb, report, stop)
+    except* SyncError as errors:
+        _note_failure(report, _first(errors))
+    except* Exception as errors:  # a fault of ours must not take the other sources with it
+        error = _first(errors)
+        structlog.get_logger().error("unexpected_error", source=settings.name, exc_info=error)
+        report.status = "failed"
+        report.error = (
+            f"Unexpected {type(error).__name__}: a fault of memsync; the log has the trace. Nothing was lost, what is"
+            " not stored yet stays in the outbox. Please report it."
+        )
+    report.seconds = round(time.monotonic() - started, 3)
+    report.dead_letters_path = str(settings.dead_letters_path)
+    return Outcome(report, tally.withheld)
+
+
+async def _execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) -> None:
+    """Do what `verb` says and close the account, also if that was cut short."""
+    counts = await job.state.counts()
+    job.observe(RunStarted(job.rules.source, job.run_id, verb, counts.documents, counts.batches))
+    if verb != "plan":
+        await job.state.begin_run(job.run_id, verb, time.time())
+    try:
+        with stop.heeded() as scope:
+            await {"run": sync, "plan": preview, "replay": replay}[verb](job)
+        if scope.cancelled_caught:
+            report.status = "interrupted"
+    except BaseExceptionGroup as errors:
+        _note_failure(report, _first(errors))
+        raise
+    except SyncError as error:
+        _note_failure(report, error)
+        raise
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _close_account(job, verb, report)
+
+
+async def _close_account(job: SourceJob, verb: Verb, report: SourceReport) -> None:
+    counts = await job.state.counts()
+    last = await job.state.last_run(before=job.run_id)
+    letters = sum(counts.letters.values())
+    report.records.dead_lettered = letters
+    report.records.pending = counts.pending
+    report.dead_letters_by_code = dict(counts.letters)
+    if report.status == "in_sync":
+        if report.withheld_documents and job.deletes.is_enabled:
+            report.status = "guarded"
+        elif letters:
+            report.status = "dead_letters"
+    if verb == "replay" and last is not None:
+        _carry_over(report, json.loads(last.report) if last.report else {"status": "interrupted"})
+    if verb != "plan":
+        await job.dead_letters.rewrite(await job.state.letters())
+        await job.state.end_run(job.run_id, json.dumps(asdict(report)), time.time())
+
+
+def _carry_over(report: SourceReport, last: dict[str, Any]) -> None:
+    """A replay does not list the source: what kept the last sync from bringing the memory in line still holds."""
+    if report.status in ("in_sync", "dead_letters") and last["status"] in ("guarded", "failed", "interrupted"):
+        report.status = "guarded" if last["status"] == "guarded" else "failed"
+        report.withheld_documents = last.get("withheld_documents", 0)
+        if report.status == "failed":
+            problem = last.get("error") or "it was interrupted."
+            report.error = f"The replay went through, but the last sync did not: {problem} Sync again."
+
+
+def _note_failure(report: SourceReport, error: BaseException) -> None:
+    report.status = "locked" if isinstance(error, SourceLocked) else "failed"
+    report.error = str(error)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The cause in a group of errors: the other tasks of the run were only cancelled for it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+# ------------------------------------------------------------------------------------- verify and search
+
+
+async def verify_source(settings: SourceSettings, *, repair: bool) -> Verification:
+    """Compare the ledger of a source with its memory; with `repair`, let go of what the next run must write again.
+
+    Raises:
+        SyncError: it could not be compared.
+    """
+    async with AsyncExitStack() as stack:
+        if repair:
+            stack.enter_context(_only_run(settings))
+        state = await stack.enter_async_context(open_source_state(settings, is_read_only=not repair))
+        memory = await stack.enter_async_context(open_destination(settings))
+        found = await verify(state, memory, record_rules(settings), service_limits())
+        if repair:
+            await state.forget(found.missing, found.changed)
+        return found
+
+
+async def search_source(settings: SourceSettings, query: str, count_max: int) -> list[SearchHit]:
+    """The records of a source that answer `query` best.
+
+    Raises:
+        SyncError: the memory could not be asked.
+    """
+    async with open_destination(settings) as memory:
+        found = await memory.search(query, namespace_path=namespace_root(record_rules(settings)), count_max=count_max)
+    return [
+        SearchHit(
+            record.score or 0.0,
+            record.text,
+            document_id=decode(str(record.metadata.get(DOCUMENT_METADATA_KEY, "")), METADATA_ESCAPE) or None,
+            source=decode(str(record.metadata.get(SOURCE_METADATA_KEY, "")), METADATA_ESCAPE) or None,
+        )
+        for record in found
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ the parts
+
+
+def _job(
+    settings: SourceSettings,
+    run_id: str,
+    state: StateStore,
+    destination: AgentCoreDestination,
+    deletes: DeletePolicy,
+    observe: Observer,
+) -> SourceJob:
+    rng = random.SystemRandom()
+    return SourceJob(
+        run_id=run_id,
+        connector=open_connector(settings),
+        parser=Parser(settings.parsing),
+        rules=record_rules(settings),
+        limits=service_limits(),
+        destination=destination,
+        state=state,
+        dead_letters=JsonLinesFile(settings.dead_letters_path, settings.name),
+        pacer=Pacer(settings.writers.requests_per_second, clock=time.monotonic, rng=rng),
+        deletes=deletes,
+        observe=observe,
+        offload=offload,
+        new_token=lambda: ClientToken(str(uuid.uuid4())),
+        clock=time.monotonic,
+        now=time.time,
+        writers=settings.writers.concurrency,
+        linger_s=settings.writers.linger_s,
+        request_attempts_max=settings.writers.max_attempts,
+        record_attempts_max=settings.dead_letters.max_attempts,
+    )
+
+
+async def offload(work: Callable[[], Result]) -> Result:
+    """Run plain computation in a worker thread."""
+    return await anyio.to_thread.run_sync(work)
+
+
+def open_connector(settings: SourceSettings) -> SourceConnector:
+    return connector_types()[settings.source.type](settings.source, settings.folder)
+
+
+def record_rules(settings: SourceSettings) -> RecordRules:
+    return RecordRules(
+        source=settings.name,
+        recipe=recipe(settings),
+        namespace=settings.record.namespace,
+        metadata=settings.record.metadata,
+        strategy_id=settings.record.strategy_id,
+        max_chars=settings.chunking.max_chars,
+        overlap_chars=settings.chunking.overlap_chars,
+        heading_path=settings.chunking.heading_path,
+    )
+
+
+@asynccontextmanager
+async def open_source_state(settings: SourceSettings, *, is_read_only: bool) -> AsyncIterator[StateStore]:
+    """Open the ledger of a source.
+
+    Raises:
+        StateError, ConfigurationError: as for `open_state`.
+    """
+    # An endpoint may change (a proxy, a VPC endpoint) and lead to the same memory; a local memory is another one.
+    memory_id = settings.destination.memory_id.rsplit("/", 1)[-1]
+    destination = f"local:{memory_id}" if settings.destination.endpoint_url == LOCAL else memory_id
+    async with open_state(
+        settings.state_folder / STATE_FILE,
+        source=settings.name,
+        destination=destination,
+        offload=offload,
+        is_read_only=is_read_only,
+    ) as state:
+        yield state
+
+
+@asynccontextmanager
+async def open_destination(settings: SourceSettings, *, is_dry: bool = False) -> AsyncIterator[AgentCoreDestination]:
+    """Open the memory of a source; `local` is served from here for as long as it is open.
+
+    A dry one is never connected to: it only checks and encodes.
+    """
+    destination = settings.destination
+    async with AsyncExitStack() as stack:
+        endpoint_url = destination.endpoint_url
+        if endpoint_url == LOCAL and not is_dry:
+            from pipeline.local_memory import LocalMemory  # noqa: PLC0415 - a memory in AWS needs no server
+
+            data = settings.state_folder.parent / LOCAL_MEMORY_FILE
+            server = await stack.enter_async_context(
+                LocalMemory.serve(_private_file(data), memories=[destination.memory_id])
+            )
+            endpoint_url = server.url
+        connection = AgentCoreConnection(
+            memory_id=destination.memory_id,
+            region=destination.region or os.environ.get("AWS_REGION"),  # which botocore does not look at
+            endpoint_url=endpoint_url,
+            profile=destination.profile,
+            concurrency=settings.writers.concurrency,
+            connect_timeout_s=destination.connect_timeout_s,
+            read_timeout_s=destination.read_timeout_s,
+            credentials=_local_credentials(endpoint_url, destination.profile),
+        )
+        yield await stack.enter_async_context(open_agentcore(connection))
+
+
+def _private_file(path: Path) -> Path:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def _local_credentials(endpoint_url: str | None, profile: str | None) -> tuple[str, str] | None:
+    """Stand-ins for a memory on this machine, unless the user has set credentials."""
+    host = urlsplit(endpoint_url or "").hostname or ""
+    is_loopback = host in ("localhost", "::1") or host.startswith("127.")
+    has_own = profile is not None or any(os.environ.get(name) for name in _CREDENTIAL_VARIABLES)
+    return LOCAL_CREDENTIALS if is_loopback and not has_own else None
+
+
+def is_running(settings: SourceSettings) -> bool:
+    """Whether a process holds the source now."""
+    path = settings.state_folder / LOCK_FILE
+    try:
+        if path.exists():
+            with FileLock(path, timeout=0, mode=0o600):
+                return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that can only be read: nobody runs there
+        pass
+    return False
+
+
+@contextmanager
+def _only_run(settings: SourceSettings) -> Iterator[None]:
+    """Hold the source for this process; the lock ends with the process, however that ends."""
+    path = settings.state_folder / LOCK_FILE
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0, mode=0o600)
+        lock.acquire()
+    except Timeout as error:
+        raise SourceLocked(f"Another run holds the source {settings.name!r} ({path}). This one did nothing.") from error
+    except OSError as error:
+        raise StateError(
+            f"The state folder {path.parent} cannot be used: {error.strerror}. Nothing was sent. Check its permissions"
+            " and the disk, or set state.path to a folder that can be written."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def new_run_id() -> str:
+    return uuid.uuid4().hex

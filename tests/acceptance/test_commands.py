@@ -1,0 +1,325 @@
+"""What the commands print and how they end: a contract with people and with scripts."""
+
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from .conftest import (
+    CREDENTIALS,
+    MEMORY_ID,
+    SECRET_CANARY,
+    TEXT_CANARY,
+    Completed,
+    Folder,
+    Json,
+    Memory,
+    Memsync,
+    client_of,
+)
+
+DOCUMENT_COUNTS = {"seen", "unchanged", "added", "changed", "removed", "failed"}
+RECORD_COUNTS = {"created", "updated", "deleted", "unchanged", "dead_lettered", "pending"}
+REQUEST_COUNTS = {"sent", "throttled", "retried"}
+STATUSES = {"in_sync", "dead_letters", "guarded", "failed", "locked", "interrupted"}
+
+
+@pytest.fixture
+def synced(docs: Folder, memsync: Memsync) -> Folder:
+    """Three documents that the memory holds."""
+    docs.write_documents(3)
+    assert memsync("run", "docs.yaml").exit_code == 0
+    return docs
+
+
+# ------------------------------------------------------------------------------------- what a run prints
+
+
+def check_report(done: Completed, schema: str) -> None:
+    report = done.report
+    assert (report["schema"], report["status"] in STATUSES, bool(report["run_id"])) == (schema, True, True)
+    for source in report["sources"]:
+        assert source["status"] in STATUSES
+        assert isinstance(source["name"], str)
+        assert isinstance(source["seconds"], float)
+        for member, counts in (
+            ("documents", DOCUMENT_COUNTS),
+            ("records", RECORD_COUNTS),
+            ("requests", REQUEST_COUNTS),
+        ):
+            assert source[member].keys() >= counts
+            assert all(isinstance(source[member][name], int) for name in counts)
+        assert (source["error"] is None) == (source["status"] not in ("failed", "locked"))
+
+
+def test_json_is_one_object_on_the_last_line_in_the_agreed_form(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Programs read it, also when the run failed."""
+    docs.write_documents(2)
+    docs.configure(memory.url, "failing.yaml", name="failing", source={"path": "missing"})
+
+    plan = memsync("plan", "docs.yaml", "--json")
+    run = memsync("run", "docs.yaml", "--json")
+    replay = memsync("replay", "docs.yaml", "--json")
+    failed = memsync("run", "docs.yaml", "failing.yaml", "--json")
+
+    check_report(plan, "memsync/plan/1")
+    for done in (run, replay, failed):
+        check_report(done, "memsync/run/1")
+    assert (failed.exit_code, failed.report["status"]) == (1, "failed")
+    assert [source["status"] for source in failed.report["sources"]] == ["in_sync", "failed"]
+
+
+def test_without_json_stdout_is_the_summary_and_its_last_line_the_verdict(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """A person reads one line; it says in sync only of a run that brought the memory in line."""
+    docs.write_documents(2)
+
+    first = memsync("run", "docs.yaml")
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted")
+    second = memsync("run", "docs.yaml")
+
+    assert first.stdout.splitlines()[-1] == "In sync."
+    assert "2 seen: 2 added" in first.stdout
+    assert "2 created" in first.stdout
+    assert second.stdout.splitlines()[-1] == "Not in sync: 1 dead letter outstanding."
+    assert "memsync replay docs.yaml" in second.stdout
+
+
+def test_logs_are_json_lines_that_name_the_run(synced: Folder, memsync: Memsync) -> None:
+    """Stderr goes to a collector of logs: each line is an event with its fields."""
+    done = memsync("run", "docs.yaml", "--json")
+
+    events = [line["event"] for line in done.logs]
+    assert events[0] == "run_started"
+    assert events[-1] == "run_finished"
+    assert len(done.logs) == len(done.stderr.splitlines())
+    assert {line["run_id"] for line in done.logs} == {done.report["run_id"]}
+
+
+def test_a_terminal_shows_words_and_no_name_of_a_document_drives_it(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """Whoever sits there reads lines, not JSON; and a name may hold what clears a screen."""
+    docs.write_documents(2)
+    docs.write("\x1b[2Jbad.md", f"This is unwanted {TEXT_CANARY}.")
+    memory.play(reject_text="unwanted")
+
+    exit_code, shown = memsync.on_terminal("run", "docs.yaml")
+
+    assert exit_code == 3
+    assert "Not in sync: 1 dead letter outstanding." in shown
+    assert '{"' not in shown
+    assert "\x1b[2J" not in shown
+    assert TEXT_CANARY not in shown
+    assert SECRET_CANARY not in shown
+
+
+# ------------------------------------------------------------------------------------------ verify and search
+
+
+def test_verify_finds_what_was_done_behind_our_back_and_repair_mends_it(
+    synced: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """Others can write to the memory too; a sync believes its ledger, so somebody must be able to look."""
+    before = memory.contents()
+    first, second, _ = memory.records()
+    with client_of(memory.url) as client:
+        client.batch_delete_memory_records(memoryId=MEMORY_ID, records=[{"memoryRecordId": first.record_id}])
+        edit = {"memoryRecordId": second.record_id, "content": {"text": "Forged."}, "timestamp": 1_700_000_000}
+        client.batch_update_memory_records(memoryId=MEMORY_ID, records=[edit])
+
+    run = memsync("run", "docs.yaml", "--json")
+    verify = memsync("verify", "docs.yaml", "--json")
+    repair = memsync("verify", "docs.yaml", "--repair", "--json")
+    again = memsync("verify", "docs.yaml")
+
+    assert run.touched() == 0
+    assert verify.exit_code == 1
+    (found,) = verify.report["sources"]
+    assert (found["checked"], found["missing"], found["changed"]) == (3, 1, 1)
+    assert (repair.exit_code, repair.report["sources"][0]["is_repaired"]) == (0, True)
+    assert memory.contents() == before
+    assert again.exit_code == 0
+    assert "3 records checked" in again.stdout
+
+
+def test_verify_changes_nothing_unless_told(synced: Folder, memory: Memory, memsync: Memsync) -> None:
+    """It is a look, for whoever wants to know before he acts."""
+    with client_of(memory.url) as client:
+        records = [{"memoryRecordId": memory.records()[0].record_id}]
+        client.batch_delete_memory_records(memoryId=MEMORY_ID, records=records)
+
+    looks = [memsync("verify", "docs.yaml") for _ in range(2)]
+
+    assert [done.exit_code for done in looks] == [1, 1]
+    assert all("memsync verify docs.yaml --repair" in done.stdout for done in looks)
+    assert len(memory.records()) == 2
+
+
+def test_verify_proposes_only_what_helps(synced: Folder, memory: Memory, memsync: Memsync) -> None:
+    """A record that stands there twice is not mended by the repair: proposing it again and again misleads."""
+    record = memory.records()[0]
+    twin: Json = {
+        "requestIdentifier": "twin",
+        "namespaces": [record.namespace],
+        "content": {"text": record.text},
+        "timestamp": 1_700_000_000,
+        "metadata": record.metadata,
+    }
+    with client_of(memory.url) as client:
+        client.batch_create_memory_records(memoryId=MEMORY_ID, records=[twin])
+
+    verify = memsync("verify", "docs.yaml", "--json")
+    repair = memsync("verify", "docs.yaml", "--repair")
+
+    assert (verify.exit_code, verify.report["sources"][0]["duplicate"]) == (1, 1)
+    is_mended = repair.exit_code == 0 and len(memory.records()) == 3
+    assert is_mended or "--repair" not in repair.stdout
+
+
+def test_search_shows_what_the_agent_would_find(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """The best record first, with the document that it is from."""
+    docs.write_documents(5)
+    docs.write("parking.md", "# Parking\n\nVisitors park their cars behind the bakery.\n")
+    memsync("run", "docs.yaml")
+
+    shown = memsync("search", "docs.yaml", "where can visitors park?")
+    as_json = memsync("search", "docs.yaml", "where can visitors park?", "--json", "--count", "1")
+    nothing = memsync("search", "docs.yaml", "xylophone")
+
+    assert (shown.exit_code, as_json.exit_code, nothing.exit_code) == (0, 0, 0)
+    assert shown.stdout.startswith("1. docs: parking.md")
+    (hit,) = as_json.report["hits"]
+    assert (hit["document_id"], hit["source"]) == ("parking.md", "docs")
+    assert "behind the bakery" in hit["text"]
+    assert nothing.stdout == "Nothing found.\n"
+
+
+# -------------------------------------------------------------------------------------- looking at a source
+
+
+def test_status_tells_how_each_source_stands(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Before, between and after runs, from the state alone."""
+    docs.configure(memory.url, schedule="*/30 * * * *")
+    docs.write_documents(2)
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted")
+
+    never = memsync("status", "docs.yaml", "--json")
+    assert not docs.state.exists()
+    memsync("run", "docs.yaml")
+    requests = memory.requests
+    after = memsync("status", "docs.yaml", "--json")
+    table = memsync("status", "docs.yaml")
+
+    (row,) = never.report["sources"]
+    assert (row["status"], row["last_run_at"], row["records"]) == (None, None, 0)
+    (row,) = after.report["sources"]
+    assert (row["status"], row["documents"], row["records"], row["dead_letters"]) == ("dead_letters", 3, 2, 1)
+    assert row["next_run_at"] > row["last_run_at"]
+    assert table.stdout.splitlines()[-1] == "Not in sync: 1 of 1 source."
+    assert (never.exit_code, after.exit_code, table.exit_code, memory.requests) == (0, 0, 0, requests)
+
+
+def test_validate_says_so_of_a_valid_file(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """And asks nobody: it works without a network."""
+    done = memsync("validate", ".")
+
+    assert (done.exit_code, memory.requests) == (0, 0)
+    assert "docs.yaml: source 'docs' is valid" in done.stdout
+
+
+def test_dead_letters_of_a_source_that_has_none(synced: Folder, memsync: Memsync) -> None:
+    """The usual case is one short line."""
+    done = memsync("dead-letters", "docs.yaml")
+
+    assert (done.exit_code, done.stdout) == (0, "No dead letters.\n")
+
+
+# ---------------------------------------------------------------------------------------------- environment
+
+
+def test_a_setting_from_the_environment_wins(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """One file serves many deployments. A single writer waits for each answer before the next request."""
+    latency_s, requests = 0.3, 3
+    docs.write_documents(100 * requests)
+    memory.play(latency_s=latency_s)
+
+    done = memsync("run", "docs.yaml", "--json", environment={**CREDENTIALS, "MEMSYNC_WRITERS__CONCURRENCY": "1"})
+
+    assert done.exit_code == 0
+    assert done.source["requests"]["sent"] >= requests
+    assert done.source["seconds"] >= latency_s * done.source["requests"]["sent"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("MEMSYNC_WRITERS__CONCURRENCY", "0"), ("MEMSYNC_WRITRS__CONCURRENCY", "4")]
+)
+def test_a_fault_in_the_environment_is_named_by_its_variable(
+    variable: str, value: str, docs: Folder, memsync: Memsync
+) -> None:
+    """It stands in no file, so a place in the file would lead astray."""
+    done = memsync("validate", "docs.yaml", environment={variable: value})
+
+    assert done.exit_code == 2
+    assert variable in done.stderr
+
+
+# ---------------------------------------------------------------------------------------- the local memory
+
+
+def test_memsync_local_serves_other_clients_and_keeps_what_they_store(memsync: Memsync) -> None:
+    """An AWS client in any language can be tried against it; it stops when told to."""
+
+    def serve(use: Any) -> Completed:
+        server = memsync.start("local", "--port", "0", "--data", "memory.sqlite3")
+        url = re.search(r"http://127\.0\.0\.1:\d+", server.read_line())
+        assert url is not None
+        with client_of(url[0]) as client:
+            use(client)
+        return server.stop_by(signal.SIGTERM)
+
+    def store(client: Any) -> None:
+        record: Json = {
+            "requestIdentifier": "one",
+            "namespaces": ["/notes/"],
+            "content": {"text": "Kept."},
+            "timestamp": 1_700_000_000,
+        }
+        client.batch_create_memory_records(memoryId=MEMORY_ID, records=[record])
+
+    def read(client: Any) -> None:
+        found = client.list_memory_records(memoryId=MEMORY_ID, namespacePath="/")["memoryRecordSummaries"]
+        assert [record["content"]["text"] for record in found] == ["Kept."]
+
+    assert serve(store).exit_code == 0
+    assert serve(read).exit_code == 0
+    assert (memsync.folder / "memory.sqlite3").stat().st_mode & 0o077 == 0
+
+
+def test_help_names_every_command_and_exit_code(memsync: Memsync) -> None:
+    """Whoever forgot a word asks the command, not a web page."""
+    done = memsync("--help")
+
+    commands = {"run", "plan", "replay", "dead-letters", "status", "verify", "search", "validate", "local"}
+    assert done.exit_code == 0
+    assert commands <= {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    assert "Exit codes" in done.stdout
+
+
+def test_the_module_is_the_command(docs: Folder, memsync: Memsync) -> None:
+    """`python -m pipeline` works where scripts are not on the path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "validate", str(docs.path / "docs.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is valid" in done.stdout

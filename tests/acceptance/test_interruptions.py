@@ -1,0 +1,183 @@
+"""Whatever interrupts a run, the next one completes it: every record is there exactly once."""
+
+import json
+import signal
+
+import pytest
+
+from .conftest import Folder, Memory, Memsync, paragraph
+
+ROWS = 1000  # ten batches
+
+
+@pytest.fixture
+def large(docs: Folder, memory: Memory) -> Folder:
+    """Documents for ten requests, sent so slowly that a run can be interrupted between them."""
+    docs.configure(memory.url, writers={"requests_per_second": 10, "concurrency": 4})
+    rows = (json.dumps({"id": number, "text": paragraph(number, words=5)}) for number in range(ROWS))
+    docs.write("rows.jsonl", "\n".join(rows))
+    return docs
+
+
+def expected_texts(count: int = ROWS) -> list[str]:
+    return sorted(paragraph(number, words=5) for number in range(count))
+
+
+@pytest.mark.parametrize("requests", [1, 4])
+def test_a_killed_run_is_completed_by_the_next(requests: int, large: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Answers that were lost with the process must not be asked for as new records."""
+    memory.play(latency_s=0.05)
+    run = memsync.start("run", "docs.yaml", "--json")
+    memory.wait_for_requests(requests)
+    killed = run.stop_by(signal.SIGKILL)
+    large.configure(memory.url)
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert killed.exit_code == -signal.SIGKILL
+    assert (done.exit_code, done.records["pending"]) == (0, 0)
+    assert done.records["created"] + done.records["unchanged"] == ROWS
+    assert sorted(memory.texts()) == expected_texts()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_a_run_and_the_next_one_completes_it(
+    number: signal.Signals, exit_code: int, large: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """A deployment or Ctrl-C ends a run early, and it says so: it has not brought the memory in line."""
+    run = memsync.start("run", "docs.yaml", "--json")
+    memory.wait_for_requests(3)
+    stopped = run.stop_by(number)
+    stored = len(memory.records())
+    large.configure(memory.url)
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (stopped.exit_code, stopped.report["status"], stopped.source["status"]) == (
+        exit_code,
+        "interrupted",
+        "interrupted",
+    )
+    assert stopped.records["pending"] + stopped.records["created"] <= ROWS
+    assert stopped.records["created"] <= stored < ROWS
+    assert "In sync" not in stopped.stdout
+    assert (done.exit_code, done.records["pending"]) == (0, 0)
+    assert sorted(memory.texts()) == expected_texts()
+
+
+def test_a_signal_also_stops_a_run_that_waits_for_an_answer(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """A service that hangs must not hang whoever wants to stop; and meanwhile nobody else may run the source."""
+    docs.write_documents(3)
+    memory.play(latency_s=300)
+    run = memsync.start("run", "docs.yaml", "--json")
+    run.wait_for_log("scan_finished")
+
+    second = memsync("run", "docs.yaml", "--json")
+    plan = memsync("plan", "docs.yaml")
+    stopped = run.stop_by(signal.SIGINT)
+    memory.play()
+    third = memsync("run", "docs.yaml", "--json")
+
+    assert (second.exit_code, second.source["status"]) == (5, "locked")
+    assert "Another run holds the source 'docs'" in second.error
+    assert plan.exit_code == 0
+    assert stopped.exit_code == 130
+    assert third.exit_code == 0
+    assert memory.documents() == ["000.md", "001.md", "002.md"]
+    assert memory.holds_everything_once()
+
+
+# ------------------------------------------------------------------------------------ a service that fails
+
+
+def test_lost_replies_make_no_duplicates(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """The service has written and we have not heard it: the same token tells it that we ask for the same thing."""
+    docs.write_documents(300)
+    script = ("drop_after_write", "error_after_write", "drop_after_write", "omit_record", "drop_before_write")
+    memory.play(script=script)
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (done.exit_code, done.records["created"]) == (0, 300)
+    assert done.source["requests"]["retried"] >= 4
+    assert len(memory.documents()) == 300
+    assert memory.holds_everything_once()
+
+
+def test_a_run_that_gives_up_on_lost_replies_is_completed_without_duplicates(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """The outbox remembers under which token the lost records were written."""
+    docs.configure(memory.url, writers={"max_attempts": 2})
+    docs.write_documents(100)
+    memory.play(drop_after_write=1.0)
+    failed = memsync("run", "docs.yaml", "--json")
+    stored = len(memory.records())
+    memory.play()
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (failed.exit_code, failed.records["pending"], stored) == (1, 100, 100)
+    assert (done.exit_code, done.records["pending"]) == (0, 0)
+    assert len(memory.documents()) == 100
+    assert memory.holds_everything_once()
+
+
+def test_throttled_requests_all_arrive(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Being asked to go slower is no failure of any record."""
+    docs.write_documents(300)
+    memory.play(requests_per_second=5)
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (done.exit_code, done.records["created"], done.records["dead_lettered"]) == (0, 300, 0)
+    assert done.source["requests"]["throttled"] >= 1
+    assert docs.dead_letters() == []
+    assert memory.holds_everything_once()
+
+
+@pytest.mark.parametrize("code", [429, 500])
+def test_records_that_fail_for_a_while_are_stored_in_the_end(
+    code: int, docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """An answer can be a success and still hold records that want to be sent again."""
+    docs.write_documents(100)
+    memory.play(failed_record=0.05, failed_record_code=code, seed=1)
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (done.exit_code, done.records["created"], done.records["dead_lettered"]) == (0, 100, 0)
+    assert memory.writes("BatchCreateMemoryRecords") > 1
+    assert memory.holds_everything_once()
+
+
+def test_a_record_that_never_heals_becomes_a_dead_letter(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Trying for ever would keep a run from its end."""
+    docs.configure(memory.url, dead_letters={"max_attempts": 2})
+    docs.write_documents(3)
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted", reject_code=500)
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (done.exit_code, done.records["created"]) == (3, 3)
+    (letter,) = docs.dead_letters()
+    assert (letter["document_id"], letter["error"]["code"], letter["attempts"]) == ("bad.md", "500", 2)
+
+
+@pytest.mark.parametrize("mishap", ["quota_exceeded", "access_denied"])
+def test_what_no_retry_heals_stops_the_run_and_dead_letters_nothing(
+    mishap: str, docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """Thousands of dead letters for one missing permission would help nobody."""
+    docs.write_documents(3)
+    memory.play(script=(f"BatchCreateMemoryRecords:{mishap}",) * 3)
+
+    failed = memsync("run", "docs.yaml", "--json")
+    memory.play()
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (failed.exit_code, failed.records["dead_lettered"]) == (1, 0)
+    assert {"quota_exceeded": "quota", "access_denied": "permission"}[mishap] in failed.error
+    assert (done.exit_code, len(memory.documents())) == (0, 3)
+    assert memory.holds_everything_once()

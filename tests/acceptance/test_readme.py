@@ -1,0 +1,104 @@
+"""What README.md tells people to type works: copied from there, and run."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from pipeline.cli import main
+
+from .conftest import CREDENTIALS, Folder, Memory, Memsync
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text()
+
+SERVES_FOR_EVER = "local"
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of README.md in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> Iterator[list[str]]:
+    """The arguments of each `memsync` command in a block of shell."""
+    for block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["memsync"]:
+                yield words[1:]
+
+
+def parse(arguments: list[str]) -> click.Context:
+    """How click understands the arguments.
+
+    Raises:
+        click.UsageError: it does not.
+    """
+    outer = click.Context(main, info_name="memsync")
+    name, command, rest = main.resolve_command(outer, list(arguments))
+    assert command is not None
+    return command.make_context(name, rest, parent=outer)
+
+
+def paths_of(arguments: list[str]) -> list[Path]:
+    """The configuration files that the arguments name."""
+    parameters = parse(arguments).params
+    return list(parameters.get("paths") or filter(None, [parameters.get("path")]))
+
+
+def test_every_command_is_accepted() -> None:
+    """An option that was renamed must be renamed there too."""
+    accepted = [parse(arguments).info_name for arguments in commands()]
+
+    assert {"run", "plan", "replay", "dead-letters", "status", "verify", "search", "local"} <= set(accepted)
+
+
+@pytest.mark.parametrize("target", ["make quickstart", "make test"])
+def test_the_first_commands_are_named(target: str) -> None:
+    """The first thing that a reader looks for: how to try it, how to know that it works; and make knows both."""
+    typed = [line.strip() for block in blocks("sh") for line in block.splitlines()]
+    makefile = (PROJECT / "Makefile").read_text()
+
+    assert target in typed
+    assert re.search(rf"^{target.removeprefix('make ')}:", makefile, re.MULTILINE)
+
+
+def test_the_commands_work_with_the_configuration_that_stands_beside_them(
+    folder: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """A reader copies the YAML, types the commands in their order, and each of them does what it should."""
+    typed = [arguments for arguments in commands() if arguments[0] != SERVES_FOR_EVER]
+    settings = yaml.safe_load(blocks("yaml")[0])
+    work = folder.path / "work"
+    shutil.copytree(PROJECT / "configs", work / "configs", ignore=shutil.ignore_patterns(".memsync"))
+    for file in {path for arguments in typed for path in paths_of(arguments)}:
+        if not (work / file).exists():
+            (work / file).write_text(blocks("yaml")[0])
+    documents = (work / settings["source"]["path"]).resolve()
+    documents.mkdir()
+    (documents / "tickets.md").write_text("# Tickets\n\nWe hand over a ticket with a note of what was tried.\n")
+    memory.create(settings["destination"]["memory_id"])
+    in_memory_here = {**CREDENTIALS, "MEMSYNC_DESTINATION__ENDPOINT_URL": memory.url}
+
+    in_work = Memsync(work, memsync.home)
+    failed = {}
+    for arguments in typed:
+        done = in_work(*arguments, environment=in_memory_here)
+        if done.exit_code != 0:
+            failed[shlex.join(arguments)] = done
+
+    assert failed == {}
+    assert len(memory.records(settings["destination"]["memory_id"])) == 1
+
+
+def test_the_yaml_files_that_are_named_are_valid(memsync: Memsync) -> None:
+    """Examples are copied; one that is refused would be the first thing that a new user meets."""
+    done = memsync("validate", str(PROJECT / "configs"))
+
+    assert done.exit_code == 0, done.stderr
