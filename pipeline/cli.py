@@ -98,7 +98,10 @@ def main() -> None:
 @click.option("--allow-mass-delete", is_flag=True, help="Delete even if suspiciously many documents are gone.")
 @command
 async def run_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, allow_mass_delete: bool) -> int:
-    """Sync: bring the memory up to date with the sources."""
+    """Bring the memory up to date.
+
+    Each source is listed, what changed is read, and the memory is made equal to it.
+    """
     return await _run_all("run", paths, names, as_json=as_json, allow_mass_delete=allow_mass_delete)
 
 
@@ -118,7 +121,10 @@ async def plan_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json:
 @json_option
 @command
 async def replay_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
-    """Send the dead letters again, as far as nothing newer has overtaken them."""
+    """Send the dead letters again.
+
+    Each of their documents is read afresh: a letter that a newer version has overtaken is dropped.
+    """
     return await _run_all("replay", paths, names, as_json=as_json)
 
 
@@ -127,7 +133,7 @@ async def _run_all(
 ) -> int:
     sources = _load(paths, names)
 
-    from pipeline.report import EXIT_CODES, overall_status, run_report
+    from pipeline.report import EXIT_CODES, overall_status, plan_report, run_report
     from pipeline.reporting.logs import LogListener, configure_logging
     from pipeline.runner import new_run_id, run_source
 
@@ -158,7 +164,7 @@ async def _run_all(
     reports = [outcome.report for outcome in outcomes]
     _print_summary(verb, outcomes, _files(sources), _style())
     if as_json:
-        print(json.dumps(run_report(run_id, reports, schema="memsync/plan/1" if verb == "plan" else "memsync/run/1")))  # noqa: T201
+        print(json.dumps((plan_report if verb == "plan" else run_report)(run_id, reports)))  # noqa: T201
     status = overall_status([report.status for report in reports])
     if status == "interrupted":
         return EXIT_SIGNAL + (stop.signal_number or signal.SIGINT)
@@ -230,7 +236,10 @@ async def dead_letters_command(paths: tuple[Path, ...], names: tuple[str, ...], 
 @json_option
 @command
 async def status_command(paths: tuple[Path, ...], as_json: bool) -> int:
-    """Show each source: last run, in sync or not, records, dead letters, next run."""
+    """Show how each source stands.
+
+    Its last run, whether that left it in sync, its records and dead letters, and when it is due.
+    """
     from pipeline.reporting.listings import render_status
     from pipeline.status import status_row
 
@@ -310,7 +319,10 @@ async def search_command(path: Path, query: str, as_json: bool, count: int) -> i
 @paths_argument
 @command
 async def validate_command(paths: tuple[Path, ...]) -> int:
-    """Check the configuration; faults are named by file:line:column."""
+    """Check the configuration.
+
+    Faults are named by file:line:column.
+    """
     for settings in _load(paths, ()):
         click.echo(f"{_safe(str(settings.file))}: source {settings.name!r} is valid")
     return 0
@@ -323,7 +335,9 @@ async def validate_command(paths: tuple[Path, ...]) -> int:
 @click.option("--faults", "faults_text", default="", help="Rehearse trouble; see below.")
 @command
 async def local_command(port: int, data: Path | None, memory_ids: tuple[str, ...], faults_text: str) -> int:
-    """Serve a local AgentCore memory, for trying out and for tests.
+    """Serve an AgentCore memory on this machine.
+
+    For trying out, for rehearsals and for tests; AWS clients of any language can talk to it.
 
     Without --memory-id, a memory that has nothing yet takes on the first id that it is asked for.
 

@@ -71,11 +71,23 @@ def overall_status(statuses: list[Status]) -> Status:
     return min(statuses, key=_BY_URGENCY.index, default="in_sync")
 
 
-def run_report(run_id: str, sources: list[SourceReport], *, schema: str = "memsync/run/1") -> dict[str, Any]:
-    """The report as the JSON object that `--json` prints."""
+def run_report(run_id: str, sources: list[SourceReport]) -> dict[str, Any]:
+    """The report of a run or a replay, as the JSON object that `--json` prints."""
     return {
-        "schema": schema,
+        "schema": "memsync/run/1",
         "run_id": run_id,
         "status": overall_status([source.status for source in sources]),
         "sources": [asdict(source) for source in sources],
     }
+
+
+def plan_report(run_id: str, sources: list[SourceReport]) -> dict[str, Any]:
+    """The report of a plan: as that of a run, with the status `changes` where a run would find something to do."""
+    plan = {**run_report(run_id, sources), "schema": "memsync/plan/1"}
+    for source in plan["sources"]:
+        records = source["records"]
+        has_changes = any(records[kind] for kind in ("created", "updated", "deleted", "pending"))
+        if source["status"] == "in_sync" and has_changes:
+            source["status"] = "changes"
+            plan["status"] = "changes" if plan["status"] == "in_sync" else plan["status"]
+    return plan

@@ -40,9 +40,11 @@ def synced(docs: Folder, memsync: Memsync) -> Folder:
 
 def check_report(done: Completed, schema: str) -> None:
     report = done.report
-    assert (report["schema"], report["status"] in STATUSES, bool(report["run_id"])) == (schema, True, True)
+    # A plan that found something to do is not in sync.
+    statuses = STATUSES | {"changes"} if schema == "memsync/plan/1" else STATUSES
+    assert (report["schema"], report["status"] in statuses, bool(report["run_id"])) == (schema, True, True)
     for source in report["sources"]:
-        assert source["status"] in STATUSES
+        assert source["status"] in statuses
         assert isinstance(source["name"], str)
         assert isinstance(source["seconds"], float)
         for member, counts in (
@@ -53,6 +55,16 @@ def check_report(done: Completed, schema: str) -> None:
             assert source[member].keys() >= counts
             assert all(isinstance(source[member][name], int) for name in counts)
         assert (source["error"] is None) == (source["status"] not in ("failed", "locked"))
+
+
+def test_a_plan_is_in_sync_only_if_a_run_would_find_nothing_to_do(synced: Folder, memsync: Memsync) -> None:
+    """A script that looks at the status must not take a plan full of changes for a clean bill."""
+    before = memsync("plan", "docs.yaml", "--json")
+    synced.write("new.md")
+    after = memsync("plan", "docs.yaml", "--json")
+
+    assert [before.report["status"], after.report["status"]] == ["in_sync", "changes"]
+    assert [before.exit_code, after.exit_code] == [0, 0]
 
 
 def test_json_is_one_object_on_the_last_line_in_the_agreed_form(docs: Folder, memory: Memory, memsync: Memsync) -> None:
