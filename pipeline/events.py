@@ -100,11 +100,16 @@ class RequestSent:
 
 @dataclass(frozen=True, slots=True)
 class BatchSettled:
+    """A batch has left the outbox, and each of its records stands in one of the three counts.
+
+    The `dead_lettered` were given up on, the `sent_again` follow in other batches.
+    """
+
     client_token: ClientToken
     operation: Operation
     succeeded: int
-    failed: int
-    unknown: int
+    dead_lettered: int = 0
+    sent_again: int = 0
 
 
 @dataclass(frozen=True, slots=True)

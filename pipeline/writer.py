@@ -192,8 +192,8 @@ class Delivery:
                 batch.client_token,
                 batch.operation,
                 succeeded=len(result.succeeded),
-                failed=len(result.failed) + len(settlement.letters) * (not result.failed),
-                unknown=0,
+                dead_lettered=len(settlement.letters),
+                sent_again=sum(len(follow_up.entries) for follow_up in settlement.follow_ups),
             )
         )
         counted_as = {entry.document: entry.counted_as for entry in batch.entries}

@@ -277,8 +277,8 @@ class LogListener:
                     client_token=event.client_token,
                     operation=event.operation.value,
                     succeeded=event.succeeded,
-                    failed=event.failed,
-                    unknown=event.unknown,
+                    dead_lettered=event.dead_lettered,
+                    sent_again=event.sent_again,
                 )
             case DeadLettered():
                 self._log_some(

@@ -33,7 +33,7 @@ def started(*, documents_known: int = 0, batches_in_outbox: int = 0) -> RunStart
 
 
 def settled(count: int, operation: Operation = Operation.CREATE) -> BatchSettled:
-    return BatchSettled(ClientToken("token"), operation, succeeded=count, failed=0, unknown=0)
+    return BatchSettled(ClientToken("token"), operation, succeeded=count)
 
 
 def progress_after(*events: RunEvent, now_s: float = 0.0) -> SourceProgress:

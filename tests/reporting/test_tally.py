@@ -50,9 +50,9 @@ def test_a_record_counts_as_stored_once_the_memory_confirmed_it() -> None:
     """What was decided is on its way only; failed and unknown records are not stored."""
     report = report_of(
         DocumentsDecided("added", 2, created=100, updated=5, unchanged=7),
-        BatchSettled(TOKEN, Operation.CREATE, succeeded=90, failed=3, unknown=7),
-        BatchSettled(TOKEN, Operation.UPDATE, succeeded=5, failed=0, unknown=0),
-        BatchSettled(TOKEN, Operation.DELETE, succeeded=2, failed=0, unknown=0),
+        BatchSettled(TOKEN, Operation.CREATE, succeeded=90, dead_lettered=3, sent_again=7),
+        BatchSettled(TOKEN, Operation.UPDATE, succeeded=5),
+        BatchSettled(TOKEN, Operation.DELETE, succeeded=2),
     )
 
     assert report.records == RecordCounts(created=90, updated=5, deleted=2, unchanged=7)
