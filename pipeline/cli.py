@@ -255,42 +255,65 @@ async def status_command(paths: tuple[Path, ...], as_json: bool) -> int:
 @paths_argument
 @source_option
 @json_option
-@click.option("--repair", is_flag=True, help="Write what is missing or changed again.")
+@click.option("--repair", is_flag=True, help="Mend what can be proven, and run the source.")
 @command
 async def verify_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, repair: bool) -> int:
-    """Compare the ledger with the memory itself."""
-    from pipeline.reporting.listings import VerifiedSource, render_verify
-    from pipeline.runner import new_run_id, run_source, verify_source
+    """Compare source, ledger and memory.
 
-    sources = _load(paths, names)
+    With --repair, what is missing or was changed is written again, what the ledger did not know is taken over, and
+    second copies are deleted, by a run that keeps its usual rules.
+    """
+    from pipeline.reporting.listings import ComparedDocuments, VerifiedSource, render_verify
+    from pipeline.runner import new_run_id, repair_source, run_source, verify_source
+
     results = []
+    sources = _load(paths, names)
     for settings in sources:
-        found = await verify_source(settings, repair=repair)
-        is_repaired = False
-        if repair and (found.missing or found.changed):
-            async with _stopping() as stop:
-                outcome = await run_source(settings, "run", run_id=new_run_id(), stop=stop)
-            is_repaired = outcome.report.status == "in_sync"
-        results.append(
-            VerifiedSource(
-                settings.name,
-                found.checked,
-                missing=len(found.missing),
-                changed=len(found.changed),
-                foreign=found.foreign,
-                duplicate=found.duplicates,
-                is_repaired=is_repaired,
+        if not repair:
+            found, compared = await verify_source(settings)
+            documents = (
+                ComparedDocuments(error=str(compared))
+                if isinstance(compared, SyncError)
+                else ComparedDocuments(**asdict(compared))
             )
-        )
+            results.append(VerifiedSource(settings.name, **asdict(found), documents=documents))
+            continue
+        found = await repair_source(settings)
+        async with _stopping() as stop:
+            outcome = await run_source(settings, "run", run_id=new_run_id(), stop=stop)
+        is_repaired = outcome.report.status == "in_sync" and not outcome.report.withheld_documents
+        results.append(VerifiedSource(settings.name, **asdict(found), is_repaired=is_repaired))
     if as_json:
         _print_json("memsync/verify/1", sources=[asdict(result) for result in results])
     else:
         click.echo(render_verify(results, paths=_files(sources), style=_style()))
-    are_equal = all(
-        not (result.foreign or result.duplicate) and (result.is_repaired or not (result.missing or result.changed))
-        for result in results
-    )
-    return 0 if are_equal else EXIT_FAILED
+    return 0 if all(result.is_equal for result in results) else EXIT_FAILED
+
+
+@main.command("recover")
+@paths_argument
+@source_option
+@json_option
+@command
+async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
+    """Rebuild a lost ledger from the memory.
+
+    Each record in the memory says which document it is of. So a new machine carries on where another one left off, and
+    nothing is written a second time. Takes a minute or two: listings of the memory lag behind.
+    """
+    from pipeline.reporting.listings import RecoveredSource, render_recover
+    from pipeline.runner import recover_source
+
+    results = []
+    sources = _load(paths, names)
+    for settings in sources:
+        found = await recover_source(settings)
+        results.append(RecoveredSource(settings.name, found.foreign, found.duplicate, found.unattributed))
+    if as_json:
+        _print_json("memsync/recover/1", sources=[asdict(result) for result in results])
+    else:
+        click.echo(render_recover(results, paths=_files(sources), style=_style()))
+    return 0
 
 
 @main.command("search")

@@ -3,6 +3,7 @@
     SyncError
     ├── ConfigurationError        nothing was sent; fix the configuration
     ├── SourceLocked              another run holds the source; wait for it
+    ├── LeaseLost                 another run took the source over; this one stops and writes nothing more
     ├── SourceError               the source could not be read; no checkpoint moves, nothing is deleted
     ├── UnreadableDocument        this document becomes a dead letter; the run goes on
     │   └── DocumentVanished      it was listed and is gone; the next run sees it as removed
@@ -39,6 +40,10 @@ class ConfigurationError(SyncError):
 
 class SourceLocked(SyncError):
     """Another run holds this source."""
+
+
+class LeaseLost(SyncError):
+    """Another run took this source over, or may have."""
 
 
 class SourceError(SyncError):

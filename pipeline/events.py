@@ -22,6 +22,27 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StateIsCopy:
+    """The state is not as its last run left it: it was restored or moved. It is compared with the memory first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """The ledger was brought in line with the memory; the counts are in records.
+
+    `missing` and `changed` were let go of, `foreign` taken over, `duplicate` made obsolete; `unattributed` were left
+    alone.
+    """
+
+    checked: int
+    missing: int
+    changed: int
+    foreign: int
+    duplicate: int
+    unattributed: int
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentsListed:
     count: int
 
@@ -125,6 +146,8 @@ class DeadLettered:
 
 RunEvent = (
     RunStarted
+    | StateIsCopy
+    | Reconciled
     | DocumentsListed
     | ScanFinished
     | ScanProblem

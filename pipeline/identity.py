@@ -107,6 +107,11 @@ def encode_namespace_segment(value: str, characters_max: int = 255) -> str:
     return _cut(value, [_escape_for_namespace(c) for c in value], NAMESPACE_ESCAPE, characters_max)
 
 
+def is_cut(encoded: str, escape: str) -> bool:
+    """Whether `encoded` was too long, so that `decode` does not give back what it stands for."""
+    return f"{escape}-" in encoded
+
+
 def decode(encoded: str, escape: str) -> str:
     """Undo `encode_metadata` (escape `=`) or `encode_namespace_segment` (escape `:`); a cut stays visible."""
     raw = re.sub(
@@ -114,4 +119,7 @@ def decode(encoded: str, escape: str) -> str:
         lambda match: bytes.fromhex(match[1].decode()),
         encoded.encode(),
     )
-    return raw.decode("utf-8", "replace")
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # not encoded by us
+        return raw.decode("utf-8", "replace")

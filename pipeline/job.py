@@ -9,15 +9,23 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from pipeline.batcher import Batcher, make_batches
 from pipeline.events import Observer
+from pipeline.lease import Lease
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules
+from pipeline.memory_check import MemoryCheck
 from pipeline.model import Batch, Checkpoint, ClientToken, DocumentId, DocumentPlan
 from pipeline.pacing import Pacer
 from pipeline.planner import DeletePolicy, Planner
 from pipeline.protocols import DeadLetterFile, Destination, DocumentParser, Offload, SourceConnector, StateStore
 from pipeline.settling import Settler
 from pipeline.sightings import Sightings
+from pipeline.verifying import Verifier
 from pipeline.writer import Delivery, write_batches
+
+# How long a service can be trusted to recognise a token: not documented. What is older is looked up.
+TOKEN_TRUST_S = 600.0
+# How long a listing may not show what was written: 20 to 65 s were seen.
+SETTLE_S = 90.0
 
 Coming = TypeVar("Coming")
 Going = TypeVar("Going")
@@ -40,6 +48,8 @@ class SourceJob:
     state: StateStore
     dead_letters: DeadLetterFile
     pacer: Pacer
+    check: MemoryCheck
+    lease: Lease
     deletes: DeletePolicy
     observe: Observer
     offload: Offload
@@ -50,6 +60,8 @@ class SourceJob:
     linger_s: float = 1.0
     request_attempts_max: int = 8
     record_attempts_max: int = 5
+    token_trust_s: float = TOKEN_TRUST_S
+    settle_s: float = SETTLE_S
 
     def planner(self, sightings: Sightings, resends: Collection[DocumentId]) -> Planner:
         return Planner(
@@ -76,6 +88,9 @@ class SourceJob:
     def write(self) -> Callable[[MemoryObjectReceiveStream[Batch]], Coroutine[Any, Any, None]]:
         return partial(write_batches, delivery=self.delivery())
 
+    def verifier(self) -> Verifier:
+        return Verifier(self.state, self.destination, self.rules, self.limits, self.settle_s, self.now)
+
     def delivery(self) -> Delivery:
         settler = Settler(
             self.rules.source, self.run_id, self.destination, self.record_attempts_max, self.new_token, self.now
@@ -86,7 +101,11 @@ class SourceJob:
             dead_letters=self.dead_letters,
             settler=settler,
             pacer=self.pacer,
+            lease=self.lease,
+            check=self.check,
             attempts_max=self.request_attempts_max,
+            token_trust_s=self.token_trust_s,
+            settle_s=self.settle_s,
             clock=self.clock,
             now=self.now,
             observe=self.observe,

@@ -8,24 +8,9 @@ from datetime import UTC, datetime
 from pipeline.chunking import chunk
 from pipeline.identity import digest_of, encode_metadata, encode_namespace_segment, record_digest, record_key
 from pipeline.limits import ServiceLimits
-from pipeline.model import ORDER_METADATA_KEY, Chunk, DocumentRef, MetadataValue, ParsedDocument, Record
+from pipeline.model import Chunk, DocumentRef, MetadataValue, ParsedDocument, Record
+from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY, document_provenance, own_metadata
 from pipeline.templates import render
-
-# Provenance is a public contract: from it the memory itself can tell where each record came from, and a lost
-# ledger can be rebuilt.
-SOURCE_METADATA_KEY = "memsync-source"
-DOCUMENT_METADATA_KEY = "memsync-document"
-KEY_METADATA_KEY = "memsync-key"
-DIGEST_METADATA_KEY = "memsync-digest"
-PROVENANCE_KEYS = (
-    SOURCE_METADATA_KEY,
-    DOCUMENT_METADATA_KEY,
-    ORDER_METADATA_KEY,
-    KEY_METADATA_KEY,
-    DIGEST_METADATA_KEY,
-)
-
-SYSTEM_METADATA_PREFIX = "x-amz-agentcore-memory-"  # on every record that the service returns; refused in requests
 
 # The timestamp of a document whose source has none. It must not depend on when the run happens: it is a part of
 # bytes that are sent again after a crash.
@@ -78,11 +63,8 @@ def derive_records(
     """The records that `document` implies, in order; the same document and rules always give the same records."""
     fields = _template_fields(ref, document, rules.source)
     namespace = _namespace(rules.namespace, fields, limits)
-    shared = _metadata(rules.metadata, fields, limits)
-    provenance = {
-        SOURCE_METADATA_KEY: encode_metadata(rules.source, limits.metadata_string.max),
-        DOCUMENT_METADATA_KEY: encode_metadata(document.id, limits.metadata_string.max),
-    }
+    shared = own_metadata(_metadata(rules.metadata, fields, limits))
+    provenance = document_provenance(rules.source, document.id, ref.id, limits)
     timestamp = document.modified_at or ref.modified_at or NO_TIME
     repeats: Counter[str] = Counter()
     records = []
@@ -111,15 +93,6 @@ def namespace_root(rules: RecordRules) -> str:
     """The longest namespace path that all records of the source stand below, whatever their document."""
     literal, _, _ = rules.namespace.replace("{source}", encode_namespace_segment(rules.source)).partition("{")
     return _joined(literal[: literal.rindex("/")])
-
-
-def own_metadata(metadata: Mapping[str, MetadataValue]) -> dict[str, MetadataValue]:
-    """The metadata that the user asked for: without a record's provenance and what the service adds itself."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key not in PROVENANCE_KEYS and not key.startswith(SYSTEM_METADATA_PREFIX)
-    }
 
 
 def _heading_room(characters_max: int) -> int:

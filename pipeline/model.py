@@ -212,6 +212,36 @@ class KnownRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A record as the memory shows it. `score` only in answers to a search, `expires_at` only when asked for by id."""
+
+    id: MemoryRecordId
+    namespace: str
+    text: str
+    metadata: Mapping[str, MetadataValue]
+    created_at: datetime
+    score: float | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRecord:
+    """A record of ours in the memory, as its provenance tells.
+
+    `digest` is of what it holds now, which somebody may have changed. `created_at` is in seconds since the epoch.
+    """
+
+    key: RecordKey
+    memory_record_id: MemoryRecordId
+    document: DocumentId
+    origin: DocumentId
+    namespace: str
+    digest: str
+    order: float
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentState:
     """What the ledger keeps of a document once all its changes are in the outbox.
 

@@ -275,9 +275,9 @@ async def may_delete(
     """
     known = sightings.known  # before this run: what it added must not make the loss look small
     removed = emptied
-    async with aclosing(_unseen(state, sightings)) as pages:
+    async with aclosing(unseen(state, sightings)) as pages:
         async for page in pages:
-            removed += sum(_is_counted(document) for document in page)
+            removed += sum(is_counted(document) for document in page)
     if not policy.is_enabled:
         if removed:
             observe(DeletesWithheld("disabled", removed, known))
@@ -288,7 +288,7 @@ async def may_delete(
     return True
 
 
-async def _unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list[KnownDocument], None]:
+async def unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list[KnownDocument], None]:
     """The documents that the scan should have shown and did not."""
     row = 0
     while page := await state.documents_after(row, up_to=sightings.last_row, limit=PAGE):
@@ -308,7 +308,7 @@ async def find_vanished(
     Each is proven gone twice: the scan listed everything where it was without it, and the source, asked for it once
     more, does not have it.
     """
-    async with aclosing(_unseen(state, sightings)) as pages:
+    async with aclosing(unseen(state, sightings)) as pages:
         async for page in pages:
             origins = await state.documents({document.state.origin for document in page})
             gone = []
@@ -319,12 +319,12 @@ async def find_vanished(
                 if was_read or await connector.locate(document.state.origin) is None:
                     gone.append(document)
             if gone:
-                counted = [document for document in gone if _is_counted(document)]
+                counted = [document for document in gone if is_counted(document)]
                 observe(DocumentsRemoved(len(counted), sum(document.records for document in counted)))
                 yield [document.state.id for document in gone]
 
 
-def _is_counted(document: KnownDocument) -> bool:
+def is_counted(document: KnownDocument) -> bool:
     return not document.state.has_parts and document.state.skipped is None
 
 

@@ -1,6 +1,7 @@
 """What can be swapped: where documents come from, how they are read, where records go, where the ledger is."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from pipeline.model import (
@@ -16,9 +17,11 @@ from pipeline.model import (
     DocumentRef,
     DocumentState,
     Entry,
+    FoundRecord,
     KnownDocument,
     KnownRecord,
     LastRun,
+    MemoryRecord,
     MemoryRecordId,
     Operation,
     ParsedDocument,
@@ -125,16 +128,30 @@ class Destination(Protocol):
         """
         ...
 
-    async def holds(self, memory_record_id: MemoryRecordId) -> bool:
-        """Whether the memory has a record of this id, however young.
+    def encode_lost(self, entry: Entry, member: bytes) -> bytes:
+        """Return `member`, which updates a record that is not there, as one that creates it."""
+        ...
+
+    async def get(self, memory_record_id: MemoryRecordId) -> MemoryRecord | None:
+        """Return the record of this id, however young; None if there is none.
 
         Raises:
             RetryableError, FatalError: as for `write`.
         """
         ...
 
-    async def find(self, entries: Sequence[Entry]) -> Mapping[RecordKey, MemoryRecordId]:
-        """Look up by key (and digest) which of `entries` the memory holds already.
+    def list_records(self, *, namespace_path: str) -> AsyncGenerator[Sequence[MemoryRecord], None]:
+        """Yield all records below `namespace_path`, in pages. A listing shows a record some time after it was written.
+
+        Raises:
+            RetryableError, FatalError: as for `write`.
+        """
+        ...
+
+    async def find(self, entries: Sequence[Entry], *, saved_after: float) -> Mapping[RecordKey, KnownRecord]:
+        """Look up by key which of `entries` the memory holds, and as what. It sees what a listing shows.
+
+        None of them was sent before `saved_after`, in seconds since the epoch.
 
         Raises:
             RetryableError, FatalError: as for `write`.
@@ -147,7 +164,36 @@ class StateStore(Protocol):
 
     Raises:
         StateError: it could not be read or written; nothing of the method's work was done.
+        LeaseLost: another store has taken the lease since this one did; nothing was written.
     """
+
+    async def take_lease(self, owner: str, *, has_lock: bool, now: float, ends_at: float) -> float | None:
+        """Take the right to write until `ends_at`; only this store can write from now on.
+
+        Returns until when the one before had it, None if there was none. A lease that has not ended is taken over if
+        its owner is known to be dead: it held the lock of this machine's operating system, and now we do.
+
+        Raises:
+            SourceLocked: somebody has it.
+        """
+        ...
+
+    async def renew_lease(self, ends_at: float) -> None: ...
+
+    async def release_lease(self, now: float) -> None:
+        """Give the lease back, if this store still has it."""
+        ...
+
+    async def is_copy(self) -> bool:
+        """Whether this is not the state as its last run left it, but a copy or an older one put in its place.
+
+        Then the memory may hold what the state does not know of.
+        """
+        ...
+
+    async def put_mark(self) -> None:
+        """From now on, this is the state that is not a copy."""
+        ...
 
     async def counts(self) -> StateCounts: ...
 
@@ -169,8 +215,11 @@ class StateStore(Protocol):
         """The records of `documents`, in the order of their text; also of documents that were removed since."""
         ...
 
-    async def records_after(self, key: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        """Up to `limit` records with a key above `key`, by key; the empty key begins."""
+    async def records_after(self, key: RecordKey, *, limit: int, settled: bool = False) -> Sequence[KnownRecord]:
+        """Up to `limit` records with a key above `key`, by key; the empty key begins.
+
+        With `settled`, only those that no batch in the outbox speaks of.
+        """
         ...
 
     async def letters(self, documents: Collection[DocumentId] | None = None) -> Sequence[DeadLetter]:
@@ -223,6 +272,28 @@ class StateStore(Protocol):
 
     async def records_by_key(self, keys: Collection[RecordKey]) -> Mapping[RecordKey, KnownRecord]: ...
 
+    async def adopt(self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord]) -> None:
+        """Take over records that the memory was seen to hold and the ledger does not know.
+
+        Their documents are derived anew by the next run, which keeps what it wants and makes the rest obsolete.
+        `surplus` are second copies: they are obsolete at once.
+        """
+        ...
+
+    async def discard_outbox(self) -> None:
+        """Give up what waits to be sent; its documents are derived anew by the next run."""
+        ...
+
+    def compared(self) -> AbstractAsyncContextManager["Comparison"]:
+        """A comparison of the ledger with the memory; it changes neither."""
+        ...
+
+    async def is_acquainted(self) -> bool:
+        """Whether it was seen that the memory holds nothing of this source but what this ledger knows."""
+        ...
+
+    async def note_acquainted(self) -> None: ...
+
     async def forget(self, missing: Collection[RecordKey], changed: Collection[RecordKey]) -> None:
         """Let go of records that the memory does not hold, or not as it was told.
 
@@ -238,6 +309,33 @@ class StateStore(Protocol):
 
     async def last_run(self, *, before: str = "") -> LastRun | None:
         """The last run that began, other than the one whose id is `before`."""
+        ...
+
+
+class Comparison(Protocol):
+    """The ledger beside listings of the memory. On disk, so that both may be of any size."""
+
+    async def note(self, shown: Sequence[FoundRecord], *, listing: int) -> None:
+        """Take in what a listing shows; listings are numbered from 1."""
+        ...
+
+    async def counts(self) -> tuple[int, int]:
+        """How many records were shown, and how many differences there are between them and the ledger."""
+        ...
+
+    async def unseen(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
+        """Records of the ledger that no listing showed, with a key above `after`, by key."""
+        ...
+
+    async def changed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
+        """Records of the ledger whose content is shown as another one, with a key above `after`, by key."""
+        ...
+
+    async def unknown(self, after: FoundRecord | None, *, listing: int, limit: int) -> Sequence[FoundRecord]:
+        """Records that listing number `listing` was the last to show, neither in the ledger nor on their way.
+
+        By key, the oldest first; a key that the ledger has under another id shows a second copy.
+        """
         ...
 
 

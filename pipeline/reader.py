@@ -111,7 +111,7 @@ async def select_documents(
                             sightings.mark(before.row)
                         if reason := parser.reason_to_skip(event):
                             observe(DocumentSkippedByReason(reason))
-                        elif before is None or event.id in always or _may_have_changed(event, before, recipe):
+                        elif before is None or event.id in always or may_have_changed(event, before, recipe):
                             passed.append(event)
                         else:
                             await _account_for_unchanged(before, state, sightings, observe)
@@ -130,7 +130,8 @@ async def select_documents(
                 await selected.send(passed)
 
 
-def _may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str) -> bool:
+def may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str) -> bool:
+    """Whether a document must be read again to know what it says now."""
     return ref.fingerprint is None or ref.fingerprint != before.state.fingerprint or before.state.recipe != recipe
 
 

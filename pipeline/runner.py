@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,25 +20,28 @@ from filelock import FileLock, Timeout
 from connectors import connector_types
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
-from pipeline.errors import SourceLocked, StateError, SyncError
-from pipeline.events import DeletesWithheld, Observer, RunStarted
+from pipeline.errors import LeaseLost, SourceError, SourceLocked, StateError, SyncError
+from pipeline.events import DeletesWithheld, Observer, RunEvent, RunStarted
 from pipeline.identity import METADATA_ESCAPE, decode
 from pipeline.job import SourceJob
+from pipeline.lease import ENDED_LEASE, Lease, hold_lease
 from pipeline.limits import service_limits
-from pipeline.mapping import DOCUMENT_METADATA_KEY, SOURCE_METADATA_KEY, RecordRules, namespace_root
+from pipeline.mapping import RecordRules, namespace_root
+from pipeline.memory_check import MemoryCheck
 from pipeline.model import ClientToken
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
 from pipeline.protocols import SourceConnector, StateStore
+from pipeline.provenance import DOCUMENT_METADATA_KEY, SOURCE_METADATA_KEY
 from pipeline.report import SourceReport
 from pipeline.reporting.listeners import fan_out
 from pipeline.reporting.listings import SearchHit
 from pipeline.reporting.tally import Tally
 from pipeline.settings import LOCAL, SourceSettings, recipe
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, replay, sync
-from pipeline.verifying import Verification, verify
+from pipeline.sync import preview, recover, repair, replay, sync
+from pipeline.verifying import SourceComparison, Verification, Verifier, compare_source
 
 Verb = Literal["run", "plan", "replay"]
 Result = TypeVar("Result")
@@ -45,6 +49,8 @@ Result = TypeVar("Result")
 STATE_FILE = "state.sqlite3"
 LOCK_FILE = "run.lock"
 LOCAL_MEMORY_FILE = "local-memory.sqlite3"
+
+REQUEST_OVERHEAD_S = 5.0  # what a request takes beside its timeouts: signing, waiting for its turn on this machine
 
 # Neither is checked by a memory on this machine; botocore will not send without.
 LOCAL_CREDENTIALS = ("local", "local")
@@ -101,11 +107,11 @@ async def run_source(
     deletes = DeletePolicy(settings.deletes.enabled, settings.deletes.max_fraction, allow_mass_delete)
     try:
         async with AsyncExitStack() as stack:
-            if verb != "plan":
-                stack.enter_context(_only_run(settings))
-            state = await stack.enter_async_context(open_source_state(settings, is_read_only=verb == "plan"))
-            destination = await stack.enter_async_context(open_destination(settings, is_dry=verb == "plan"))
-            job = _job(settings, run_id, state, destination, deletes, fan_out(tally, *observers))
+            observe = fan_out(tally, *observers)
+            if verb == "plan":
+                job = await stack.enter_async_context(_open_plan(settings, run_id, deletes, observe))
+            else:
+                job = await stack.enter_async_context(open_job(settings, run_id, deletes, observe))
             await _execute(job, verb, report, stop)
     except* SyncError as errors:
         _note_failure(report, _first(errors))
@@ -131,6 +137,8 @@ async def _execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop)
     try:
         with stop.heeded() as scope:
             await {"run": sync, "plan": preview, "replay": replay}[verb](job)
+            # Whoever comes next must not be overtaken by what we sent.
+            await job.lease.wait_for_unheard(job.now)
         if scope.cancelled_caught:
             report.status = "interrupted"
     except BaseExceptionGroup as errors:
@@ -159,8 +167,9 @@ async def _close_account(job: SourceJob, verb: Verb, report: SourceReport) -> No
     if verb == "replay" and last is not None:
         _carry_over(report, json.loads(last.report) if last.report else {"status": "interrupted"})
     if verb != "plan":
-        await job.dead_letters.rewrite(await job.state.letters())
+        # In this order: a run that lost its lease fails here and leaves the file to the one that has it.
         await job.state.end_run(job.run_id, json.dumps(asdict(report)), time.time())
+        await job.dead_letters.rewrite(await job.state.letters())
 
 
 def _carry_over(report: SourceReport, last: dict[str, Any]) -> None:
@@ -174,7 +183,7 @@ def _carry_over(report: SourceReport, last: dict[str, Any]) -> None:
 
 
 def _note_failure(report: SourceReport, error: BaseException) -> None:
-    report.status = "locked" if isinstance(error, SourceLocked) else "failed"
+    report.status = "locked" if isinstance(error, SourceLocked | LeaseLost) else "failed"
     report.error = str(error)
 
 
@@ -188,21 +197,56 @@ def _first(error: BaseException) -> BaseException:
 # ------------------------------------------------------------------------------------- verify and search
 
 
-async def verify_source(settings: SourceSettings, *, repair: bool) -> Verification:
-    """Compare the ledger of a source with its memory; with `repair`, let go of what the next run must write again.
+async def verify_source(settings: SourceSettings) -> tuple[Verification, SourceComparison | SourceError]:
+    """Compare the ledger of a source with its memory, and with the source itself (or tell why not). Changes nothing.
 
     Raises:
-        SyncError: it could not be compared.
+        SyncError: the ledger or the memory could not be read.
     """
-    async with AsyncExitStack() as stack:
-        if repair:
-            stack.enter_context(_only_run(settings))
-        state = await stack.enter_async_context(open_source_state(settings, is_read_only=not repair))
-        memory = await stack.enter_async_context(open_destination(settings))
-        found = await verify(state, memory, record_rules(settings), service_limits())
-        if repair:
-            await state.forget(found.missing, found.changed)
-        return found
+    async with (
+        open_source_state(settings, is_read_only=True) as state,
+        open_destination(settings) as memory,
+    ):
+        rules = record_rules(settings)
+        verifier = Verifier(state, memory, rules, service_limits(), settings.destination.listing_lag_s, time.time)
+        found = await verifier.verify()
+        source: SourceComparison | SourceError
+        try:
+            source = await compare_source(state, open_connector(settings), Parser(settings.parsing), rules.recipe)
+        except SourceError as error:
+            source = error
+        return found, source
+
+
+async def repair_source(settings: SourceSettings) -> Verification:
+    """Bring the ledger of a source in line with its memory; the next run writes what is missing or changed.
+
+    Raises:
+        SyncError: it could not be done, or only in part.
+    """
+    async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
+        return await repair(job)
+
+
+async def recover_source(settings: SourceSettings) -> Verification:
+    """Rebuild the lost ledger of a source from its memory.
+
+    Raises:
+        SyncError: there is a ledger, or it could not be rebuilt.
+    """
+    async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
+        if await job.state.is_acquainted():
+            counts = await job.state.counts()
+            raise StateError(
+                f"The ledger of {settings.name!r} is there: it knows {counts.records} records. Nothing was done."
+                " `memsync verify` compares it with the memory, `memsync verify --repair` mends it; to build it anew,"
+                f" move {settings.state_folder} away first."
+            )
+        return await recover(job)
+
+
+def _nobody(_event: RunEvent) -> None:
+    """Hears nothing of it."""
 
 
 async def search_source(settings: SourceSettings, query: str, count_max: int) -> list[SearchHit]:
@@ -227,25 +271,67 @@ async def search_source(settings: SourceSettings, query: str, count_max: int) ->
 # ------------------------------------------------------------------------------------------------ the parts
 
 
+@asynccontextmanager
+async def open_job(
+    settings: SourceSettings, run_id: str, deletes: DeletePolicy, observe: Observer
+) -> AsyncIterator[SourceJob]:
+    """All that it takes to write for a source, which nobody else can do meanwhile.
+
+    Raises:
+        SourceLocked: another run does.
+        SyncError: the state or the settings cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        has_lock = stack.enter_context(_os_lock(settings))
+        state = await stack.enter_async_context(open_source_state(settings, is_read_only=False))
+        destination = await stack.enter_async_context(open_destination(settings))
+        timeouts_s = settings.destination.connect_timeout_s + settings.destination.read_timeout_s
+        lease = await stack.enter_async_context(
+            hold_lease(
+                state,
+                f"run {run_id[:8]}, process {os.getpid()} on {socket.gethostname()}",
+                has_lock=has_lock,
+                request_s=timeouts_s + REQUEST_OVERHEAD_S,
+                now=time.time,
+            )
+        )
+        yield _job(settings, run_id, state, destination, lease, deletes, observe)
+
+
+@asynccontextmanager
+async def _open_plan(
+    settings: SourceSettings, run_id: str, deletes: DeletePolicy, observe: Observer
+) -> AsyncIterator[SourceJob]:
+    async with (
+        open_source_state(settings, is_read_only=True) as state,
+        open_destination(settings, is_dry=True) as destination,
+    ):
+        yield _job(settings, run_id, state, destination, ENDED_LEASE, deletes, observe)
+
+
 def _job(
     settings: SourceSettings,
     run_id: str,
     state: StateStore,
     destination: AgentCoreDestination,
+    lease: Lease,
     deletes: DeletePolicy,
     observe: Observer,
 ) -> SourceJob:
     rng = random.SystemRandom()
+    rules = record_rules(settings)
     return SourceJob(
         run_id=run_id,
         connector=open_connector(settings),
         parser=Parser(settings.parsing),
-        rules=record_rules(settings),
+        rules=rules,
         limits=service_limits(),
         destination=destination,
         state=state,
         dead_letters=JsonLinesFile(settings.dead_letters_path, settings.name),
         pacer=Pacer(settings.writers.requests_per_second, clock=time.monotonic, rng=rng),
+        check=MemoryCheck(state, destination, rules, service_limits(), rng),
+        lease=lease,
         deletes=deletes,
         observe=observe,
         offload=offload,
@@ -256,6 +342,8 @@ def _job(
         linger_s=settings.writers.linger_s,
         request_attempts_max=settings.writers.max_attempts,
         record_attempts_max=settings.dead_letters.max_attempts,
+        token_trust_s=settings.destination.token_trust_s,
+        settle_s=settings.destination.listing_lag_s,
     )
 
 
@@ -359,22 +447,25 @@ def is_running(settings: SourceSettings) -> bool:
 
 
 @contextmanager
-def _only_run(settings: SourceSettings) -> Iterator[None]:
-    """Hold the source for this process; the lock ends with the process, however that ends."""
+def _os_lock(settings: SourceSettings) -> Iterator[bool]:
+    """Lock the source for this process; the lock ends with the process, however that ends.
+
+    Yields False if another process has it: then the lease in the ledger tells whether that one is still at work.
+    """
     path = settings.state_folder / LOCK_FILE
+    lock = FileLock(path, timeout=0, mode=0o600)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0, mode=0o600)
         lock.acquire()
-    except Timeout as error:
-        raise SourceLocked(f"Another run holds the source {settings.name!r} ({path}). This one did nothing.") from error
+    except Timeout:
+        pass
     except OSError as error:
         raise StateError(
             f"The state folder {path.parent} cannot be used: {error.strerror}. Nothing was sent. Check its permissions"
             " and the disk, or set state.path to a folder that can be written."
         ) from error
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 

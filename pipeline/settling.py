@@ -1,6 +1,6 @@
 """What an answer means: which records are stored, which are given up on, which are sent again. Pure computation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.batcher import new_batch
@@ -13,7 +13,7 @@ from pipeline.model import (
     DeadLetter,
     Entry,
     FailedRecord,
-    MemoryRecordId,
+    KnownRecord,
     Operation,
     RecordKey,
     Settlement,
@@ -35,8 +35,11 @@ class Settler:
     new_token: Callable[[], ClientToken]
     now: Callable[[], float]
 
-    def answered(self, batch: Batch, result: BatchResult) -> Settlement:
-        """Settle a batch by its answer. Nothing in it may be unknown."""
+    def answered(self, batch: Batch, result: BatchResult, lost_keys: Collection[RecordKey] = ()) -> Settlement:
+        """Settle a batch by its answer. Nothing in it may be unknown.
+
+        `lost_keys` are updates that failed since the memory has no such record: they become creates.
+        """
         assert not result.unknown
         entries = {entry.key: entry for entry in batch.entries}
         members = dict(zip(entries, self.destination.members(batch), strict=True)) if result.failed else {}
@@ -44,12 +47,12 @@ class Settler:
         for failure in result.failed:
             entry = entries[failure.key]
             entry = replace(entry, attempts=entry.attempts + 1)
-            if failure.is_retryable and entry.attempts < self.record_attempts_max:
+            if entry.key in lost_keys:
+                lost.append(entry)
+            elif failure.is_retryable and entry.attempts < self.record_attempts_max:
                 again.append(entry)
             else:
                 letters.append(self._letter(batch, entry, members[entry.key], failure))
-                if failure.code == NOT_FOUND and batch.operation is Operation.UPDATE:
-                    lost.append(entry)
         done = [(entries[key], memory_record_id) for key, memory_record_id in result.succeeded.items()]
         is_delete = batch.operation is Operation.DELETE
         return Settlement(
@@ -58,7 +61,7 @@ class Settler:
             deleted=tuple(entry for entry, _ in done) if is_delete else (),
             lost=tuple(lost),
             letters=tuple(letters),
-            follow_ups=self._again(batch, [again], members),
+            follow_ups=(*self._again(batch, [again], members), *self._anew(lost, members)),
         )
 
     def refused(self, batch: Batch, refusal: BatchRefused) -> Settlement:
@@ -78,9 +81,13 @@ class Settler:
         parts = [*named, others] if named else [others[:middle], others[middle:]]
         return Settlement(batch, follow_ups=self._again(batch, parts, members))
 
-    def adopted(self, batch: Batch, found: Mapping[RecordKey, MemoryRecordId]) -> Settlement:
+    def adopted(self, batch: Batch, found: Mapping[RecordKey, KnownRecord]) -> Settlement:
         """Settle creates by what the memory was seen to hold: that is taken over, the rest is sent anew."""
-        stored = tuple((entry, found[entry.key]) for entry in batch.entries if entry.key in found)
+        stored = tuple(
+            (replace(entry, digest=there.digest, order=there.order), there.memory_record_id)
+            for entry in batch.entries
+            if (there := found.get(entry.key)) is not None
+        )
         missing = [entry for entry in batch.entries if entry.key not in found]
         members = dict(zip((entry.key for entry in batch.entries), self.destination.members(batch), strict=True))
         return Settlement(batch, stored=stored, follow_ups=self._again(batch, [missing], members))
@@ -101,6 +108,14 @@ class Settler:
             for entries in parts
             if entries
         )
+
+    def _anew(self, lost: Sequence[Entry], members: Mapping[RecordKey, bytes]) -> tuple[Batch, ...]:
+        """A batch that creates what was to be updated and is not there."""
+        if not lost:
+            return ()
+        entries = [replace(entry, memory_record_id=None, replaces=None) for entry in lost]
+        created = [self.destination.encode_lost(entry, members[entry.key]) for entry in entries]
+        return (new_batch(self.destination, Operation.CREATE, entries, created, self.new_token(), self.now()),)
 
     def _letter(self, batch: Batch, entry: Entry, member: bytes, failure: FailedRecord) -> DeadLetter:
         now = self.now()

@@ -9,6 +9,7 @@ from anyio import create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.errors import SourceError
+from pipeline.events import Reconciled, StateIsCopy
 from pipeline.job import SourceJob
 from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Operation, RecordKey, SourceEvent
 from pipeline.planner import find_vanished, healed_letters, may_delete, plan_changes, plan_deletes
@@ -25,6 +26,7 @@ from pipeline.reader import (
     select_documents,
 )
 from pipeline.sightings import Sightings
+from pipeline.verifying import Verification
 
 Listing = Callable[[MemoryObjectSendStream[Sequence[SourceEvent]]], Coroutine[Any, Any, None]]
 
@@ -36,7 +38,9 @@ async def sync(job: SourceJob) -> None:
         SourceError: the source could not be read; nothing was deleted.
         FatalError: the memory cannot be written; what is not stored stays in the outbox.
         StateError: the ledger or the dead-letter file could not be written.
+        LeaseLost: another run may have taken the source over.
     """
+    await trust_state(job)
     # An interrupted run's batches go first: planning must see what they wrote.
     delivered = await job.delivery().deliver_outbox()
     sightings = await look_out(job, delivered)
@@ -49,6 +53,52 @@ async def sync(job: SourceJob) -> None:
             " was deleted. If it happens again, its connector is at fault."
         )
     await take_out(job, sightings)
+
+
+async def trust_state(job: SourceJob) -> None:
+    """Make sure that the ledger speaks of the memory as it is now: a copy that was put in its place may not."""
+    if await job.state.is_copy():
+        job.observe(StateIsCopy())
+        # What the outbox of a copy holds was settled long ago, or is shown by the memory itself.
+        await job.state.discard_outbox()
+        found = await job.verifier().reconcile(is_certain=True)
+        job.observe(
+            Reconciled(
+                found.checked,
+                missing=found.missing,
+                changed=found.changed,
+                foreign=found.foreign,
+                duplicate=found.duplicate,
+                unattributed=found.unattributed,
+            )
+        )
+    await job.state.put_mark()
+
+
+async def recover(job: SourceJob) -> Verification:
+    """Rebuild a lost ledger from what the memory's records say of themselves. Writes nothing to the memory.
+
+    Raises:
+        DestinationError, StateError, LeaseLost: it stopped; running it again carries on.
+    """
+    # What a run saved that met the records of the lost ledger was never sent.
+    await job.state.discard_outbox()
+    found = await job.verifier().reconcile(is_certain=True)
+    await job.state.note_acquainted()
+    await job.state.put_mark()
+    return found
+
+
+async def repair(job: SourceJob) -> Verification:
+    """Make the ledger say what the memory holds. Writes nothing to the memory: the next sync brings it in line.
+
+    Raises:
+        DestinationError, StateError, LeaseLost: it stopped; running it again carries on.
+    """
+    await trust_state(job)
+    found = await job.verifier().reconcile()
+    await job.state.note_acquainted()
+    return found
 
 
 async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]] | None = None) -> Sightings:
@@ -153,6 +203,7 @@ async def replay(job: SourceJob) -> None:
     Raises:
         SourceError, FatalError, StateError: as for `sync`.
     """
+    await trust_state(job)
     delivered = await job.delivery().deliver_outbox()
     letters = [letter for letter in await job.state.letters() if letter.stage != "scan"]
     known = await job.state.documents({letter.document_id for letter in letters})

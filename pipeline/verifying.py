@@ -1,80 +1,257 @@
-"""Compares what the ledger believes with what the memory shows."""
+"""Compares what the ledger believes with what the memory shows, and brings the ledger in line with it.
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+A listing only points at differences, since it lags behind: each is proven by asking for the record itself, or, where
+there are too many to ask, by a second listing after the time that the first one may have been late.
+"""
 
-from pipeline.identity import encode_metadata, record_digest
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from anyio import sleep
+
 from pipeline.limits import ServiceLimits
-from pipeline.mapping import KEY_METADATA_KEY, SOURCE_METADATA_KEY, RecordRules, namespace_root, own_metadata
-from pipeline.model import MemoryRecordId, MetadataValue, RecordKey
-from pipeline.protocols import StateStore
+from pipeline.mapping import RecordRules, namespace_root
+from pipeline.model import (
+    DocumentRef,
+    FoundRecord,
+    KnownRecord,
+    MemoryRecordId,
+    RecordKey,
+    ScanComplete,
+    ScanError,
+)
+from pipeline.planner import is_counted, unseen
+from pipeline.protocols import Comparison, Destination, DocumentParser, SourceConnector, StateStore
+from pipeline.provenance import digest_of_content, found_record, is_of_source
+from pipeline.reader import may_have_changed
+from pipeline.sightings import Sightings
 
 PAGE = 500
+ASKED_FOR_MAX = 200  # more differences are proven by a second listing: a listing shows 100 records for one request
+PROVING_LISTING = 2  # comes long enough after the first one to be believed
+EXAMPLES_MAX = 20  # of records that memsync cannot tell what to do about
 
 
-class ListedRecord(Protocol):
-    """A record as a listing of the memory shows it."""
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Proven differences between the ledger and the memory; a comparison gives them in several of these.
 
-    @property
-    def id(self) -> MemoryRecordId: ...
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def metadata(self) -> Mapping[str, MetadataValue]: ...
+    missing: in the ledger, and the memory has no such record. expired: the memory still shows it, and its time is
+    over. changed: not as it was stored. foreign: bears the source's name, and the ledger does not know it. duplicate:
+    a second copy of one that the ledger knows. unattributed: foreign, and does not say which document it is of, so that
+    nothing can be proven of it.
+    """
 
-
-class ReadableMemory(Protocol):
-    """What verification asks of a memory; a listing shows a record some time after it was written."""
-
-    def list_records(self, *, namespace_path: str) -> AsyncIterator[Sequence[ListedRecord]]: ...
-
-    async def holds(self, memory_record_id: MemoryRecordId) -> bool: ...
+    missing: Sequence[RecordKey] = ()
+    expired: Sequence[RecordKey] = ()
+    changed: Sequence[RecordKey] = ()
+    foreign: Sequence[FoundRecord] = ()
+    duplicate: Sequence[FoundRecord] = ()
+    unattributed: Sequence[MemoryRecordId] = ()
 
 
 @dataclass(slots=True)
 class Verification:
-    """`foreign` bear the source's name and are not in the ledger; `duplicates` stand in the memory twice."""
+    """How the memory compares with the ledger, in records; see `Differences`. `examples` are of the unattributed."""
 
     checked: int = 0
-    missing: list[RecordKey] = field(default_factory=list)
-    changed: list[RecordKey] = field(default_factory=list)
+    missing: int = 0
+    expired: int = 0
+    changed: int = 0
     foreign: int = 0
-    duplicates: int = 0
+    duplicate: int = 0
+    unattributed: int = 0
+    examples: list[MemoryRecordId] = field(default_factory=list)
+
+    def count(self, found: Differences) -> None:
+        self.missing += len(found.missing)
+        self.expired += len(found.expired)
+        self.changed += len(found.changed)
+        self.foreign += len(found.foreign)
+        self.duplicate += len(found.duplicate)
+        self.unattributed += len(found.unattributed)
+        self.examples += found.unattributed[: EXAMPLES_MAX - len(self.examples)]
 
 
-async def verify(state: StateStore, memory: ReadableMemory, rules: RecordRules, limits: ServiceLimits) -> Verification:
-    """Compare every record of the source, by what it says. Changes nothing.
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """`settle_s` is how long a listing may lag behind what was written, in seconds; `now` the time of day."""
 
-    A record that the listing does not show is asked for by its id before it counts as missing, since listings lag.
-    """
-    result = Verification()
-    source = encode_metadata(rules.source, limits.metadata_string.max)
-    seen: set[RecordKey] = set()
-    async for page in memory.list_records(namespace_path=namespace_root(rules)):
-        ours = [record for record in page if record.metadata.get(SOURCE_METADATA_KEY) == source]
-        known = await state.records_by_key({RecordKey(str(record.metadata.get(KEY_METADATA_KEY))) for record in ours})
-        for record in ours:
-            result.checked += 1
-            key = RecordKey(str(record.metadata.get(KEY_METADATA_KEY)))
-            if key not in known:
-                result.foreign += 1
-            elif known[key].memory_record_id != record.id:
-                result.duplicates += 1
-            else:
-                seen.add(key)
-                digest = record_digest(
-                    key, record.text, record.namespace, rules.strategy_id, own_metadata(record.metadata)
-                )
-                if digest != known[key].digest:
-                    result.changed.append(key)
+    state: StateStore
+    memory: Destination
+    rules: RecordRules
+    limits: ServiceLimits
+    settle_s: float
+    now: Callable[[], float]
+
+    async def verify(self) -> Verification:
+        """Compare every record of the source. Changes nothing.
+
+        Raises:
+            DestinationError, StateError: the memory could not be asked, or the ledger not read.
+        """
+        result = Verification()
+        async with (
+            self.state.compared() as comparison,
+            aclosing(self._differences(comparison, result, is_certain=False)) as all_found,
+        ):
+            async for found in all_found:
+                result.count(found)
+        return result
+
+    async def reconcile(self, *, is_certain: bool = False) -> Verification:
+        """Compare, and make the ledger say what the memory holds. Writes nothing to the memory.
+
+        What is missing or changed is let go of, what is foreign is taken over, second copies are made obsolete: the
+        next run does the rest, under the same rules as for any other change. With `is_certain`, the ledger is known to
+        be wrong and nothing is believed that only one listing showed.
+
+        Raises:
+            DestinationError, StateError, LeaseLost: it stopped; what was brought in line before is right.
+        """
+        result = Verification()
+        async with (
+            self.state.compared() as comparison,
+            aclosing(self._differences(comparison, result, is_certain=is_certain)) as all_found,
+        ):
+            async for found in all_found:
+                result.count(found)
+                await self.state.forget([*found.missing, *found.expired], found.changed)
+                await self.state.adopt(found.foreign, found.duplicate)
+        return result
+
+    async def _differences(
+        self, comparison: Comparison, result: Verification, *, is_certain: bool
+    ) -> AsyncGenerator[Differences, None]:
+        unattributed = await self._list_into(comparison, listing=1)
+        _, differences = await comparison.counts()
+        listings = 1
+        if is_certain or differences > ASKED_FOR_MAX:
+            await sleep(self.settle_s)
+            listings = PROVING_LISTING
+            unattributed = await self._list_into(comparison, listing=listings)
+        is_proven = listings == PROVING_LISTING
+        result.checked, _ = await comparison.counts()
+        yield Differences(unattributed=unattributed)
+
+        async for page in _pages(comparison.unseen):
+            result.checked += len(page)
+            yield Differences(missing=[known.key for known in page]) if is_proven else await self._ask(page)
+        async for page in _pages(comparison.changed):
+            yield Differences(changed=[known.key for known in page]) if is_proven else await self._ask(page)
+        # Last, since what is missing is let go of by then: another copy of it is not a second one.
+        for listing in range(listings, 0, -1):
+            async with aclosing(self._unknown(comparison, listing, is_proven=listing == PROVING_LISTING)) as pages:
+                async for found in pages:
+                    yield found
+
+    async def _unknown(
+        self, comparison: Comparison, listing: int, *, is_proven: bool
+    ) -> AsyncGenerator[Differences, None]:
+        """What the ledger does not know of: new copies told from records that it knows nothing of at all."""
+        after: FoundRecord | None = None
+        while page := await comparison.unknown(after, listing=listing, limit=PAGE):
+            earlier_key = after.key if after else None
+            after = page[-1]
+            there = [found for found in page if is_proven or await self.memory.get(found.memory_record_id) is not None]
+            known = await self.state.records_by_key({found.key for found in there})
+            foreign: list[FoundRecord] = []
+            duplicate: list[FoundRecord] = []
+            unattributed: list[MemoryRecordId] = []
+            for found in there:
+                if found.key in known:
+                    duplicate.append(replace(found, document=known[found.key].document))
+                elif found.key == earlier_key:
+                    duplicate.append(found)
+                elif found.document:
+                    foreign.append(found)
+                else:
+                    unattributed.append(found.memory_record_id)
+                earlier_key = found.key
+            yield Differences(foreign=foreign, duplicate=duplicate, unattributed=unattributed)
+
+    async def _list_into(self, comparison: Comparison, *, listing: int) -> list[MemoryRecordId]:
+        """List the memory into `comparison`; return the ids of records that bear our name and no key."""
+        keyless: list[MemoryRecordId] = []
+        async with aclosing(self.memory.list_records(namespace_path=namespace_root(self.rules))) as pages:
+            async for page in pages:
+                ours = [record for record in page if is_of_source(record, self.rules.source, self.limits)]
+                found = [found_record(record, self.rules.strategy_id) for record in ours]
+                await comparison.note([record for record in found if record is not None], listing=listing)
+                keyless += [record.id for record, known in zip(ours, found, strict=True) if known is None]
+        return keyless
+
+    async def _ask(self, page: Sequence[KnownRecord]) -> Differences:
+        """What the memory says of each record of `page`, which a listing does not show or shows as another one."""
+        missing, expired, changed = [], [], []
+        for known in page:
+            record = await self.memory.get(known.memory_record_id)
+            if record is None:
+                missing.append(known.key)
+            elif record.expires_at is not None and record.expires_at <= datetime.fromtimestamp(self.now(), UTC):
+                expired.append(known.key)
+            elif digest_of_content(record, self.rules.strategy_id) != known.digest:
+                changed.append(known.key)
+        return Differences(missing, expired, changed)
+
+
+async def _pages(
+    read: Callable[..., Awaitable[Sequence[KnownRecord]]],
+) -> AsyncGenerator[Sequence[KnownRecord], None]:
     after = RecordKey("")
-    while records := await state.records_after(after, limit=PAGE):
-        after = records[-1].key
-        for expected in records:
-            if expected.key not in seen and not await memory.holds(expected.memory_record_id):
-                result.checked += 1
-                result.missing.append(expected.key)
+    while page := await read(after, limit=PAGE):
+        after = page[-1].key
+        yield page
+
+
+# ------------------------------------------------------------------------------------------- the source
+
+
+@dataclass(slots=True)
+class SourceComparison:
+    """How the source compares with the ledger, by its listing alone: in documents.
+
+    `is_complete` is False if the source did not say that it listed everything; then `removed` is not known.
+    """
+
+    listed: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    is_complete: bool = False
+
+
+async def compare_source(
+    state: StateStore, connector: SourceConnector, parser: DocumentParser, recipe: str
+) -> SourceComparison:
+    """Tell what a run would have to look at. Fetches nothing and changes nothing.
+
+    Raises:
+        SourceError, StateError: the source could not be listed, or the ledger not read.
+    """
+    result = SourceComparison()
+    sightings = Sightings(await state.last_row())
+    async with aclosing(connector.scan(await state.checkpoint())) as scan:
+        async for events in scan:
+            refs = [event for event in events if isinstance(event, DocumentRef) and not parser.reason_to_skip(event)]
+            known = await state.documents([ref.id for ref in refs])
+            result.listed += len(refs)
+            for ref in refs:
+                before = known.get(ref.id)
+                if before is None:
+                    result.added += 1
+                    continue
+                sightings.mark(before.row)
+                for part in await state.parts(ref.id) if before.state.has_parts else ():
+                    sightings.mark(part.row)
+                result.changed += may_have_changed(ref, before, recipe)
+            sightings.complete.extend(event.scope for event in events if isinstance(event, ScanComplete))
+            sightings.broken.extend(event.scope for event in events if isinstance(event, ScanError))
+    result.is_complete = bool(sightings.complete) and not sightings.broken
+    if result.is_complete:
+        async with aclosing(unseen(state, sightings)) as pages:
+            async for page in pages:
+                result.removed += sum(is_counted(document) for document in page)
     return result

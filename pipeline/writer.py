@@ -1,26 +1,44 @@
 """Batches are sent until each is settled: retried, narrowed, recorded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from anyio import CancelScope, sleep
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
 from pipeline.events import BatchSettled, DeadLettered, Observer, RequestOutcome, RequestSent
-from pipeline.model import Batch, BatchResult, DocumentId, MemoryRecordId, Operation, RecordKey, Settlement
+from pipeline.lease import Lease
+from pipeline.memory_check import MemoryCheck
+from pipeline.model import (
+    Batch,
+    BatchResult,
+    ClientToken,
+    DocumentId,
+    KnownRecord,
+    Operation,
+    RecordKey,
+    Settlement,
+)
 from pipeline.pacing import Pacer
 from pipeline.protocols import DeadLetterFile, Destination, StateStore
 from pipeline.settling import NOT_FOUND, Settler
-
-# How long a service can be trusted to recognise a token. Not documented; past it, what was created is looked up.
-TOKEN_TRUST_S = 600.0
 
 # How long a record can be too young to be updated: 10 s were seen.
 YOUNG_RECORD_S = 12.0
 
 UNCLEAR_ANSWERS_MAX = 3  # that leave out records before the batch is left for the next run to look up
+
+# What was sent too long ago is looked up in a listing, which may lag and need not be the same on every server.
+READ_AGAIN_S = 5.0
+READS_MAX = 6
+LOOKED_UP_AT_ONCE = 8  # batches, so that the memory they take has a bound
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +46,8 @@ class Delivery:
     """Sends batches and settles them. Safe to interrupt anywhere: what is not settled stays in the outbox.
 
     `attempts_max` bounds the tries of one request whose outcome stays unknown; throttling does not count.
+    `token_trust_s` is how long the memory can be trusted to recognise a token, `settle_s` how long its listing may lag
+    behind what was written. Nothing is sent before `check` has passed, nor without the lease.
     """
 
     destination: Destination
@@ -35,7 +55,11 @@ class Delivery:
     dead_letters: DeadLetterFile
     settler: Settler
     pacer: Pacer
+    lease: Lease
+    check: MemoryCheck
     attempts_max: int
+    token_trust_s: float
+    settle_s: float
     clock: Callable[[], float]
     now: Callable[[], float]
     observe: Observer
@@ -45,6 +69,7 @@ class Delivery:
 
         Raises:
             FatalError: the memory cannot be reached or does not let us in; the batch stays in the outbox.
+            LeaseLost: another run may have taken over.
         """
         waiting = [(batch, 0.0)]
         while waiting:
@@ -61,21 +86,72 @@ class Delivery:
         the records that are stored by this, by document.
         """
         sent: dict[RecordKey, DocumentId] = {}
-        for token in await self.state.outbox():
+        old: list[ClientToken] = []
+        has_updates = False
+        tokens = await self.state.outbox()
+        if tokens:
+            self.lease.note_unheard(self.lease.predecessor_until)
+        for token in tokens:
             batch = await self.state.batch(token)
             sent.update((entry.key, entry.document) for entry in batch.entries)
-            if batch.operation is Operation.CREATE and self.now() - batch.saved_at > TOKEN_TRUST_S:
-                found = await self._look_up(batch)
-                settlement = self.settler.adopted(batch, found)
-                await self._settle(settlement, BatchResult(found))
-                for follow_up in settlement.follow_ups:
-                    await self.deliver(follow_up)
+            has_updates = has_updates or batch.operation is Operation.UPDATE
+            if self._is_too_old(batch):
+                old.append(token)
             else:
                 await self.deliver(batch)
+        for start in range(0, len(old), LOOKED_UP_AT_ONCE):
+            batches = [await self.state.batch(token) for token in old[start : start + LOOKED_UP_AT_ONCE]]
+            await self._take_over(batches)
+        if has_updates:
+            # What the interrupted run sent last may still arrive; it must not arrive after what is planned now.
+            await self.lease.wait_for_unheard(self.now)
         delivered: dict[DocumentId, set[RecordKey]] = {}
         for key in await self.state.records_by_key(sent):
             delivered.setdefault(sent[key], set()).add(key)
         return delivered
+
+    def _is_too_old(self, batch: Batch) -> bool:
+        return batch.operation is Operation.CREATE and self.now() - batch.saved_at > self.token_trust_s
+
+    async def _take_over(self, batches: Sequence[Batch]) -> None:
+        """Settle creates by what the memory holds of them, and send the rest anew."""
+        await self._asked(self.check.pass_once)
+        found = await self._look_up(batches)
+        for batch in batches:
+            settlement = self.settler.adopted(batch, found)
+            stored = {entry.key: memory_record_id for entry, memory_record_id in settlement.stored}
+            await self._settle(settlement, BatchResult(stored))
+            for follow_up in settlement.follow_ups:
+                await self.deliver(follow_up)
+
+    async def _look_up(self, batches: Sequence[Batch]) -> Mapping[RecordKey, KnownRecord]:
+        """What the memory holds of `batches`: a record is absent if two readings agree on that, late enough.
+
+        Late enough: when everything that was ever sent of it must show.
+        """
+        await self.lease.wait_for_unheard(self.now, self.settle_s)
+        entries = [entry for batch in batches for entry in batch.entries]
+        saved_after = min(batch.saved_at for batch in batches)
+        earlier: AbstractSet[RecordKey] | None = None
+        for _ in range(READS_MAX):
+            found = await self._asked(partial(self.destination.find, entries, saved_after=saved_after))
+            if len(found) == len(entries) or found.keys() == earlier:
+                return found
+            earlier = found.keys()
+            await sleep(min(READ_AGAIN_S, self.settle_s))
+        raise FatalError(
+            f"The memory's listing showed something else each of {READS_MAX} times, so it is not known which of"
+            f" {len(entries)} records are stored. Their batches stay in the outbox; run again later.",
+            code="unsettled_listing",
+        )
+
+    async def _asked(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What `ask` returns; it is called again if the memory cannot be reached for a while."""
+        for failures in range(1, self.attempts_max):
+            with suppress(RetryableError):
+                return await ask()
+            await sleep(self.pacer.backoff_s(failures))
+        return await ask()
 
     async def _deliver_one(self, batch: Batch) -> list[tuple[Batch, float]]:
         """Settle `batch`; return what follows from it, and how many seconds that should wait at least."""
@@ -85,31 +161,26 @@ class Delivery:
             settlement = self.settler.refused(batch, refusal)
             result = BatchResult({})
         else:
-            result = await self._tell_young_from_lost(batch, result)
-            settlement = self.settler.answered(batch, result)
+            settlement = self.settler.answered(batch, result, await self._lost(batch, result))
         await self._settle(settlement, result)
         is_young = any(failure.code == NOT_FOUND for failure in result.failed)
         return [(follow_up, YOUNG_RECORD_S if is_young else 0.0) for follow_up in settlement.follow_ups]
 
-    async def _tell_young_from_lost(self, batch: Batch, result: BatchResult) -> BatchResult:
-        """An update does not find a record that is younger than some 10 s, nor one that somebody deleted."""
-        ids = {entry.key: entry.memory_record_id for entry in batch.entries}
-        failed = []
-        for failure in result.failed:
-            memory_record_id = ids[failure.key]
-            if failure.code == NOT_FOUND and memory_record_id is not None:
-                with suppress(RetryableError):  # nobody knows: then it counts as young
-                    if not await self.destination.holds(memory_record_id):
-                        failure = replace(failure, is_retryable=False)  # noqa: PLW2901
-            failed.append(failure)
-        return replace(result, failed=failed)
+    async def _lost(self, batch: Batch, result: BatchResult) -> set[RecordKey]:
+        """The records that failed to be updated because the memory has them no more.
 
-    async def _look_up(self, batch: Batch) -> Mapping[RecordKey, MemoryRecordId]:
-        for failures in range(1, self.attempts_max):
-            with suppress(RetryableError):
-                return await self.destination.find(batch.entries)
-            await sleep(self.pacer.backoff_s(failures))
-        return await self.destination.find(batch.entries)
+        An update does not find a record that is younger than some 10 s either, and one that was created a moment ago
+        may not even be found by its id: so only what was not found twice, some time apart, is asked for.
+        """
+        entries = {entry.key: entry for entry in batch.entries}
+        lost = set()
+        for failure in result.failed:
+            entry = entries[failure.key]
+            if failure.code == NOT_FOUND and entry.memory_record_id is not None and entry.attempts:
+                with suppress(RetryableError):  # nobody knows: then it counts as young
+                    if await self.destination.get(entry.memory_record_id) is None:
+                        lost.add(entry.key)
+        return lost
 
     async def _send_until_clear(self, batch: Batch) -> BatchResult:
         """The same bytes with the same token, until the answer tells the outcome of every record."""
@@ -128,7 +199,7 @@ class Delivery:
         failures = 0
         while True:
             await self.pacer.wait(batch.operation)
-            if failures and batch.operation is Operation.CREATE and self.now() - batch.saved_at > TOKEN_TRUST_S:
+            if failures and self._is_too_old(batch):
                 raise FatalError(
                     f"The outcome of batch {batch.client_token} ({len(batch.entries)} creates) stayed unknown for"
                     " longer than its token can be trusted. It stays in the outbox; the next run looks up what the"
@@ -142,6 +213,8 @@ class Delivery:
                     self.pacer.throttled(batch.operation, error.retry_after_s)
                     continue
                 failures += 1
+                if batch.operation is Operation.UPDATE:
+                    self.lease.note_unheard(self.now())
                 if failures >= self.attempts_max:
                     raise FatalError(
                         f"{error} The memory did not take batch {batch.client_token} ({len(batch.entries)}"
@@ -156,6 +229,8 @@ class Delivery:
 
     async def _send(self, batch: Batch) -> BatchResult:
         """One attempt, told to the observers."""
+        await self.check.pass_once()
+        self.lease.check(self.now())
         started = self.clock()
 
         def tell(error: DestinationError | None) -> None:

@@ -7,8 +7,8 @@ so its events hand it ours instead. That also skips its walk through every recor
 import io
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
@@ -19,6 +19,7 @@ from anyio import Lock, sleep
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
 from pipeline.limits import service_limits
 from pipeline.model import (
+    ORDER_METADATA_KEY,
     Batch,
     BatchResult,
     Change,
@@ -27,18 +28,26 @@ from pipeline.model import (
     Delete,
     Entry,
     FailedRecord,
+    KnownRecord,
+    MemoryRecord,
     MemoryRecordId,
     MetadataValue,
     Operation,
     Record,
     RecordKey,
 )
+from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY, key_of
 
 # The service's own bound is not documented. 100 records of 16,000 bytes and their metadata stay below it.
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 # Reads are few and have no pacer: verification, a search, a look-up after an interruption.
 READ_THROTTLES_MAX = 20
 READ_WAIT_MAX_S = 5.0
+
+DATA_SERVICE = "bedrock-agentcore"
+CONTROL_SERVICE = "bedrock-agentcore-control"
+FILTERED_KEYS_MAX = 1000  # a listing by key costs a request each, one of a namespace shows 100 records for one
+CLOCK_DIFFERENCE_MAX_S = 300.0  # between this machine and AWS, which refuses requests of clocks that are further off
 
 RECORDS_PER_PAGE = 100  # botocore bedrock-agentcore, shape MaxResults
 
@@ -55,18 +64,6 @@ _API_NAMES = {
     Operation.DELETE: "BatchDeleteMemoryRecords",
 }
 _BODY = "memsync_body"
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryRecord:
-    """A record as the memory shows it. `score` only in answers to a search."""
-
-    id: MemoryRecordId
-    namespace: str
-    text: str
-    metadata: Mapping[str, MetadataValue]
-    created_at: datetime
-    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +94,24 @@ class AgentCoreDestination:
         self._settings = settings
         self._memory_id = settings.memory_id
         self._limits = service_limits()
-        self._open: Any = None
+        self._clients: dict[str, Any] = {}
         self._client_made = Lock()
         self._closing = AsyncExitStack()
 
-    async def _client(self) -> Any:
-        """The one client, made for the first request: a run that has nothing to send does without (0.8 s)."""
+    async def _client(self, service: str = DATA_SERVICE) -> Any:
+        """The one client of `service`, made for the first request: a run that has nothing to send does without."""
         async with self._client_made:
-            if self._open is None:
+            if service not in self._clients:
                 try:
-                    self._open = await self._closing.enter_async_context(_create_client(self._settings))
+                    opening = _create_client(self._settings, service)
+                    self._clients[service] = await self._closing.enter_async_context(opening)
                 except ValueError as error:  # an endpoint or a region that is none
                     raise FatalError(
                         f"No client for memory {self._memory_id}: {_first_line(error)}. Check destination.endpoint_url"
                         " and destination.region.",
                         code=type(error).__name__,
                     ) from error
-        return self._open
+        return self._clients[service]
 
     async def aclose(self) -> None:
         await self._closing.aclose()
@@ -146,6 +144,12 @@ class AgentCoreDestination:
     def members(self, batch: Batch) -> Sequence[bytes]:
         return [_dump(member) for member in orjson.loads(batch.body)["records"]]
 
+    def encode_lost(self, entry: Entry, member: bytes) -> bytes:
+        content = orjson.loads(member)
+        content.pop("sourceNamespaces", None)
+        del content["memoryRecordId"]
+        return _dump({"requestIdentifier": entry.key, **content})
+
     async def write(self, batch: Batch) -> BatchResult:
         with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}"):
             call = getattr(await self._client(), _METHODS[batch.operation])
@@ -153,28 +157,70 @@ class AgentCoreDestination:
 
     # --------------------------------------------------------------------------------------------- look-ups
 
-    async def find(self, entries: Sequence[Entry]) -> Mapping[RecordKey, MemoryRecordId]:
-        wanted = {entry.key: entry.digest for entry in entries}
-        found: dict[RecordKey, MemoryRecordId] = {}
-        for namespace in sorted({entry.namespace for entry in entries}):
-            async for records in self.list_records(namespace=namespace):
+    async def find(self, entries: Sequence[Entry], *, saved_after: float) -> Mapping[RecordKey, KnownRecord]:
+        wanted = {entry.key: entry for entry in entries}
+        oldest: dict[RecordKey, MemoryRecord] = {}
+        async with aclosing(self._candidates(wanted, saved_after)) as pages:
+            async for records in pages:
                 for record in records:
-                    key = RecordKey(str(record.metadata.get("memsync-key")))
-                    if key in wanted and record.metadata.get("memsync-digest") == wanted[key]:
-                        found.setdefault(key, record.id)
-        return found
+                    key = key_of(record)
+                    if key in wanted and (key not in oldest or record.created_at < oldest[key].created_at):
+                        oldest[key] = record
+        return {key: _known_record(wanted[key], record) for key, record in oldest.items()}
 
-    async def list_records(
-        self, *, namespace: str | None = None, namespace_path: str | None = None
-    ) -> AsyncIterator[list[MemoryRecord]]:
-        """Yield the records of exactly `namespace`, or of all below `namespace_path`, page by page.
+    async def _candidates(
+        self, wanted: Mapping[RecordKey, Entry], saved_after: float
+    ) -> AsyncGenerator[Sequence[MemoryRecord], None]:
+        """Records among which those of `wanted` are.
+
+        A namespace is listed if it is short, or if the memory has no index of our keys that can be trusted; else each
+        record is asked for by its key.
+        """
+        can_filter: bool | None = None
+        for namespace in sorted({entry.namespace for entry in wanted.values()}):
+            async with aclosing(self._list({"namespace": namespace})) as pages:
+                async for records in pages:
+                    yield records
+                    if can_filter is None and len(records) == RECORDS_PER_PAGE:
+                        can_filter = len(wanted) <= FILTERED_KEYS_MAX and await self._has_trusted_index(saved_after)
+                    if can_filter:
+                        break
+        if can_filter:
+            for key in wanted:
+                async with aclosing(self._list({"namespacePath": "/", "metadataFilters": [_key_is(key)]})) as pages:
+                    async for records in pages:
+                        yield records
+
+    async def _has_trusted_index(self, saved_after: float) -> bool:
+        """Whether the memory can filter by key whatever was sent since `saved_after`.
+
+        An index that was declared later does not hold what had been written before. Whoever may not ask lists the
+        namespace instead.
+        """
+        try:
+            with service_errors(f"GetMemory on memory {self._memory_id}"):
+                answer = await (await self._client(CONTROL_SERVICE)).get_memory(memoryId=self._memory_id)
+                memory = answer["memory"]
+                is_indexed = any(
+                    index["key"] == KEY_METADATA_KEY and index["type"] == "STRING"
+                    for index in memory.get("indexedKeys", ())
+                )
+                changed_at: datetime = memory.get("updatedAt") or memory["createdAt"]
+                return is_indexed and changed_at.timestamp() + CLOCK_DIFFERENCE_MAX_S < saved_after
+        except DestinationError:
+            return False
+
+    def list_records(self, *, namespace_path: str) -> AsyncGenerator[list[MemoryRecord], None]:
+        """Yield the records of all namespaces below `namespace_path`, page by page.
 
         A record shows here some 20–65 s after it was written.
 
         Raises:
             RetryableError, FatalError: as for `write`.
         """
-        where = {"namespace": namespace} if namespace is not None else {"namespacePath": namespace_path or "/"}
+        return self._list({"namespacePath": namespace_path})
+
+    async def _list(self, where: Mapping[str, Any]) -> AsyncGenerator[list[MemoryRecord], None]:
         token: dict[str, str] = {}
         while True:
             records, next_token = await self._read(
@@ -189,19 +235,22 @@ class AgentCoreDestination:
                 return
             token = {"nextToken": next_token}
 
-    async def holds(self, memory_record_id: MemoryRecordId) -> bool:
-        """Whether the memory has a record of this id; it knows some 1 s after it was written.
+    async def get(self, memory_record_id: MemoryRecordId) -> MemoryRecord | None:
+        """The record of this id, which the memory knows some 1 s after it was written; None if there is none.
 
         Raises:
             RetryableError, FatalError: as for `write`.
         """
         try:
-            await self._read("get_memory_record", lambda _: None, memoryRecordId=memory_record_id)
+            return await self._read(
+                "get_memory_record",
+                lambda answer: _memory_record(answer["memoryRecord"]),
+                memoryRecordId=memory_record_id,
+            )
         except FatalError as error:
             if error.code == "ResourceNotFoundException":
-                return False
+                return None
             raise
-        return True
 
     async def search(self, query: str, *, namespace_path: str, count_max: int) -> list[MemoryRecord]:
         """The `count_max` records below `namespace_path` that answer `query` best, best first.
@@ -245,13 +294,13 @@ async def open_agentcore(settings: AgentCoreConnection) -> AsyncIterator[AgentCo
         await destination.aclose()
 
 
-def _create_client(settings: AgentCoreConnection) -> AbstractAsyncContextManager[Any]:
+def _create_client(settings: AgentCoreConnection, service: str) -> AbstractAsyncContextManager[Any]:
     from aiobotocore.config import AioConfig  # noqa: PLC0415 - 0.6 s, which a run without changes need not pay
     from aiobotocore.session import AioSession  # noqa: PLC0415
 
     key_id, secret = settings.credentials or (None, None)
     client: AbstractAsyncContextManager[Any] = AioSession(profile=settings.profile).create_client(
-        "bedrock-agentcore",
+        service,
         region_name=settings.region,
         endpoint_url=settings.endpoint_url,
         aws_access_key_id=key_id,
@@ -331,6 +380,27 @@ def _memory_records(answer: dict[str, Any]) -> list[MemoryRecord]:
     return [_memory_record(summary) for summary in answer["memoryRecordSummaries"]]
 
 
+def _key_is(key: RecordKey) -> dict[str, Any]:
+    """A filter of a listing."""
+    return {
+        "left": {"metadataKey": KEY_METADATA_KEY},
+        "operator": "EQUALS_TO",
+        "right": {"metadataValue": {"stringValue": key}},
+    }
+
+
+def _known_record(entry: Entry, record: MemoryRecord) -> KnownRecord:
+    digest, order = record.metadata.get(DIGEST_METADATA_KEY), record.metadata.get(ORDER_METADATA_KEY)
+    return KnownRecord(
+        key=entry.key,
+        document=entry.document,
+        namespace=record.namespace,
+        digest=str(digest),
+        order=float(order) if isinstance(order, int | float) else entry.order,
+        memory_record_id=record.id,
+    )
+
+
 def _memory_record(summary: dict[str, Any]) -> MemoryRecord:
     metadata = {
         key: next((tuple(inner) if isinstance(inner, list) else inner for inner in value.values()), "")
@@ -343,6 +413,7 @@ def _memory_record(summary: dict[str, Any]) -> MemoryRecord:
         metadata=metadata,
         created_at=summary["createdAt"].astimezone(UTC),
         score=summary.get("score"),
+        expires_at=summary.get("expiresAt"),
     )
 
 

@@ -197,25 +197,45 @@ def _excerpt(text: str, query: str, characters_max: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedSource:
-    """How the memory compares with the ledger of one source, in records.
+class ComparedDocuments:
+    """How the source compares with the ledger, in documents; `error` tells why it could not be listed."""
 
-    missing: in the ledger only. changed: not as we stored it. foreign: bears the source's name and is not in
-    the ledger. duplicate: stored once more than the ledger knows. `is_repaired` tells that what was missing or
-    changed was written again.
+    listed: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    is_complete: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSource:
+    """How the memory compares with the ledger of one source, in records, and the source itself, in documents.
+
+    missing: in the ledger only. expired: its time in the memory is over. changed: not as we stored it. foreign: bears
+    the source's name and is not in the ledger. duplicate: stored once more than the ledger knows. unattributed:
+    foreign, and it does not say which document it is of. `is_repaired` tells that a run has mended all but the last.
     """
 
     source: str
     checked: int
     missing: int = 0
+    expired: int = 0
     changed: int = 0
     foreign: int = 0
     duplicate: int = 0
+    unattributed: int = 0
+    examples: Sequence[str] = ()  # ids in the memory of the unattributed
     is_repaired: bool = False
+    documents: ComparedDocuments | None = None
 
     @property
     def repairable(self) -> int:
-        return self.missing + self.changed
+        return self.missing + self.expired + self.changed + self.foreign + self.duplicate
+
+    @property
+    def is_equal(self) -> bool:
+        return not self.unattributed and (self.is_repaired or not self.repairable)
 
 
 def render_verify(
@@ -224,33 +244,104 @@ def render_verify(
     """Return a table of the sources and, as the last line or lines, what to do about the differences."""
     if not results:
         return "No sources."
-    header = ("SOURCE", "CHECKED", "MISSING", "CHANGED", "FOREIGN", "DUPLICATE")
+    header = ("SOURCE", "CHECKED", "MISSING", "EXPIRED", "CHANGED", "FOREIGN", "DUPLICATE", "UNATTRIBUTED")
     table = style.table(
         header,
         [(style.text(result.source), *(f"{count:,}" for count in _verified_counts(result))) for result in results],
     )
-    return "\n".join([*table, "", *_verify_verdict(results, paths or {}, style)])
+    moved = [line for result in results for line in _source_lines(result, style)]
+    return "\n".join([*table, "", *moved, *_verify_verdict(results, paths or {}, style)])
 
 
 def _verified_counts(result: VerifiedSource) -> tuple[int, ...]:
-    return result.checked, result.missing, result.changed, result.foreign, result.duplicate
+    return (
+        result.checked,
+        result.missing,
+        result.expired,
+        result.changed,
+        result.foreign,
+        result.duplicate,
+        result.unattributed,
+    )
+
+
+def _source_lines(result: VerifiedSource, style: Style) -> Iterator[str]:
+    """What the source has that the last run did not see."""
+    documents, name = result.documents, style.text(result.source)
+    if documents is None:
+        return
+    if documents.error is not None:
+        yield f"{name}: the source could not be listed: {style.text(documents.error)}"
+        return
+    moved = [
+        f"{count:,} {what}"
+        for count, what in (
+            (documents.added, "not in the ledger"),
+            (documents.changed, "to be read again"),
+            (documents.removed, "gone"),
+        )
+        if count
+    ]
+    if moved:
+        listed = amount(documents.listed, "document")
+        yield f"{name}: the source lists {listed}: {', '.join(moved)}. A run brings that in."
 
 
 def _verify_verdict(results: Sequence[VerifiedSource], paths: Mapping[str, str], style: Style) -> Iterator[str]:
     to_repair = [result for result in results if result.repairable and not result.is_repaired]
     repaired = sum(result.repairable for result in results if result.is_repaired)
-    unknown = sum(result.foreign + result.duplicate for result in results)
-    if unknown:
-        verb = "is" if unknown == 1 else "are"
-        yield f"{amount(unknown, 'record')} of these sources {verb} in the memory and not in the ledger: written under"
-        yield "another ledger, or by somebody else. memsync leaves them alone; you can tell whether to delete them."
+    if unattributed := sum(result.unattributed for result in results):
+        verb, does = ("bears", "it does") if unattributed == 1 else ("bear", "they do")
+        yield f"{amount(unattributed, 'record')} {verb} the name of a source, and {does} not say of which document."
+        yield "memsync leaves that alone; you can tell whether to delete it. In the memory:"
+        examples = [example for result in results for example in result.examples]
+        yield from (f"  {style.text(example)}" for example in examples)
     if to_repair:
         count = sum(result.repairable for result in to_repair)
-        yield f"{amount(count, 'record')} in the memory differ from the ledger. To write them again:"
+        yield f"{amount(count, 'record')} in the memory differ from the ledger. To mend that, with a run:"
         used_paths = dict.fromkeys(paths.get(result.source, "FILE") for result in to_repair)
         yield f"  {style.command('verify', *used_paths, '--repair')}"
     elif repaired:
         yield f"What the ledger says is in the memory, after {amount(repaired, 'repair')}."
-    elif not unknown:
+    elif not unattributed:
         checked = sum(result.checked for result in results)
         yield f"The memory is as the ledger says: {amount(checked, 'record')} checked."
+
+
+# ------------------------------------------------------------------------------------------------ recover
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredSource:
+    """What a lost ledger was rebuilt from, in records of the memory."""
+
+    source: str
+    recovered: int
+    duplicate: int = 0
+    unattributed: int = 0
+
+
+def render_recover(
+    results: Sequence[RecoveredSource], *, paths: Mapping[str, str] | None = None, style: Style = PLAIN
+) -> str:
+    """Return a line for each source and the command that continues."""
+    lines = []
+    for result in results:
+        rest = [
+            f"{count:,} {what}"
+            for count, what in (
+                (result.duplicate, "second copies, which the next run deletes"),
+                (result.unattributed, "that do not say of which document they are, left alone"),
+            )
+            if count
+        ]
+        also = f"; {'; '.join(rest)}" if rest else ""
+        lines.append(f"{style.text(result.source)}: the ledger knows {amount(result.recovered, 'record')} again{also}.")
+    used_paths = dict.fromkeys((paths or {}).get(result.source, "FILE") for result in results)
+    return "\n".join(
+        [
+            *lines,
+            "The next run reads every document once and writes only what differs:",
+            f"  {style.command('run', *used_paths)}",
+        ]
+    )

@@ -27,11 +27,13 @@ from pipeline.events import (
     DocumentSkippedByReason,
     DocumentsListed,
     DocumentsRemoved,
+    Reconciled,
     RequestSent,
     RunEvent,
     RunStarted,
     ScanFinished,
     ScanProblem,
+    StateIsCopy,
 )
 from pipeline.report import SourceReport, Status
 from pipeline.reporting.text import has_color, printable
@@ -243,6 +245,18 @@ class LogListener:
                     verb=event.verb,
                     documents_known=event.documents_known,
                     batches_in_outbox=event.batches_in_outbox,
+                )
+            case StateIsCopy():
+                log.warning("state_is_a_copy", consequence="it is compared with the memory before anything is written")
+            case Reconciled():
+                log.info(
+                    "ledger_reconciled",
+                    checked=event.checked,
+                    missing=event.missing,
+                    changed=event.changed,
+                    foreign=event.foreign,
+                    duplicate=event.duplicate,
+                    unattributed=event.unattributed,
                 )
             case DocumentsListed():
                 log.debug("documents_listed", count=event.count)

@@ -5,6 +5,16 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- Who may write, until when (in seconds since the epoch). One row; the fence rises whenever it changes hands.
+CREATE TABLE lease (
+    fence    INTEGER PRIMARY KEY,
+    owner    TEXT,                        -- for people; NULL: nobody has it
+    machine  TEXT,                        -- whose operating system's lock the owner holds
+    has_lock INTEGER NOT NULL DEFAULT 0,
+    ends_at  REAL
+);
+INSERT INTO lease (fence) VALUES (0);
+
 CREATE TABLE document (
     row         INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: a run keeps what it saw as one bit a row
     id          TEXT NOT NULL UNIQUE,

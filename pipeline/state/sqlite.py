@@ -9,17 +9,20 @@ import functools
 import importlib.resources
 import json
 import os
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import anyio
 
 from pipeline import letters as letter_json
-from pipeline.errors import ConfigurationError, StateError
+from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateError
+from pipeline.identity import digest_of
 from pipeline.model import (
     Batch,
     Checkpoint,
@@ -30,6 +33,7 @@ from pipeline.model import (
     DocumentState,
     Entry,
     Fingerprint,
+    FoundRecord,
     KnownDocument,
     KnownRecord,
     LastRun,
@@ -40,8 +44,12 @@ from pipeline.model import (
     StateCounts,
 )
 from pipeline.protocols import Offload
+from pipeline.state.comparison import SqliteComparison
+from pipeline.state.mark import FileMark, Mark, Seen
+from pipeline.state.migrations import back_up, migrate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
 IDS_PER_QUERY = 500  # SQLite allows 32,766 parameters; more than this gains nothing
 
@@ -61,27 +69,110 @@ _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
 class SqliteStateStore:
     """A `StateStore` in a file; made by `open_state`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, offload: Offload) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path | None, offload: Offload, mark: Mark | None = None
+    ) -> None:
         self._connection = connection
         self._path = path
         self._offload = offload
+        self._mark = mark
         self._turn = anyio.Lock()
+        self._fence = 0  # as long as nobody ever took a lease, none is needed
 
-    async def _run(
+    async def _read(
         self, work: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
     ) -> Result:
-        """Run `work` as one transaction, after those that were asked for earlier."""
+        """Run `work` after what was asked for earlier."""
+        async with self._turn:
+            return await self._offload(functools.partial(self._look, functools.partial(work, *arguments, **named)))
+
+    async def _write(
+        self, work: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
+    ) -> Result:
+        """Run `work` as one transaction under the lease, after what was asked for earlier."""
         async with self._turn:
             return await self._offload(functools.partial(self._transact, functools.partial(work, *arguments, **named)))
 
+    def _look(self, work: Callable[[], Result]) -> Result:
+        with _state_errors(self._path):
+            return work()
+
     def _transact(self, work: Callable[[], Result]) -> Result:
         with _state_errors(self._path), self._connection:
+            # The right to write is checked in the same transaction, which nobody can come in between.
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._check_fence()
             return work()
+
+    # ------------------------------------------------------------------------------- lease and trust
+
+    async def take_lease(self, owner: str, *, has_lock: bool, now: float, ends_at: float) -> float | None:
+        async with self._turn:
+            return await self._offload(lambda: self._take_lease(owner, has_lock, now, ends_at))
+
+    def _take_lease(self, owner: str, has_lock: bool, now: float, ends_at: float) -> float | None:
+        machine = _machine()
+        with _state_errors(self._path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            fence, holder, its_machine, had_lock, its_end = self._connection.execute(
+                "SELECT fence, owner, machine, has_lock, ends_at FROM lease"
+            ).fetchone()
+            is_dead = has_lock and had_lock and its_machine == machine
+            if holder is not None and now < its_end and not is_dead:
+                until = datetime.fromtimestamp(its_end, UTC).astimezone().isoformat(" ", "seconds")
+                raise SourceLocked(
+                    f"Another run holds the source {self._meta('source')!r}: {holder}. This one did nothing. If that"
+                    f" run is dead, its lease ends by itself at {until}."
+                )
+            self._connection.execute(
+                "UPDATE lease SET fence = fence + 1, owner = ?, machine = ?, has_lock = ?, ends_at = ?",
+                (owner, machine, has_lock, ends_at),
+            )
+        self._fence = fence + 1
+        return None if its_end is None else float(its_end)
+
+    async def renew_lease(self, ends_at: float) -> None:
+        await self._write(lambda: self._connection.execute("UPDATE lease SET ends_at = ?", (ends_at,)))
+
+    async def release_lease(self, now: float) -> None:
+        query = "UPDATE lease SET owner = NULL, ends_at = ?"
+        await self._write(lambda: self._connection.execute(query, (now,)))
+
+    async def is_copy(self) -> bool:
+        return await self._read(self._is_copy)
+
+    def _is_copy(self) -> bool:
+        marked_at, coming = self._meta("marked_at"), self._meta("coming_mark")
+        if self._mark is None or (marked_at is None and coming is None):
+            return False
+        seen = self._mark.read()
+        # A run that is killed between the two steps of `put_mark` leaves the new mark and not yet its time.
+        return seen is None or (seen.changed_at != marked_at and seen.content != coming)
+
+    async def put_mark(self) -> None:
+        if self._mark is None:
+            return
+        content = str(self._fence)
+        await self._write(self._set_meta, "coming_mark", content)
+        seen = await self._read(self._mark.write, content)
+        await self._write(self._confirm_mark, seen)
+
+    def _confirm_mark(self, seen: Seen) -> None:
+        self._set_meta("marked_at", seen.changed_at)
+        self._connection.execute("DELETE FROM meta WHERE name = 'coming_mark'")
+
+    def _check_fence(self) -> None:
+        (fence,) = self._connection.execute("SELECT fence FROM lease").fetchone()
+        if fence != self._fence:
+            raise LeaseLost(
+                "Another run has taken the source over, since this one was stopped for longer than its lease. This one"
+                " has written nothing since; the other one carries on with all that was in the outbox."
+            )
 
     # ------------------------------------------------------------------------------------------- reading
 
     async def counts(self) -> StateCounts:
-        return await self._run(self._counts)
+        return await self._read(self._counts)
 
     def _counts(self) -> StateCounts:
         def number(query: str) -> int:
@@ -97,7 +188,7 @@ class SqliteStateStore:
         )
 
     async def last_row(self) -> int:
-        return await self._run(
+        return await self._read(
             lambda: int(
                 self._connection.execute(
                     "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'document'"
@@ -106,7 +197,7 @@ class SqliteStateStore:
         )
 
     async def documents(self, ids: Collection[DocumentId]) -> Mapping[DocumentId, KnownDocument]:
-        return await self._run(self._documents, list(ids))
+        return await self._read(self._documents, list(ids))
 
     def _documents(self, ids: list[DocumentId]) -> dict[DocumentId, KnownDocument]:
         found = {}
@@ -119,12 +210,12 @@ class SqliteStateStore:
         return found
 
     async def parts(self, origin: DocumentId) -> Sequence[KnownDocument]:
-        return await self._run(
+        return await self._read(
             self._select_documents, "WHERE d.origin = ? AND d.origin <> d.id ORDER BY d.row", (origin,)
         )
 
     async def documents_after(self, row: int, *, up_to: int, limit: int) -> Sequence[KnownDocument]:
-        return await self._run(
+        return await self._read(
             self._select_documents,
             "WHERE d.row > ? AND d.row <= ? ORDER BY d.row LIMIT ?",
             (row, up_to, limit),
@@ -135,7 +226,7 @@ class SqliteStateStore:
         return [_known_document(row) for row in self._connection.execute(query, parameters)]
 
     async def records(self, documents: Collection[DocumentId]) -> Mapping[DocumentId, Sequence[KnownRecord]]:
-        return await self._run(self._records, list(documents))
+        return await self._read(self._records, list(documents))
 
     def _records(self, documents: list[DocumentId]) -> dict[DocumentId, list[KnownRecord]]:
         found: dict[DocumentId, list[KnownRecord]] = {document: [] for document in documents}
@@ -145,8 +236,9 @@ class SqliteStateStore:
                 found[record.document].append(record)
         return found
 
-    async def records_after(self, key: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        return await self._run(self._select_records, "WHERE key > ? ORDER BY key LIMIT ?", (key, limit))
+    async def records_after(self, key: RecordKey, *, limit: int, settled: bool = False) -> Sequence[KnownRecord]:
+        condition = "AND key NOT IN (SELECT key FROM outbox_key)" if settled else ""
+        return await self._read(self._select_records, f"WHERE key > ? {condition} ORDER BY key LIMIT ?", (key, limit))
 
     async def obsolete(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
         condition = """
@@ -155,7 +247,7 @@ class SqliteStateStore:
               AND key NOT IN (SELECT key FROM outbox_key)
             ORDER BY key LIMIT ?
         """
-        return await self._run(self._select_records, condition, (after, limit))
+        return await self._read(self._select_records, condition, (after, limit))
 
     def _select_records(self, condition: str, parameters: Sequence[object]) -> list[KnownRecord]:
         query = f"SELECT {_RECORD_COLUMNS} FROM record {condition}"  # noqa: S608 - constants of this file
@@ -169,10 +261,10 @@ class SqliteStateStore:
               AND EXISTS (SELECT 1 FROM document d WHERE d.id = record.document)
               AND NOT EXISTS (SELECT 1 FROM record other WHERE other.document = record.document AND other.obsolete = 0)
         """
-        return await self._run(lambda: int(self._connection.execute(query).fetchone()[0]))
+        return await self._read(lambda: int(self._connection.execute(query).fetchone()[0]))
 
     async def letters(self, documents: Collection[DocumentId] | None = None) -> Sequence[DeadLetter]:
-        return await self._run(self._letters, None if documents is None else list(documents))
+        return await self._read(self._letters, None if documents is None else list(documents))
 
     def _letters(self, documents: list[DocumentId] | None) -> list[DeadLetter]:
         query = "SELECT first_failed_at, id, letter FROM dead_letter"
@@ -186,7 +278,7 @@ class SqliteStateStore:
         return [letter_json.from_json(letter) for _, _, letter in sorted(rows)]
 
     async def checkpoint(self) -> Checkpoint | None:
-        value = await self._run(self._meta, "checkpoint")
+        value = await self._read(self._meta, "checkpoint")
         return Checkpoint(value) if value is not None else None
 
     def _meta(self, name: str) -> str | None:
@@ -195,10 +287,10 @@ class SqliteStateStore:
 
     async def outbox(self) -> Sequence[ClientToken]:
         query = "SELECT token FROM outbox ORDER BY number"
-        return await self._run(lambda: [ClientToken(token) for (token,) in self._connection.execute(query)])
+        return await self._read(lambda: [ClientToken(token) for (token,) in self._connection.execute(query)])
 
     async def batch(self, token: ClientToken) -> Batch:
-        return await self._run(self._batch, token)
+        return await self._read(self._batch, token)
 
     def _batch(self, token: ClientToken) -> Batch:
         query = "SELECT operation, entries, body, saved_at FROM outbox WHERE token = ?"
@@ -215,7 +307,7 @@ class SqliteStateStore:
         *,
         begun: Sequence[DocumentState] = (),
     ) -> None:
-        await self._run(self._save, batches, plans, checkpoint, begun)
+        await self._write(self._save, batches, plans, checkpoint, begun)
 
     def _save(
         self,
@@ -294,10 +386,10 @@ class SqliteStateStore:
 
     async def drop_letters(self, ids: Collection[str]) -> None:
         query = "DELETE FROM dead_letter WHERE id = ?"
-        await self._run(lambda: self._connection.executemany(query, [(letter_id,) for letter_id in ids]))
+        await self._write(lambda: self._connection.executemany(query, [(letter_id,) for letter_id in ids]))
 
     async def settle(self, settlement: Settlement) -> None:
-        await self._run(self._settle, settlement)
+        await self._write(self._settle, settlement)
 
     def _settle(self, settlement: Settlement) -> None:
         token = settlement.batch.client_token
@@ -320,7 +412,7 @@ class SqliteStateStore:
         self._add_to_outbox(settlement.follow_ups)
 
     async def remove(self, documents: Collection[DocumentId]) -> None:
-        await self._run(self._remove, [(document,) for document in documents])
+        await self._write(self._remove, [(document,) for document in documents])
 
     def _remove(self, documents: list[tuple[DocumentId]]) -> None:
         self._connection.executemany("UPDATE record SET obsolete = 1 WHERE document = ?", documents)
@@ -328,7 +420,7 @@ class SqliteStateStore:
         self._connection.executemany("DELETE FROM document WHERE id = ?", documents)
 
     async def records_by_key(self, keys: Collection[RecordKey]) -> Mapping[RecordKey, KnownRecord]:
-        return await self._run(self._records_by_key, list(keys))
+        return await self._read(self._records_by_key, list(keys))
 
     def _records_by_key(self, keys: list[RecordKey]) -> dict[RecordKey, KnownRecord]:
         found = {}
@@ -339,23 +431,84 @@ class SqliteStateStore:
         return found
 
     async def forget(self, missing: Collection[RecordKey], changed: Collection[RecordKey]) -> None:
-        await self._run(self._forget, [(key,) for key in missing], [(key,) for key in changed])
+        await self._write(self._forget, [(key,) for key in missing], [(key,) for key in changed])
 
     def _forget(self, missing: list[tuple[RecordKey]], changed: list[tuple[RecordKey]]) -> None:
-        self._connection.executemany(
-            "UPDATE document SET fingerprint = NULL WHERE id IN ("
-            " SELECT d.origin FROM document d JOIN record r ON r.document = d.id WHERE r.key = ?"
-            " UNION SELECT r.document FROM record r WHERE r.key = ?)",
-            [(key, key) for (key,) in missing + changed],
-        )
+        documents = [
+            DocumentId(document)
+            for key in missing + changed
+            for (document,) in self._connection.execute("SELECT document FROM record WHERE key = ?", key)
+        ]
+        self._derive_anew(documents)
         self._connection.executemany("DELETE FROM record WHERE key = ?", missing)
         self._connection.executemany("UPDATE record SET digest = '' WHERE key = ?", changed)
+
+    async def adopt(self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord]) -> None:
+        await self._write(self._adopt, found, surplus)
+
+    def _adopt(self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord]) -> None:
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO document (id, origin, fingerprint, recipe, has_parts, skipped)"
+            " VALUES (?, ?, NULL, '', 0, NULL)",
+            [(record.document, record.origin) for record in found],
+        )
+        self._derive_anew([document for record in found for document in (record.document, record.origin)])
+        # A second copy goes under a key of its own, which no document will ever ask for.
+        copies = [replace(record, key=RecordKey(digest_of("copy", record.memory_record_id))) for record in surplus]
+        self._connection.executemany(
+            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, obsolete) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            [
+                (
+                    record.key,
+                    record.document,
+                    record.namespace,
+                    record.digest,
+                    record.order,
+                    record.memory_record_id,
+                    is_obsolete,
+                )
+                for records, is_obsolete in ((found, False), (copies, True))
+                for record in records
+            ],
+        )
+
+    def _derive_anew(self, documents: Iterable[DocumentId]) -> None:
+        """Let the next run read `documents`, whatever their fingerprint says."""
+        self._connection.executemany(
+            "UPDATE document SET fingerprint = NULL WHERE id = ? OR id = (SELECT origin FROM document WHERE id = ?)",
+            [(document, document) for document in dict.fromkeys(documents)],
+        )
+
+    async def discard_outbox(self) -> None:
+        await self._write(self._discard_outbox)
+
+    def _discard_outbox(self) -> None:
+        documents = self._connection.execute("SELECT DISTINCT document FROM outbox_key").fetchall()
+        self._derive_anew([DocumentId(document) for (document,) in documents])
+        self._connection.execute("DELETE FROM outbox_key")
+        self._connection.execute("DELETE FROM outbox")
+
+    @asynccontextmanager
+    async def compared(self) -> AsyncIterator[SqliteComparison]:
+        comparison = SqliteComparison(self._connection, self._read)
+        await comparison.begin()
+        try:
+            yield comparison
+        finally:
+            with anyio.CancelScope(shield=True):
+                await comparison.end()
+
+    async def is_acquainted(self) -> bool:
+        return await self._read(self._meta, "acquainted") is not None
+
+    async def note_acquainted(self) -> None:
+        await self._write(self._set_meta, "acquainted", "1")
 
     def _set_meta(self, name: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
     async def begin_run(self, run_id: str, verb: str, now: float) -> None:
-        await self._run(self._begin_run, run_id, verb, now)
+        await self._write(self._begin_run, run_id, verb, now)
 
     def _begin_run(self, run_id: str, verb: str, now: float) -> None:
         self._connection.execute("INSERT INTO run (id, verb, started_at) VALUES (?, ?, ?)", (run_id, verb, now))
@@ -363,11 +516,11 @@ class SqliteStateStore:
 
     async def end_run(self, run_id: str, report: str, now: float) -> None:
         query = "UPDATE run SET report = ?, ended_at = ? WHERE id = ?"
-        await self._run(lambda: self._connection.execute(query, (report, now, run_id)))
+        await self._write(lambda: self._connection.execute(query, (report, now, run_id)))
 
     async def last_run(self, *, before: str = "") -> LastRun | None:
         query = "SELECT id, ended_at, report FROM run WHERE id <> ? ORDER BY number DESC LIMIT 1"
-        row = await self._run(lambda: self._connection.execute(query, (before,)).fetchone())
+        row = await self._read(lambda: self._connection.execute(query, (before,)).fetchone())
         return None if row is None else LastRun(*row)
 
 
@@ -386,7 +539,8 @@ async def open_state(
     """
     connection = await offload(lambda: _open(path, source, destination, is_read_only=is_read_only))
     try:
-        yield SqliteStateStore(connection, path, offload)
+        mark = None if path is None else FileMark(path.with_name(MARK_FILE))
+        yield SqliteStateStore(connection, path, offload, mark)
     finally:
         connection.close()
 
@@ -397,12 +551,12 @@ def _open(path: Path | None, source: str, destination: str, *, is_read_only: boo
             path, is_read_only = None, False
         connection = _connect(path, is_read_only=is_read_only)
         try:
-            has_schema = _has_schema(connection, path)
-            if is_read_only and not has_schema:  # a run was killed while it made the file
-                connection.close()
-                return _open(None, source, destination, is_read_only=False)
-            if not is_read_only:
-                _prepare(connection, has_schema=has_schema)
+            found = _schema_of(connection, path)
+            if is_read_only and found != SCHEMA_VERSION:
+                connection = _in_memory(connection, found)
+                is_read_only = False
+            elif not is_read_only:
+                _prepare(connection, path, found)
             _check_identity(connection, path, source, destination, is_read_only=is_read_only)
         except BaseException:
             connection.close()
@@ -423,11 +577,11 @@ def _connect(path: Path | None, *, is_read_only: bool) -> sqlite3.Connection:
     return sqlite3.connect(path, check_same_thread=False, timeout=10)
 
 
-def _has_schema(connection: sqlite3.Connection, path: Path | None) -> bool:
-    """Tell a state from a new file, and refuse what is neither before a byte of it is written."""
+def _schema_of(connection: sqlite3.Connection, path: Path | None) -> int:
+    """The version of the schema, 0 for a new file. Refuses what is no state before a byte of it is written."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
-        return False
+        return 0
     found = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone() if "meta" in tables else None
     if found is None:
         raise ConfigurationError(
@@ -438,17 +592,37 @@ def _has_schema(connection: sqlite3.Connection, path: Path | None) -> bool:
             f"state {path} was written by a newer memsync (schema {found[0]}, this one knows {SCHEMA_VERSION})."
             " It was not touched. Use that version, or another state.path."
         )
-    return True
+    return int(found[0])
 
 
-def _prepare(connection: sqlite3.Connection, *, has_schema: bool) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path | None, found: int) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    if not has_schema:
-        schema = importlib.resources.files("pipeline.state").joinpath("schema.sql").read_text()
-        connection.executescript(
-            f"BEGIN; {schema} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;"  # noqa: S608 - ours
-        )
+    if not found:
+        _create(connection)
+    elif found < SCHEMA_VERSION:
+        assert path is not None
+        back_up(connection, path, found)
+        migrate(connection, found, SCHEMA_VERSION)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    schema = importlib.resources.files("pipeline.state").joinpath("schema.sql").read_text()
+    connection.executescript(
+        f"BEGIN; {schema} INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}'); COMMIT;"  # noqa: S608 - ours
+    )
+
+
+def _in_memory(connection: sqlite3.Connection, found: int) -> sqlite3.Connection:
+    """A copy in memory, of the newest schema: for looking at an older state, or one that was never finished."""
+    copy = _connect(None, is_read_only=False)
+    connection.backup(copy)
+    connection.close()
+    if found:
+        migrate(copy, found, SCHEMA_VERSION)
+    else:
+        _create(copy)
+    return copy
 
 
 def _check_identity(
@@ -472,6 +646,15 @@ def _check_identity(
         if not is_read_only:
             with connection:
                 connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, ours))
+
+
+@functools.cache
+def _machine() -> str:
+    """What tells this machine's operating system, since it was started, from any other: its locks are its own."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def test_lost_replies_make_no_duplicates(docs: Folder, memory: Memory, memsync: 
     """The service has written and we have not heard it: the same token tells it that we ask for the same thing."""
     docs.write_documents(300)
     script = ("drop_after_write", "error_after_write", "drop_after_write", "omit_record", "drop_before_write")
-    memory.play(script=script)
+    memory.play(script=tuple(f"BatchCreateMemoryRecords:{mishap}" for mishap in script))
 
     done = memsync("run", "docs.yaml", "--json")
 
@@ -110,7 +110,7 @@ def test_a_run_that_gives_up_on_lost_replies_is_completed_without_duplicates(
     """The outbox remembers under which token the lost records were written."""
     docs.configure(memory.url, writers={"max_attempts": 2})
     docs.write_documents(100)
-    memory.play(drop_after_write=1.0)
+    memory.play(script=("BatchCreateMemoryRecords:drop_after_write",) * 2)
     failed = memsync("run", "docs.yaml", "--json")
     stored = len(memory.records())
     memory.play()

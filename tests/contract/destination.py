@@ -4,7 +4,7 @@ Every rule takes the fixture `world` and nothing else, so that it can also be ru
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -14,7 +14,6 @@ import pytest
 
 from pipeline.batcher import Batcher
 from pipeline.errors import BatchRefused, FatalError, RetryableError
-from pipeline.mapping import DIGEST_METADATA_KEY, KEY_METADATA_KEY
 from pipeline.model import (
     ORDER_METADATA_KEY,
     Batch,
@@ -24,13 +23,16 @@ from pipeline.model import (
     Delete,
     DocumentId,
     DocumentPlan,
+    Entry,
     KnownRecord,
     MemoryRecordId,
+    Operation,
     Record,
     RecordKey,
     Update,
 )
 from pipeline.protocols import Destination
+from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY
 
 NAMESPACE = "/docs/handbook/"
 WRITTEN_AT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -116,6 +118,11 @@ async def store(destination: Destination, *records: Record, token: str = "token-
     """Store `records` and return what the ledger would know of them."""
     result = await destination.write(batch_of(destination, map(Create, records), token))
     return [known(stored, result.succeeded[stored.key]) for stored in records]
+
+
+async def ids_found(destination: Destination, entries: Sequence[Entry]) -> dict[RecordKey, MemoryRecordId]:
+    found = await destination.find(entries, saved_after=SAVED_AT)
+    return {key: record.memory_record_id for key, record in found.items()}
 
 
 class DestinationContract:
@@ -232,7 +239,7 @@ class DestinationContract:
 
         (entry,) = batch_of(world.destination, [Create(moved)]).entries
         assert result.succeeded == {moved.key: first.memory_record_id}
-        assert await world.destination.find([entry]) == {moved.key: first.memory_record_id}
+        assert await ids_found(world.destination, [entry]) == {moved.key: first.memory_record_id}
 
     async def test_repeating_an_update_changes_nothing(self, world: DestinationWorld) -> None:
         """Updates have no token; they are safe to repeat by their nature."""
@@ -441,7 +448,7 @@ class DestinationContract:
         with pytest.raises(FatalError) as writing:
             await destination.write(batch)
         with pytest.raises(FatalError):
-            await destination.find(batch.entries)
+            await destination.find(batch.entries, saved_after=SAVED_AT)
 
         assert writing.value.code == "ResourceNotFoundException"
         assert world.stored() == {}
@@ -527,16 +534,18 @@ class DestinationContract:
         stored = await store(world.destination, record("first"), elsewhere, record("unasked"))
         sought = batch_of(world.destination, map(Create, [record("first"), elsewhere, record("missing")]))
 
-        found = await world.destination.find(sought.entries)
+        found = await ids_found(world.destination, sought.entries)
 
         assert found == {known.key: known.memory_record_id for known in stored[:2]}
 
-    async def test_find_passes_over_another_version_of_a_record(self, world: DestinationWorld) -> None:
-        """A record with the key and an older text is not what the batch was to store."""
+    async def test_find_tells_which_version_of_a_record_is_there(self, world: DestinationWorld) -> None:
+        """Another text under the key is taken over as what it is, and then updated; a second record is never made."""
         await store(world.destination, record("old text", key=RecordKey("key-1")))
         sought = batch_of(world.destination, [Create(record("new text", key=RecordKey("key-1")))])
 
-        assert await world.destination.find(sought.entries) == {}
+        (found,) = (await world.destination.find(sought.entries, saved_after=SAVED_AT)).values()
+
+        assert found.digest == record("old text").digest
 
     async def test_find_sees_through_hundreds_of_neighbours(self, world: DestinationWorld) -> None:
         """Look-ups are paged by some services; the wanted record may stand on the last page."""
@@ -545,10 +554,46 @@ class DestinationContract:
             await store(world.destination, *map(record, texts), token=f"token-{number}")
         sought = batch_of(world.destination, [Create(record("text 0 0")), Create(record("text 2 99"))])
 
-        found = await world.destination.find(sought.entries)
+        found = await ids_found(world.destination, sought.entries)
 
         assert {world.stored()[stored_as] for stored_as in found.values()} == {"text 0 0", "text 2 99"}
 
     async def test_finding_nothing_needs_no_entries(self, world: DestinationWorld) -> None:
         """Nothing asked, nothing found."""
-        assert await world.destination.find([]) == {}
+        assert await ids_found(world.destination, []) == {}
+
+    async def test_a_record_is_asked_for_by_its_id(self, world: DestinationWorld) -> None:
+        """A listing lags behind by up to a minute; asking by id does not."""
+        (stored,) = await store(world.destination, record("first"))
+
+        found = await world.destination.get(stored.memory_record_id)
+
+        assert found is not None
+        assert (found.id, found.text, found.namespace) == (stored.memory_record_id, "first", NAMESPACE)
+        assert found.metadata[KEY_METADATA_KEY] == stored.key
+        assert await world.destination.get(ABSENT) is None
+
+    async def test_a_listing_shows_everything_below_a_path_once(self, world: DestinationWorld) -> None:
+        """The ledger is compared with it; a record that it leaves out would be taken for lost."""
+        records = [record(f"text {number}", namespace=f"/docs/{number % 2}/") for number in range(100)]
+        await store(world.destination, *records)
+        await store(world.destination, record("elsewhere", namespace="/other/"), token="token-2")
+
+        shown = [each.text async for page in world.destination.list_records(namespace_path="/docs/") for each in page]
+
+        assert sorted(shown) == sorted(each.text for each in records)
+
+    async def test_what_was_to_be_updated_and_is_lost_can_be_created(self, world: DestinationWorld) -> None:
+        """Somebody deleted the record; what the update would have made of it is stored under a new id."""
+        lost = known(record("first"), ABSENT)
+        update = batch_of(world.destination, [Update(lost, record("edited", namespace="/docs/manual/"))])
+        (entry,), (member,) = update.entries, world.destination.members(update)
+
+        body = world.destination.encode_request(
+            Operation.CREATE, [world.destination.encode_lost(entry, member)], ClientToken("token-2")
+        )
+        created = Batch(ClientToken("token-2"), Operation.CREATE, (entry,), body, SAVED_AT)
+        result = await world.destination.write(created)
+
+        assert list(result.succeeded) == [entry.key]
+        assert list(world.stored().values()) == ["edited"]

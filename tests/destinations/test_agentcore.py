@@ -405,7 +405,7 @@ async def failure_of(settings: AgentCoreConnection) -> DestinationError:
         with pytest.raises(DestinationError) as writing:
             await destination.write(batch)
         with pytest.raises(DestinationError) as finding:
-            await destination.find(batch.entries)
+            await destination.find(batch.entries, saved_after=0.0)
     assert (type(writing.value), writing.value.code) == (type(finding.value), finding.value.code)
     assert "secret text" not in f"{writing.value} {finding.value}"
     return writing.value
@@ -538,7 +538,7 @@ async def test_a_throttled_write_is_the_pipelines_and_a_throttled_look_up_asks_a
     with pytest.raises(RetryableError) as caught:
         await world.destination.write(batch)
     world.front.answers.append(throttled)
-    found = await world.destination.find(batch.entries)
+    found = await world.destination.find(batch.entries, saved_after=0.0)
 
     assert caught.value.is_throttle
     assert found == {}
@@ -696,11 +696,3 @@ async def test_a_record_shows_with_what_was_stored(world: AgentCoreWorld) -> Non
     assert (listed.id, listed.text, listed.namespace) == (stored.memory_record_id, "first words", stored.namespace)
     assert (listed.metadata["tags"], listed.metadata["weight"]) == (("a",), 0.5)
     assert [(hit.id, hit.score is not None) for hit in found] == [(stored.memory_record_id, True)]
-
-
-async def test_holding_a_record_is_asked_by_its_id(world: AgentCoreWorld) -> None:
-    """A listing lags behind by up to a minute; asking by id does not."""
-    (stored,) = await store(world.destination, record("first"))
-
-    assert await world.destination.holds(stored.memory_record_id)
-    assert not await world.destination.holds(ABSENT)

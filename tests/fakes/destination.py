@@ -2,9 +2,9 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from anyio.lowlevel import checkpoint
@@ -20,6 +20,8 @@ from pipeline.model import (
     Delete,
     Entry,
     FailedRecord,
+    KnownRecord,
+    MemoryRecord,
     MemoryRecordId,
     Operation,
     Record,
@@ -27,6 +29,7 @@ from pipeline.model import (
 )
 
 NOT_FOUND = 404
+CREATED_AT = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +121,34 @@ class MemoryDestination:
             raise mishap.error
         return _without_last(result) if mishap else result
 
-    async def holds(self, memory_record_id: MemoryRecordId) -> bool:
-        await checkpoint()
-        return memory_record_id in self.records
+    def encode_lost(self, entry: Entry, member: bytes) -> bytes:
+        return _dump({"record": json.loads(member)["record"]})
 
-    async def find(self, entries: Sequence[Entry]) -> Mapping[RecordKey, MemoryRecordId]:
+    async def get(self, memory_record_id: MemoryRecordId) -> MemoryRecord | None:
         await checkpoint()
         self._require_memory()
-        wanted = {(entry.key, entry.digest, entry.namespace) for entry in entries}
-        found: dict[RecordKey, MemoryRecordId] = {}
+        record = self.records.get(memory_record_id)
+        return None if record is None else _as_shown(memory_record_id, record)
+
+    async def list_records(self, *, namespace_path: str) -> AsyncGenerator[Sequence[MemoryRecord], None]:
+        await checkpoint()
+        self._require_memory()
+        below = [item for item in self.records.items() if item[1].namespace.startswith(namespace_path)]
+        for start in range(0, len(below), 100):
+            yield [_as_shown(*item) for item in below[start : start + 100]]
+            await checkpoint()
+
+    async def find(self, entries: Sequence[Entry], *, saved_after: float) -> Mapping[RecordKey, KnownRecord]:
+        await checkpoint()
+        self._require_memory()
+        wanted = {entry.key: entry for entry in entries}
+        found: dict[RecordKey, KnownRecord] = {}
         for memory_record_id, record in self.records.items():
-            if (record.key, record.digest, record.namespace) in wanted:
-                found.setdefault(record.key, memory_record_id)
+            if record.key in wanted:
+                known = KnownRecord(
+                    record.key, record.document, record.namespace, record.digest, record.order, memory_record_id
+                )
+                found.setdefault(record.key, known)
         return found
 
     # -------------------------------------------------------------------------------------- inside the memory
@@ -203,6 +222,10 @@ class MemoryDestination:
     def _require_memory(self) -> None:
         if self.is_missing:
             raise FatalError("The memory does not exist.", code="ResourceNotFoundException")
+
+
+def _as_shown(memory_record_id: MemoryRecordId, record: Record) -> MemoryRecord:
+    return MemoryRecord(memory_record_id, record.namespace, record.text, record.metadata, CREATED_AT)
 
 
 def _read_record(members: dict[str, Any]) -> Record:

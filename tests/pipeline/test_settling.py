@@ -18,6 +18,7 @@ from pipeline.model import (
     DeadLetter,
     DocumentPlan,
     FailedRecord,
+    KnownRecord,
     MemoryRecordId,
     Operation,
     RecordKey,
@@ -179,29 +180,21 @@ def test_a_failure_that_may_heal_is_given_up_on_after_its_last_attempt(settler: 
     assert letter.attempts == ATTEMPTS_MAX
 
 
-@pytest.mark.parametrize(
-    ("operation", "attempts", "is_lost"),
-    [
-        (Operation.UPDATE, ATTEMPTS_MAX - 1, True),
-        (Operation.UPDATE, 0, False),
-        (Operation.CREATE, ATTEMPTS_MAX - 1, False),
-        (Operation.DELETE, ATTEMPTS_MAX - 1, False),
-    ],
-    ids=["update", "update of a young record", "create", "delete"],
-)
-def test_an_update_of_what_is_not_there_gives_the_record_up_as_lost(
-    settler: Settler, operation: Operation, attempts: int, *, is_lost: bool
-) -> None:
-    """Somebody else deleted it: the ledger must let go of its id, so that the next attempt creates it anew."""
-    batch = batch_of(1, operation)
-    entry = replace(batch.entries[0], attempts=attempts)
-    batch = replace(batch, entries=(entry,))
-    result = BatchResult({}, [failure(entry.key, NOT_FOUND, is_retryable=True)])
+def test_an_update_of_what_is_lost_becomes_a_create(settler: Settler) -> None:
+    """Somebody else deleted it: the ledger lets go of its id, and what the document says is stored anew."""
+    batch = batch_of(3, Operation.UPDATE)
+    lost, young, stored = batch.entries
+    failed = [failure(entry.key, NOT_FOUND, is_retryable=True) for entry in (lost, young)]
+    result = BatchResult({stored.key: memory_id_of(stored.key)}, failed)
 
-    settlement = settler.answered(batch, result)
+    settlement = settler.answered(batch, result, {lost.key})
 
-    assert [lost.key for lost in settlement.lost] == ([entry.key] if is_lost else [])
-    assert len(settlement.letters) == (attempts == ATTEMPTS_MAX - 1)
+    assert [entry.key for entry in settlement.lost] == [lost.key]
+    assert {follow_up.operation: [entry.key for entry in follow_up.entries] for follow_up in settlement.follow_ups} == {
+        Operation.UPDATE: [young.key],
+        Operation.CREATE: [lost.key],
+    }
+    assert not settlement.letters
 
 
 def test_a_letter_s_message_is_bounded(settler: Settler) -> None:
@@ -221,11 +214,18 @@ def test_a_letter_s_message_is_bounded(settler: Settler) -> None:
 def test_what_the_memory_holds_is_adopted_and_the_rest_is_sent_anew(settler: Settler, found: set[int]) -> None:
     """After a crash, sending all again would create the first ones twice."""
     batch = batch_of(10)
-    held = {RecordKey(f"key{number}"): memory_id_of(f"key{number}") for number in found}
+    entries = {entry.key: entry for entry in batch.entries}
+    held = {
+        key: KnownRecord(key, entry.document, entry.namespace, entry.digest, entry.order, memory_id_of(key))
+        for key, entry in entries.items()
+        if int(key.removeprefix("key")) in found
+    }
 
     settlement = settler.adopted(batch, held)
 
-    assert {entry.key: record_id for entry, record_id in settlement.stored} == held
+    assert {entry.key: record_id for entry, record_id in settlement.stored} == {
+        key: known.memory_record_id for key, known in held.items()
+    }
     assert len(settlement.follow_ups) == (len(found) < 10)
     for follow_up in settlement.follow_ups:
         assert follow_up.client_token != batch.client_token

@@ -17,9 +17,11 @@ from trio.testing import MockClock
 
 from pipeline.errors import FatalError, RetryableError, SourceError, SyncError, UnreadableDocument
 from pipeline.events import RunStarted
-from pipeline.job import SourceJob
+from pipeline.job import TOKEN_TRUST_S, SourceJob
+from pipeline.lease import Lease
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules
+from pipeline.memory_check import MemoryCheck
 from pipeline.model import (
     Batch,
     BatchResult,
@@ -38,8 +40,7 @@ from pipeline.protocols import StateStore
 from pipeline.report import SourceReport
 from pipeline.reporting.tally import Tally
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, replay, sync
-from pipeline.writer import TOKEN_TRUST_S
+from pipeline.sync import preview, recover, repair, replay, sync
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
 
@@ -90,6 +91,8 @@ class World:
             state=self.state,
             dead_letters=self.letters,
             pacer=Pacer(1000.0, clock=anyio.current_time, rng=self.rng),
+            check=MemoryCheck(self.state, self.memory, self.rules, service_limits(), self.rng),
+            lease=Lease(float("inf"), request_s=0.0),
             deletes=self.deletes,
             observe=tally,
             offload=in_place,
@@ -496,23 +499,69 @@ def test_other_settings_derive_the_records_anew_without_duplicates() -> None:
     on_virtual_time(story)
 
 
-def test_a_record_that_vanished_from_the_memory_is_given_up_on_and_created_by_the_replay() -> None:
-    """Somebody deleted it; an update of it can never succeed."""
+def test_a_record_that_vanished_from_the_memory_is_created_anew() -> None:
+    """Somebody deleted it; an update of it can never succeed, and the document still wants it."""
 
     async def story(world: World) -> None:
-        world.source.documents = {"a.md": "before"}
+        world.source.documents = numbered(5)
         await world.do()
-        world.memory.records.clear()
-        world.source.documents["a.md"] = "after"
+        del world.memory.records[next(iter(world.memory.records))]
+        world.source.documents = {name: f"edited {text!r}" for name, text in numbered(5).items()}
 
-        await world.do()
-        assert [letter.code for letter in await world.state.letters()] == ["404"]
+        report = await world.do()
 
-        await world.do(replay)
-        assert world.texts() == ["after"]
+        assert world.texts() == sorted(map(str, world.source.documents.values()))
+        assert (report.records.updated, report.records.created) == (4, 1)
         assert await world.state.letters() == []
 
     on_virtual_time(story)
+
+
+def test_a_memory_that_was_emptied_is_told_and_not_written_to() -> None:
+    """Creating what changed would leave the rest missing, and the run would say that all is well."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(30)
+        await world.do()
+        world.memory.records.clear()
+        world.source.documents["new.md"] = "new"
+
+        with pytest.raises(FatalError, match="it was emptied or made anew"):
+            await world.do()
+        assert world.memory.records == {}
+
+        await world.do(mend)
+        await world.do()
+        assert world.texts() == sorted(map(str, world.source.documents.values()))
+
+    on_virtual_time(story)
+
+
+async def mend(job: SourceJob) -> None:
+    await repair(job)
+
+
+def test_a_ledger_that_was_lost_is_told_before_anything_is_written_twice() -> None:
+    """An empty ledger takes every document for new; the memory knows better."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(30)
+        await world.do()
+        async with open_state(None, source="docs", destination="memory", offload=in_place) as world.state:
+            with pytest.raises(FatalError, match="memsync recover"):
+                await world.do()
+            requests = len(world.memory.requests)
+            await world.do(rebuild)
+            report = await world.do()
+
+        assert len(world.memory.requests) == requests
+        assert (report.records.unchanged, report.records.created) == (30, 0)
+
+    on_virtual_time(story)
+
+
+async def rebuild(job: SourceJob) -> None:
+    await recover(job)
 
 
 def test_a_throttled_batch_is_sent_until_it_is_taken() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.model import DeadLetter, DocumentId
 from pipeline.reporting.listings import (
+    ComparedDocuments,
     SearchHit,
     StatusRow,
     VerifiedSource,
@@ -141,18 +142,31 @@ def test_search_shows_the_lines_that_speak_of_the_query() -> None:
 
 def test_verify_tells_how_to_repair_what_differs() -> None:
     """Only the sources that need it are in the command."""
-    clean, drifted = VerifiedSource("handbook", 4_211), VerifiedSource("wiki", 12, missing=2, foreign=1)
+    clean, drifted = (
+        VerifiedSource("handbook", 4_211),
+        VerifiedSource(
+            "wiki",
+            12,
+            missing=2,
+            foreign=1,
+            unattributed=1,
+            examples=["mem-1"],
+            documents=ComparedDocuments(listed=7, added=1, removed=2, is_complete=True),
+        ),
+    )
 
     text = render_verify([clean, drifted], paths=PATHS)
 
     assert text.splitlines() == [
-        "SOURCE    CHECKED  MISSING  CHANGED  FOREIGN  DUPLICATE",
-        "handbook    4,211        0        0        0          0",
-        "wiki           12        2        0        1          0",
+        "SOURCE    CHECKED  MISSING  EXPIRED  CHANGED  FOREIGN  DUPLICATE  UNATTRIBUTED",
+        "handbook    4,211        0        0        0        0          0             0",
+        "wiki           12        2        0        0        1          0             1",
         "",
-        "1 record of these sources is in the memory and not in the ledger: written under",
-        "another ledger, or by somebody else. memsync leaves them alone; you can tell whether to delete them.",
-        "2 records in the memory differ from the ledger. To write them again:",
+        "wiki: the source lists 7 documents: 1 not in the ledger, 2 gone. A run brings that in.",
+        "1 record bears the name of a source, and it does not say of which document.",
+        "memsync leaves that alone; you can tell whether to delete it. In the memory:",
+        "  mem-1",
+        "3 records in the memory differ from the ledger. To mend that, with a run:",
         "  memsync verify 'my wiki.yaml' --repair",
     ]
 

@@ -1,0 +1,58 @@
+"""How an older state becomes one of this version: each step in one transaction, after a copy of the file.
+
+`schema.sql` is the newest schema; a step here leads from the one before. Schemas that were once released are kept as
+fixtures of the tests.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+
+# By the version that a step leads to. Whole statements, each ended by a semicolon at the end of a line.
+STEPS: dict[int, str] = {
+    2: """
+CREATE TABLE lease (
+    fence    INTEGER PRIMARY KEY,
+    owner    TEXT,
+    machine  TEXT,
+    has_lock INTEGER NOT NULL DEFAULT 0,
+    ends_at  REAL
+);
+INSERT INTO lease (fence) VALUES (0);
+INSERT INTO meta (name, value) VALUES ('acquainted', '1');
+""",
+}
+
+
+def migrate(connection: sqlite3.Connection, found: int, newest: int) -> None:
+    """Bring a state of schema `found` to schema `newest` in one transaction: all steps or none."""
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for version in range(found + 1, newest + 1):
+            for statement in STEPS[version].strip().split(";\n"):
+                connection.execute(statement)
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (str(newest),))
+
+
+def back_up(connection: sqlite3.Connection, path: Path, found: int) -> Path:
+    """Copy the state as it is to a file beside it, readable by its owner only, and return that file's path.
+
+    It is whole once it has its name; a copy that was made before is replaced.
+    """
+    copy = path.with_name(f"{path.name}.schema-{found}")
+    unfinished = copy.with_name(f"{copy.name}.new")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    into = sqlite3.connect(unfinished)
+    try:
+        with into:
+            connection.backup(into)
+    finally:
+        into.close()
+    descriptor = os.open(unfinished, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    unfinished.replace(copy)
+    return copy
