@@ -25,8 +25,9 @@ _KNOWN_COLUMNS = "r.key, r.document, r.namespace, r.digest, r.position, r.memory
 # What a batch in the outbox speaks of is on its way: nobody knows how it should look.
 _NOT_ON_ITS_WAY = "key NOT IN (SELECT key FROM main.outbox_key)"
 _UNSEEN = (
-    "main.record r WHERE NOT EXISTS (SELECT 1 FROM temp.shown s WHERE s.memory_record_id = r.memory_record_id)"
-    f" AND r.{_NOT_ON_ITS_WAY}"  # noqa: S608 - constants of this file
+    "main.record r"  # noqa: S608 - constants of this file
+    " WHERE NOT EXISTS (SELECT 1 FROM temp.shown s WHERE s.memory_record_id = r.memory_record_id)"
+    f" AND r.{_NOT_ON_ITS_WAY}"
 )
 _CHANGED = (
     "main.record r JOIN temp.shown s ON s.memory_record_id = r.memory_record_id"
