@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from pipeline.errors import ConfigurationError, SyncError
+from pipeline.errors import ConfigurationError, SourceLocked, SyncError, ungrouped
 
 if TYPE_CHECKING:
     from pipeline.events import Observer
     from pipeline.model import DeadLetter
+    from pipeline.report import SourceReport
+    from pipeline.reporting.listings import VerifiedSource
     from pipeline.reporting.text import Style
     from pipeline.runner import Outcome, Stop, Verb
     from pipeline.settings import SourceSettings
@@ -26,6 +28,7 @@ Parameters = ParamSpec("Parameters")
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
+EXIT_LOCKED = 5
 EXIT_SIGNAL = 128  # plus the number of the signal, as shells do
 
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -65,14 +68,8 @@ def command(
 
 
 async def _without_groups(function: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Call `function`; of a group of errors, raise the first: the others are other tasks that it cancelled."""
-    try:
+    with ungrouped():
         return await function()
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -263,31 +260,63 @@ async def verify_command(paths: tuple[Path, ...], names: tuple[str, ...], as_jso
     With --repair, what is missing or was changed is written again, what the ledger did not know is taken over, and
     second copies are deleted, by a run that keeps its usual rules.
     """
-    from pipeline.reporting.listings import ComparedDocuments, VerifiedSource, render_verify
-    from pipeline.runner import new_run_id, repair_source, run_source, verify_source
+    from pipeline.reporting.listings import VerifiedSource, render_verify
 
+    look = _verified_and_repaired if repair else _verified
+    is_locked = False
     results = []
     sources = _load(paths, names)
     for settings in sources:
-        if not repair:
-            found, compared = await verify_source(settings)
-            documents = (
-                ComparedDocuments(error=str(compared))
-                if isinstance(compared, SyncError)
-                else ComparedDocuments(**asdict(compared))
-            )
-            results.append(VerifiedSource(settings.name, **asdict(found), documents=documents))
-            continue
-        found = await repair_source(settings)
-        async with _stopping() as stop:
-            outcome = await run_source(settings, "run", run_id=new_run_id(), stop=stop)
-        is_repaired = outcome.report.status == "in_sync" and not outcome.report.withheld_documents
-        results.append(VerifiedSource(settings.name, **asdict(found), is_repaired=is_repaired))
+        try:
+            results.append(await look(settings))
+        except SyncError as error:
+            results.append(VerifiedSource(settings.name, error=str(error)))
+            is_locked = isinstance(error, SourceLocked)
     if as_json:
         _print_json("memsync/verify/1", sources=[asdict(result) for result in results])
     else:
         click.echo(render_verify(results, paths=_files(sources), style=_style()))
-    return 0 if all(result.is_equal for result in results) else EXIT_FAILED
+    if all(result.is_equal for result in results):
+        return 0
+    return EXIT_LOCKED if is_locked else EXIT_FAILED
+
+
+async def _verified(settings: "SourceSettings") -> "VerifiedSource":
+    from pipeline.reporting.listings import ComparedDocuments, VerifiedSource
+    from pipeline.runner import verify_source
+
+    found, compared = await verify_source(settings)
+    documents = (
+        ComparedDocuments(error=str(compared))
+        if isinstance(compared, SyncError)
+        else ComparedDocuments(**asdict(compared))
+    )
+    return VerifiedSource(settings.name, **asdict(found), documents=documents)
+
+
+async def _verified_and_repaired(settings: "SourceSettings") -> "VerifiedSource":
+    from pipeline.reporting.listings import VerifiedSource
+    from pipeline.runner import new_run_id, repair_source, run_source
+
+    found = await repair_source(settings)
+    async with _stopping() as stop:
+        outcome = await run_source(settings, "run", run_id=new_run_id(), stop=stop)
+    report = outcome.report
+    is_repaired = report.status in ("in_sync", "dead_letters") and not report.withheld_documents
+    error = None if is_repaired else _why_not_repaired(report)
+    return VerifiedSource(settings.name, **asdict(found), is_repaired=is_repaired, error=error)
+
+
+def _why_not_repaired(report: "SourceReport") -> str:
+    """The ledger is mended; the run that was to bring the memory in line was not allowed to, or failed."""
+    if report.error is not None:
+        return report.error
+    if report.withheld_documents:
+        return (
+            f"The run withheld the deletion of {report.withheld_documents} documents. See whether they are really gone"
+            " from the source; if so, run it with --allow-mass-delete."
+        )
+    return "The run was interrupted; run it again."
 
 
 @main.command("recover")
@@ -304,16 +333,24 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     from pipeline.reporting.listings import RecoveredSource, render_recover
     from pipeline.runner import recover_source
 
+    is_locked = False
     results = []
     sources = _load(paths, names)
     for settings in sources:
-        found = await recover_source(settings)
-        results.append(RecoveredSource(settings.name, found.foreign, found.duplicate, found.unattributed))
+        try:
+            found = await recover_source(settings)
+        except SyncError as error:
+            results.append(RecoveredSource(settings.name, error=str(error)))
+            is_locked = isinstance(error, SourceLocked)
+        else:
+            results.append(RecoveredSource(settings.name, found.foreign, found.duplicate, found.unattributed))
     if as_json:
         _print_json("memsync/recover/1", sources=[asdict(result) for result in results])
     else:
         click.echo(render_recover(results, paths=_files(sources), style=_style()))
-    return 0
+    if not any(result.error for result in results):
+        return 0
+    return EXIT_LOCKED if is_locked else EXIT_FAILED
 
 
 @main.command("search")

@@ -17,7 +17,8 @@
 No message ever holds a document's text or a secret.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
 class SyncError(Exception):
@@ -115,3 +116,19 @@ class BatchRefused(DestinationError):
 
 class FatalError(DestinationError):
     """No retry heals this: credentials, permissions, a quota, an unknown memory, or a fault of ours."""
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Of a group of errors, raise the first: the other tasks were only cancelled for it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise first_error(group) from None
+
+
+def first_error(error: BaseException) -> BaseException:
+    """`error` itself, or the first of the group that it is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

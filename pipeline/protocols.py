@@ -178,6 +178,10 @@ class StateStore(Protocol):
         """
         ...
 
+    async def is_leased(self, *, has_lock: bool, now: float) -> bool:
+        """Whether `take_lease` would be refused: a run that may live has the lease."""
+        ...
+
     async def renew_lease(self, ends_at: float) -> None: ...
 
     async def release_lease(self, now: float) -> None:

@@ -20,7 +20,15 @@ from filelock import FileLock, Timeout
 from connectors import connector_types
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
-from pipeline.errors import LeaseLost, SourceError, SourceLocked, StateError, SyncError
+from pipeline.errors import (
+    LeaseLost,
+    SourceError,
+    SourceLocked,
+    StateError,
+    SyncError,
+    first_error,
+    ungrouped,
+)
 from pipeline.events import DeletesWithheld, Observer, RunEvent, RunStarted
 from pipeline.identity import METADATA_ESCAPE, decode
 from pipeline.job import SourceJob
@@ -114,9 +122,9 @@ async def run_source(
                 job = await stack.enter_async_context(open_job(settings, run_id, deletes, observe))
             await _execute(job, verb, report, stop)
     except* SyncError as errors:
-        _note_failure(report, _first(errors))
+        _note_failure(report, first_error(errors))
     except* Exception as errors:  # a fault of ours must not take the other sources with it
-        error = _first(errors)
+        error = first_error(errors)
         structlog.get_logger().error("unexpected_error", source=settings.name, exc_info=error)
         report.status = "failed"
         report.error = (
@@ -142,7 +150,7 @@ async def _execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop)
         if scope.cancelled_caught:
             report.status = "interrupted"
     except BaseExceptionGroup as errors:
-        _note_failure(report, _first(errors))
+        _note_failure(report, first_error(errors))
         raise
     except SyncError as error:
         _note_failure(report, error)
@@ -187,13 +195,6 @@ def _note_failure(report: SourceReport, error: BaseException) -> None:
     report.error = str(error)
 
 
-def _first(error: BaseException) -> BaseException:
-    """The cause in a group of errors: the other tasks of the run were only cancelled for it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 # ------------------------------------------------------------------------------------- verify and search
 
 
@@ -224,8 +225,9 @@ async def repair_source(settings: SourceSettings) -> Verification:
     Raises:
         SyncError: it could not be done, or only in part.
     """
-    async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
-        return await repair(job)
+    with ungrouped():
+        async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
+            return await repair(job)
 
 
 async def recover_source(settings: SourceSettings) -> Verification:
@@ -234,15 +236,16 @@ async def recover_source(settings: SourceSettings) -> Verification:
     Raises:
         SyncError: there is a ledger, or it could not be rebuilt.
     """
-    async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
-        if await job.state.is_acquainted():
-            counts = await job.state.counts()
-            raise StateError(
-                f"The ledger of {settings.name!r} is there: it knows {counts.records} records. Nothing was done."
-                " `memsync verify` compares it with the memory, `memsync verify --repair` mends it; to build it anew,"
-                f" move {settings.state_folder} away first."
-            )
-        return await recover(job)
+    with ungrouped():
+        async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
+            if await job.state.is_acquainted():
+                counts = await job.state.counts()
+                raise StateError(
+                    f"The ledger of {settings.name!r} is there: it knows {counts.records} records. Nothing was done."
+                    " `memsync verify` compares it with the memory, `memsync verify --repair` mends it; to build it"
+                    f" anew, move {settings.state_folder} away first."
+                )
+            return await recover(job)
 
 
 def _nobody(_event: RunEvent) -> None:
@@ -432,18 +435,19 @@ def _local_credentials(endpoint_url: str | None, profile: str | None) -> tuple[s
     return LOCAL_CREDENTIALS if is_loopback and not has_own else None
 
 
-def is_running(settings: SourceSettings) -> bool:
-    """Whether a process holds the source now."""
+async def is_running(settings: SourceSettings, state: StateStore) -> bool:
+    """Whether a run, here or on another machine, may be at work on the source now."""
     path = settings.state_folder / LOCK_FILE
+    has_lock = False
     try:
         if path.exists():
             with FileLock(path, timeout=0, mode=0o600):
-                return False
+                has_lock = True
     except Timeout:
         return True
-    except OSError:  # a folder that can only be read: nobody runs there
+    except OSError:  # a folder that can only be read: the lease tells
         pass
-    return False
+    return await state.is_leased(has_lock=has_lock, now=time.time())
 
 
 @contextmanager

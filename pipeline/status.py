@@ -20,12 +20,12 @@ async def status_row(settings: SourceSettings) -> StatusRow:
     async with open_source_state(settings, is_read_only=True) as state:
         counts = await state.counts()
         last = await state.last_run()
+        has_ended = last is None or last.report is not None
+        is_at_work = not has_ended and await is_running(settings, state)
     next_run = next(CronSim(settings.schedule, datetime.now(UTC).astimezone())) if settings.schedule else None
     status: Status | None = None
     if last is not None:
-        status = (
-            json.loads(last.report)["status"] if last.report else "locked" if is_running(settings) else "interrupted"
-        )
+        status = json.loads(last.report)["status"] if last.report else "locked" if is_at_work else "interrupted"
     return StatusRow(
         settings.name,
         status,

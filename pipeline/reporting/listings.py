@@ -214,11 +214,12 @@ class VerifiedSource:
 
     missing: in the ledger only. expired: its time in the memory is over. changed: not as we stored it. foreign: bears
     the source's name and is not in the ledger. duplicate: stored once more than the ledger knows. unattributed:
-    foreign, and it does not say which document it is of. `is_repaired` tells that a run has mended all but the last.
+    foreign, and it does not say which document it is of. `is_repaired` tells that a run has mended all but the last,
+    `error` why it could not be compared or mended.
     """
 
     source: str
-    checked: int
+    checked: int = 0
     missing: int = 0
     expired: int = 0
     changed: int = 0
@@ -228,6 +229,7 @@ class VerifiedSource:
     examples: Sequence[str] = ()  # ids in the memory of the unattributed
     is_repaired: bool = False
     documents: ComparedDocuments | None = None
+    error: str | None = None
 
     @property
     def repairable(self) -> int:
@@ -235,7 +237,7 @@ class VerifiedSource:
 
     @property
     def is_equal(self) -> bool:
-        return not self.unattributed and (self.is_repaired or not self.repairable)
+        return self.error is None and not self.unattributed and (self.is_repaired or not self.repairable)
 
 
 def render_verify(
@@ -249,8 +251,9 @@ def render_verify(
         header,
         [(style.text(result.source), *(f"{count:,}" for count in _verified_counts(result))) for result in results],
     )
+    failed = [f"{style.text(result.source)}: {style.text(result.error)}" for result in results if result.error]
     moved = [line for result in results for line in _source_lines(result, style)]
-    return "\n".join([*table, "", *moved, *_verify_verdict(results, paths or {}, style)])
+    return "\n".join([*table, "", *failed, *moved, *_verify_verdict(results, paths or {}, style)])
 
 
 def _verified_counts(result: VerifiedSource) -> tuple[int, ...]:
@@ -288,7 +291,7 @@ def _source_lines(result: VerifiedSource, style: Style) -> Iterator[str]:
 
 
 def _verify_verdict(results: Sequence[VerifiedSource], paths: Mapping[str, str], style: Style) -> Iterator[str]:
-    to_repair = [result for result in results if result.repairable and not result.is_repaired]
+    to_repair = [result for result in results if result.repairable and not result.is_repaired and not result.error]
     repaired = sum(result.repairable for result in results if result.is_repaired)
     if unattributed := sum(result.unattributed for result in results):
         verb, does = ("bears", "it does") if unattributed == 1 else ("bear", "they do")
@@ -303,7 +306,7 @@ def _verify_verdict(results: Sequence[VerifiedSource], paths: Mapping[str, str],
         yield f"  {style.command('verify', *used_paths, '--repair')}"
     elif repaired:
         yield f"What the ledger says is in the memory, after {amount(repaired, 'repair')}."
-    elif not unattributed:
+    elif not unattributed and not any(result.error for result in results):
         checked = sum(result.checked for result in results)
         yield f"The memory is as the ledger says: {amount(checked, 'record')} checked."
 
@@ -313,12 +316,13 @@ def _verify_verdict(results: Sequence[VerifiedSource], paths: Mapping[str, str],
 
 @dataclass(frozen=True, slots=True)
 class RecoveredSource:
-    """What a lost ledger was rebuilt from, in records of the memory."""
+    """What a lost ledger was rebuilt from, in records of the memory; `error` tells why it was not."""
 
     source: str
-    recovered: int
+    recovered: int = 0
     duplicate: int = 0
     unattributed: int = 0
+    error: str | None = None
 
 
 def render_recover(
@@ -327,6 +331,9 @@ def render_recover(
     """Return a line for each source and the command that continues."""
     lines = []
     for result in results:
+        if result.error is not None:
+            lines.append(f"{style.text(result.source)}: {style.text(result.error)}")
+            continue
         rest = [
             f"{count:,} {what}"
             for count, what in (
@@ -337,11 +344,8 @@ def render_recover(
         ]
         also = f"; {'; '.join(rest)}" if rest else ""
         lines.append(f"{style.text(result.source)}: the ledger knows {amount(result.recovered, 'record')} again{also}.")
-    used_paths = dict.fromkeys((paths or {}).get(result.source, "FILE") for result in results)
-    return "\n".join(
-        [
-            *lines,
-            "The next run reads every document once and writes only what differs:",
-            f"  {style.command('run', *used_paths)}",
-        ]
-    )
+    used_paths = dict.fromkeys((paths or {}).get(result.source, "FILE") for result in results if not result.error)
+    if used_paths:
+        lines.append("The next run reads every document once and writes only what differs:")
+        lines.append(f"  {style.command('run', *used_paths)}")
+    return "\n".join(lines)

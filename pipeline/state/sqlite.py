@@ -111,14 +111,11 @@ class SqliteStateStore:
             return await self._offload(lambda: self._take_lease(owner, has_lock, now, ends_at))
 
     def _take_lease(self, owner: str, has_lock: bool, now: float, ends_at: float) -> float | None:
-        machine = _machine()
         with _state_errors(self._path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            fence, holder, its_machine, had_lock, its_end = self._connection.execute(
-                "SELECT fence, owner, machine, has_lock, ends_at FROM lease"
-            ).fetchone()
-            is_dead = has_lock and had_lock and its_machine == machine
-            if holder is not None and now < its_end and not is_dead:
+            fence, holder, its_end, is_held = self._lease(has_lock, now)
+            if is_held:
+                assert its_end is not None
                 until = datetime.fromtimestamp(its_end, UTC).astimezone().isoformat(" ", "seconds")
                 raise SourceLocked(
                     f"Another run holds the source {self._meta('source')!r}: {holder}. This one did nothing. If that"
@@ -126,10 +123,21 @@ class SqliteStateStore:
                 )
             self._connection.execute(
                 "UPDATE lease SET fence = fence + 1, owner = ?, machine = ?, has_lock = ?, ends_at = ?",
-                (owner, machine, has_lock, ends_at),
+                (owner, _machine(), has_lock, ends_at),
             )
         self._fence = fence + 1
         return None if its_end is None else float(its_end)
+
+    def _lease(self, has_lock: bool, now: float) -> tuple[int, str | None, float | None, bool]:
+        """The fence, the holder for people, the end, and whether somebody who may live has the lease."""
+        fence, holder, machine, had_lock, ends_at = self._connection.execute(
+            "SELECT fence, owner, machine, has_lock, ends_at FROM lease"
+        ).fetchone()
+        is_dead = has_lock and had_lock and machine == _machine()
+        return fence, holder, ends_at, holder is not None and now < ends_at and not is_dead
+
+    async def is_leased(self, *, has_lock: bool, now: float) -> bool:
+        return await self._read(lambda: self._lease(has_lock, now)[-1])
 
     async def renew_lease(self, ends_at: float) -> None:
         await self._write(lambda: self._connection.execute("UPDATE lease SET ends_at = ?", (ends_at,)))
