@@ -21,6 +21,7 @@ from pipeline.model import (
     DocumentState,
     Entry,
     Fingerprint,
+    FoundRecord,
     KnownRecord,
     LastRun,
     MemoryRecordId,
@@ -106,6 +107,25 @@ async def store(state: StateStore, *entries: Entry, token: str = "token-of-arran
 
 async def saved_documents(state: StateStore, *names: str) -> None:
     await state.save([], [plan(name) for name in names])
+
+
+def shown(key: str, document: str = "a.md", **members: Any) -> FoundRecord:
+    """A record as a listing of the memory shows it."""
+    made = FoundRecord(
+        key=RecordKey(key),
+        memory_record_id=memory_id(key),
+        document=DocumentId(document),
+        origin=DocumentId(document),
+        namespace="/docs/",
+        digest=f"digest-of-{key}",
+        order=1.0,
+        created_at=SAVED_AT,
+    )
+    return replace(made, **members)
+
+
+def keys_of(found: Iterable[FoundRecord]) -> list[str]:
+    return [record.key for record in found]
 
 
 def names(documents: Iterable[Any]) -> list[str]:
@@ -571,7 +591,7 @@ class StateStoreContract:
 
         assert [each.id for each in await state.letters()] == ["2"]
 
-    # ------------------------------------------------------------------------------- forgetting, resuming, runs
+    # ------------------------------------------------------------------------------------------- forgetting
 
     async def test_what_is_forgotten_is_derived_anew(self, state: StateStore) -> None:
         """The next run creates what is missing and updates what was changed, but only if it fetches the document."""
@@ -594,6 +614,122 @@ class StateStoreContract:
         (changed,) = (await state.records_by_key([RecordKey("d")])).values()
         assert changed.digest != entry("d").digest
         assert changed.memory_record_id == memory_id("d")
+
+    # ------------------------------------------------------------------- the ledger beside the memory
+
+    async def test_records_on_their_way_are_no_sample_of_what_is_there(self, state: StateStore) -> None:
+        """Nobody knows what the memory holds of them, so they prove nothing about it."""
+        await store(state, entry("a"), entry("b"), entry("c"))
+        await state.save([batch("token-2", update("b2", replaces="b"), operation=Operation.UPDATE)], [])
+
+        assert keys(await state.records_after(FIRST, limit=10, settled=True)) == ["a", "c"]
+        assert keys(await state.records_after(FIRST, limit=10)) == ["a", "b", "c"]
+
+    async def test_a_ledger_becomes_acquainted_with_its_memory_once(self, state: StateStore) -> None:
+        """Only before its first write can it turn out to be a lost one."""
+        before = await state.is_acquainted()
+        await state.note_acquainted()
+        await state.note_acquainted()
+
+        assert (before, await state.is_acquainted()) == (False, True)
+
+    async def test_what_is_taken_over_is_derived_anew(self, state: StateStore) -> None:
+        """The next run must read its document, to know whether it still wants the record."""
+        await saved_documents(state, "a.md", "b.md")
+
+        await state.adopt([shown("x"), shown("y", "new.md"), shown("z", "t.csv#1", origin=DocumentId("t.csv"))], [])
+
+        known_documents = await state.documents([*map(DocumentId, ("a.md", "b.md", "new.md", "t.csv#1"))])
+        assert {name: found.state.fingerprint is None for name, found in known_documents.items()} == {
+            "a.md": True,
+            "b.md": False,
+            "new.md": True,
+            "t.csv#1": True,
+        }
+        assert known_documents[DocumentId("t.csv#1")].state.origin == "t.csv"
+        assert keys(await state.records_after(FIRST, limit=10)) == ["x", "y", "z"]
+        assert await pages_of_obsolete(state) == []
+
+    async def test_second_copies_are_deleted_and_never_taken_for_the_first(self, state: StateStore) -> None:
+        """Both have the same key; only the first one can be updated from now on."""
+        await store(state, entry("a"))
+        await saved_documents(state, "a.md")
+
+        await state.adopt([], [shown("a", memory_record_id=MemoryRecordId("mem-of-copy"))])
+
+        (first,) = (await state.records_by_key([RecordKey("a")])).values()
+        assert first.memory_record_id == memory_id("a")
+        (obsolete,) = await state.obsolete(FIRST, limit=10)
+        assert obsolete.memory_record_id == "mem-of-copy"
+        assert (await state.documents([DocumentId("a.md")]))[DocumentId("a.md")].state.fingerprint is not None
+
+    async def test_taking_over_twice_is_taking_over_once(self, state: StateStore) -> None:
+        """A repair that was interrupted begins anew."""
+        for _ in range(2):
+            await state.adopt([shown("x")], [shown("x", memory_record_id=MemoryRecordId("mem-of-copy"))])
+
+        assert (await state.counts()).records == 2
+
+    async def test_a_discarded_outbox_lets_its_documents_be_derived_anew(self, state: StateStore) -> None:
+        """What a copy of a state wanted to send is no longer known to be wanted, or to be missing."""
+        await state.save([batch("token-1", entry("a"))], [plan("a.md"), plan("b.md")])
+
+        await state.discard_outbox()
+
+        assert await state.outbox() == []
+        found = await state.documents([DocumentId("a.md"), DocumentId("b.md")])
+        assert [known.state.fingerprint is None for known in found.values()] == [True, False]
+        await state.save([batch("token-2", entry("a"))], [])
+
+    async def test_a_comparison_tells_what_only_one_side_has(self, state: StateStore) -> None:
+        """The two sides may be of any size: what is equal is never read."""
+        await store(state, entry("a"), entry("b"), entry("c"))
+        seen = [shown("a"), shown("b", digest="forged"), shown("x"), shown("x", memory_record_id=MemoryRecordId("2nd"))]
+
+        async with state.compared() as comparison:
+            await comparison.note(seen, listing=1)
+
+            assert await comparison.counts() == (4, 4)
+            assert keys(await comparison.unseen(FIRST, limit=10)) == ["c"]
+            assert keys(await comparison.changed(FIRST, limit=10)) == ["b"]
+            unknown = await comparison.unknown(None, listing=1, limit=10)
+            assert sorted(found.memory_record_id for found in unknown) == ["2nd", "mem-of-x"]
+
+    async def test_a_comparison_is_silent_about_what_is_on_its_way(self, state: StateStore) -> None:
+        """Whether it was written is what the outbox is for to find out."""
+        await store(state, entry("a"), entry("b"))
+        pending = batch("token-2", update("b2", replaces="b"), operation=Operation.UPDATE)
+        await state.save([pending, batch("token-3", entry("c"))], [])
+
+        async with state.compared() as comparison:
+            await comparison.note([shown("a"), shown("c")], listing=1)
+
+            assert await comparison.counts() == (2, 0)
+
+    async def test_the_later_of_two_listings_holds(self, state: StateStore) -> None:
+        """The first one may have shown what was there before."""
+        await store(state, entry("a"))
+        async with state.compared() as comparison:
+            await comparison.note([shown("a", digest="old"), shown("gone")], listing=1)
+            await comparison.note([shown("a")], listing=2)
+
+            assert await comparison.changed(FIRST, limit=10) == []
+            assert keys_of(await comparison.unknown(None, listing=1, limit=10)) == ["gone"]
+            assert await comparison.unknown(None, listing=2, limit=10) == []
+
+    async def test_a_comparison_is_paged(self, state: StateStore) -> None:
+        """Each page begins behind the last record of the one before, copies of one key included."""
+        copies = [shown("x", memory_record_id=MemoryRecordId(f"copy-{number}")) for number in range(5)]
+        async with state.compared() as comparison:
+            await comparison.note(copies, listing=1)
+            pages, after = [], None
+            while page := await comparison.unknown(after, listing=1, limit=2):
+                pages.append(len(page))
+                after = page[-1]
+
+        assert pages == [2, 2, 1]
+
+    # --------------------------------------------------------------------------------- resuming, runs
 
     async def test_the_last_checkpoint_holds(self, state: StateStore) -> None:
         """It is saved with the batches before it, so a scan never resumes behind what is lost."""

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,6 +103,11 @@ class _Reopening:
                 return await getattr(state, name)(*arguments, **named)
 
         return call
+
+    @asynccontextmanager
+    async def compared(self) -> AsyncIterator[Any]:
+        async with self._turn, opened(self._path) as state, state.compared() as comparison:
+            yield comparison
 
 
 # ------------------------------------------------------------------------------------------------- durability
