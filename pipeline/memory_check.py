@@ -60,7 +60,7 @@ class MemoryCheck:
                 return
         if len(sample) >= ASKED_FIRST and len(missing) > MISSING_FRACTION_MAX * len(sample):
             raise FatalError(
-                f"The memory has none of {len(missing)} of {len(sample)} records that it should have: it was emptied"
+                f"The memory lacks {len(missing)} of {len(sample)} records that it should have: it was emptied"
                 " or made anew, or its records have expired. Nothing was sent and nothing deleted. Look with `memsync"
                 " verify`; `memsync verify --repair` writes again what is missing.",
                 code="records_missing",

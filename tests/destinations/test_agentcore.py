@@ -1,6 +1,7 @@
 """AgentCore as a destination: the contract over HTTP, the bytes on the wire, and every way in which it can fail."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -556,6 +557,42 @@ async def test_a_connection_can_be_used_after_every_kind_of_failure(world: Agent
         result = await destination.write(batch)
 
     assert set(result.succeeded) == {"key-of-first"}
+
+
+# ---------------------------------------------------------------------------------------------------- looking up
+
+MANY = 250  # records of one namespace: three pages of a listing
+
+
+@pytest.mark.parametrize(
+    ("indexed_keys", "saved_after_s", "listings"),
+    [
+        ({"memsync-key": "STRING"}, 3600.0, 2),
+        ({"memsync-key": "STRING"}, 0.0, 3),
+        ({}, 3600.0, 3),
+        ({"memsync-document": "STRING"}, 3600.0, 3),
+    ],
+)
+async def test_a_long_namespace_is_not_listed_if_the_memory_can_filter_by_key(
+    indexed_keys: dict[str, str], saved_after_s: float, listings: int
+) -> None:
+    """A request a record, instead of one for each hundred neighbours; but not if the index may be younger."""
+    async with (
+        LocalMemory.serve(memories=()) as server,
+        open_agentcore(connection(server.url)) as destination,
+    ):
+        server.create_memory(MEMORY_ID, indexed_keys)
+        stored: dict[RecordKey, MemoryRecordId] = {}
+        for start in range(0, MANY, 50):
+            names = (f"{start + number}" for number in range(50))
+            batch = creates(destination, *names, token=f"token-of-{start}")
+            stored |= (await destination.write(batch)).succeeded
+        sought = batch.entries[-1]
+
+        found = await destination.find([sought], saved_after=time.time() + saved_after_s)
+
+        assert {key: record.memory_record_id for key, record in found.items()} == {sought.key: stored[sought.key]}
+        assert server.requests["ListMemoryRecords", 200] == listings
 
 
 # ------------------------------------------------------------------------------------------- reading an answer
