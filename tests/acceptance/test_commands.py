@@ -131,67 +131,7 @@ def test_a_terminal_shows_words_and_no_name_of_a_document_drives_it(
     assert SECRET_CANARY not in shown
 
 
-# ------------------------------------------------------------------------------------------ verify and search
-
-
-def test_verify_finds_what_was_done_behind_our_back_and_repair_mends_it(
-    synced: Folder, memory: Memory, memsync: Memsync
-) -> None:
-    """Others can write to the memory too; a sync believes its ledger, so somebody must be able to look."""
-    before = memory.contents()
-    first, second, _ = memory.records()
-    with client_of(memory.url) as client:
-        client.batch_delete_memory_records(memoryId=MEMORY_ID, records=[{"memoryRecordId": first.record_id}])
-        edit = {"memoryRecordId": second.record_id, "content": {"text": "Forged."}, "timestamp": 1_700_000_000}
-        client.batch_update_memory_records(memoryId=MEMORY_ID, records=[edit])
-
-    run = memsync("run", "docs.yaml", "--json")
-    verify = memsync("verify", "docs.yaml", "--json")
-    repair = memsync("verify", "docs.yaml", "--repair", "--json")
-    again = memsync("verify", "docs.yaml")
-
-    assert run.touched() == 0
-    assert verify.exit_code == 1
-    (found,) = verify.report["sources"]
-    assert (found["checked"], found["missing"], found["changed"]) == (3, 1, 1)
-    assert (repair.exit_code, repair.report["sources"][0]["is_repaired"]) == (0, True)
-    assert memory.contents() == before
-    assert again.exit_code == 0
-    assert "3 records checked" in again.stdout
-
-
-def test_verify_changes_nothing_unless_told(synced: Folder, memory: Memory, memsync: Memsync) -> None:
-    """It is a look, for whoever wants to know before he acts."""
-    with client_of(memory.url) as client:
-        records = [{"memoryRecordId": memory.records()[0].record_id}]
-        client.batch_delete_memory_records(memoryId=MEMORY_ID, records=records)
-
-    looks = [memsync("verify", "docs.yaml") for _ in range(2)]
-
-    assert [done.exit_code for done in looks] == [1, 1]
-    assert all("memsync verify docs.yaml --repair" in done.stdout for done in looks)
-    assert len(memory.records()) == 2
-
-
-def test_verify_proposes_only_what_helps(synced: Folder, memory: Memory, memsync: Memsync) -> None:
-    """A record that stands there twice is not mended by the repair: proposing it again and again misleads."""
-    record = memory.records()[0]
-    twin: Json = {
-        "requestIdentifier": "twin",
-        "namespaces": [record.namespace],
-        "content": {"text": record.text},
-        "timestamp": 1_700_000_000,
-        "metadata": record.metadata,
-    }
-    with client_of(memory.url) as client:
-        client.batch_create_memory_records(memoryId=MEMORY_ID, records=[twin])
-
-    verify = memsync("verify", "docs.yaml", "--json")
-    repair = memsync("verify", "docs.yaml", "--repair")
-
-    assert (verify.exit_code, verify.report["sources"][0]["duplicate"]) == (1, 1)
-    is_mended = repair.exit_code == 0 and len(memory.records()) == 3
-    assert is_mended or "--repair" not in repair.stdout
+# ------------------------------------------------------------------------------------------------------ search
 
 
 def test_search_shows_what_the_agent_would_find(docs: Folder, memory: Memory, memsync: Memsync) -> None:

@@ -98,6 +98,17 @@ def test_verify_tells_every_kind_of_difference_and_repair_mends_what_can_be_prov
     assert memsync("verify", "docs.yaml").exit_code == 0
 
 
+def test_verify_changes_nothing_unless_told(synced: Folder, memory: Memory, memsync: Memsync) -> None:
+    """It is a look, for whoever wants to know before he acts."""
+    delete_behind_our_back(memory, memory.records()[0].record_id)
+
+    looks = [memsync("verify", "docs.yaml") for _ in range(2)]
+
+    assert [done.exit_code for done in looks] == [1, 1]
+    assert all("memsync verify docs.yaml --repair" in done.stdout for done in looks)
+    assert len(memory.records()) == FEW - 1
+
+
 def test_a_record_that_only_looks_like_ours_is_never_deleted(synced: Folder, memory: Memory, memsync: Memsync) -> None:
     """Records of others live in the same memory, even under the same namespace."""
     theirs = memory.records()[0]
