@@ -64,20 +64,22 @@ class Delivery:
     now: Callable[[], float]
     observe: Observer
 
-    async def deliver(self, batch: Batch) -> None:
+    async def deliver(self, batch: Batch, *, was_sent: bool = False) -> None:
         """Send `batch`, and whatever follows from it, until all is settled.
+
+        `was_sent` tells that an earlier run may have sent it already.
 
         Raises:
             FatalError: the memory cannot be reached or does not let us in; the batch stays in the outbox.
             LeaseLost: another run may have taken over.
         """
-        waiting = [(batch, 0.0)]
+        waiting = await self._deliver_one(batch, was_sent)
         while waiting:
             batch, wait_s = waiting.pop()
             failures = max(entry.attempts for entry in batch.entries)
             if failures:
                 await sleep(max(wait_s, self.pacer.backoff_s(failures)))
-            waiting.extend(await self._deliver_one(batch))
+            waiting.extend(await self._deliver_one(batch, was_sent=False))
 
     async def deliver_outbox(self) -> Mapping[DocumentId, set[RecordKey]]:
         """Deliver what an interrupted run left: planning must see what that run wrote.
@@ -98,7 +100,7 @@ class Delivery:
             if self._is_too_old(batch):
                 old.append(token)
             else:
-                await self.deliver(batch)
+                await self.deliver(batch, was_sent=True)
         for start in range(0, len(old), LOOKED_UP_AT_ONCE):
             batches = [await self.state.batch(token) for token in old[start : start + LOOKED_UP_AT_ONCE]]
             await self._take_over(batches)
@@ -155,10 +157,10 @@ class Delivery:
             await sleep(self.pacer.backoff_s(failures))
         return await ask()
 
-    async def _deliver_one(self, batch: Batch) -> list[tuple[Batch, float]]:
+    async def _deliver_one(self, batch: Batch, was_sent: bool) -> list[tuple[Batch, float]]:
         """Settle `batch`; return what follows from it, and how many seconds that should wait at least."""
         try:
-            result = await self._send_until_clear(batch)
+            result = await self._send_until_clear(batch, was_sent)
         except BatchRefused as refusal:
             settlement = self.settler.refused(batch, refusal)
             result = BatchResult({})
@@ -184,12 +186,13 @@ class Delivery:
                         lost.add(entry.key)
         return lost
 
-    async def _send_until_clear(self, batch: Batch) -> BatchResult:
+    async def _send_until_clear(self, batch: Batch, was_sent: bool) -> BatchResult:
         """The same bytes with the same token, until the answer tells the outcome of every record."""
         for _ in range(UNCLEAR_ANSWERS_MAX):
-            result = await self._send_until_answered(batch)
+            result = await self._send_until_answered(batch, was_sent)
             if not result.unknown:
                 return result
+            was_sent = True
         raise FatalError(
             f"The memory answered batch {batch.client_token} ({len(batch.entries)} {batch.operation.value}s)"
             f" {UNCLEAR_ANSWERS_MAX} times without saying what became of {len(result.unknown)} of its records. The"
@@ -197,11 +200,12 @@ class Delivery:
             code="incomplete_answer",
         )
 
-    async def _send_until_answered(self, batch: Batch) -> BatchResult:
+    async def _send_until_answered(self, batch: Batch, was_sent: bool) -> BatchResult:
         failures = 0
         while True:
             await self.pacer.wait(batch.operation)
-            if failures and self._is_too_old(batch):
+            # Being throttled can take long: what was sent once must not be sent again after that.
+            if (was_sent or failures) and self._is_too_old(batch):
                 raise FatalError(
                     f"The outcome of batch {batch.client_token} ({len(batch.entries)} creates) stayed unknown for"
                     " longer than its token can be trusted. It stays in the outbox; the next run looks up what the"

@@ -845,6 +845,35 @@ def test_an_unknown_outcome_is_looked_up_once_its_token_is_too_old() -> None:
     on_virtual_time(story)
 
 
+def test_a_batch_of_an_earlier_run_is_not_sent_after_its_token_aged_while_being_throttled() -> None:
+    """It was young when the run began; whether the earlier run had it stored is still unknown."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError):
+            await world.do()
+        world.memory.fail_next(RetryableError("slow down", code="ThrottledException", is_throttle=True))
+        plain_write = world.memory.write
+
+        async def hours_later(batch: Batch) -> BatchResult:
+            world.now += 3600
+            world.memory.forget_tokens()
+            return await plain_write(batch)
+
+        world.memory.write = hours_later  # type: ignore[method-assign]
+        with pytest.raises(FatalError, match="longer than its token can be trusted"):
+            await world.do()
+        world.memory.write = plain_write  # type: ignore[method-assign]
+
+        await world.do()
+
+        assert len(world.memory.records) == 5
+
+    on_virtual_time(story)
+
+
 def test_a_record_too_young_to_be_updated_is_waited_for() -> None:
     """The service does not find it for some seconds; taking it for lost would create it a second time."""
 
