@@ -73,13 +73,14 @@ class Delivery:
             FatalError: the memory cannot be reached or does not let us in; the batch stays in the outbox.
             LeaseLost: another run may have taken over.
         """
-        waiting = await self._deliver_one(batch, was_sent)
+        # An update that an earlier run saw fail may be of a record that is still too young for it.
+        waiting = [(batch, was_sent, YOUNG_RECORD_S if batch.operation is Operation.UPDATE else 0.0)]
         while waiting:
-            batch, wait_s = waiting.pop()
+            batch, was_sent, wait_s = waiting.pop()
             failures = max(entry.attempts for entry in batch.entries)
             if failures:
                 await sleep(max(wait_s, self.pacer.backoff_s(failures)))
-            waiting.extend(await self._deliver_one(batch, was_sent=False))
+            waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in await self._deliver_one(batch, was_sent))
 
     async def deliver_outbox(self) -> Mapping[DocumentId, set[RecordKey]]:
         """Deliver what an interrupted run left: planning must see what that run wrote.
