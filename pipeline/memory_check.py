@@ -77,12 +77,6 @@ class MemoryCheck:
         return list(sample.values())
 
     async def _require_no_strangers(self) -> None:
-        if (await self.state.counts()).records:
-            raise FatalError(
-                "The ledger was being rebuilt from the memory, and that was not finished. Nothing was sent. Run"
-                " `memsync recover` again: it carries on.",
-                code="recover_unfinished",
-            )
         async with aclosing(self.memory.list_records(namespace_path=namespace_root(self.rules))) as pages:
             async for page in pages:
                 if any(is_of_source(record, self.rules.source, self.limits) for record in page):

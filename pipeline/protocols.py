@@ -285,7 +285,10 @@ class StateStore(Protocol):
         ...
 
     async def discard_outbox(self) -> None:
-        """Give up what waits to be sent; its documents are derived anew by the next run."""
+        """Give up what waits to be sent; its documents are derived anew by the next run.
+
+        From now on the memory may hold what the ledger does not know of: it is not acquainted any more.
+        """
         ...
 
     def compared(self) -> AbstractAsyncContextManager["Comparison"]:

@@ -48,7 +48,7 @@ from pipeline.reporting.listings import SearchHit
 from pipeline.reporting.tally import Tally
 from pipeline.settings import LOCAL, SourceSettings, recipe
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, recover, repair, replay, sync
+from pipeline.sync import preview, rebuild, repair, replay, sync
 from pipeline.verifying import SourceComparison, Verification, Verifier, compare_source
 
 Verb = Literal["run", "plan", "replay"]
@@ -245,7 +245,7 @@ async def recover_source(settings: SourceSettings) -> Verification:
                     " `memsync verify` compares it with the memory, `memsync verify --repair` mends it; to build it"
                     f" anew, move {settings.state_folder} away first."
                 )
-            return await recover(job)
+            return await rebuild(job)
 
 
 def _nobody(_event: RunEvent) -> None:

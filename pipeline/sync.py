@@ -56,12 +56,15 @@ async def sync(job: SourceJob) -> None:
 
 
 async def trust_state(job: SourceJob) -> None:
-    """Make sure that the ledger speaks of the memory as it is now: a copy that was put in its place may not."""
-    if await job.state.is_copy():
+    """Make sure that the ledger speaks of the memory as it is now.
+
+    A copy that was put in its place may not, nor one whose rebuilding was interrupted.
+    """
+    is_copy = await job.state.is_copy()
+    if is_copy:
         job.observe(StateIsCopy())
-        # What the outbox of a copy holds was settled long ago, or is shown by the memory itself.
-        await job.state.discard_outbox()
-        found = await job.verifier().reconcile(is_certain=True)
+    if is_copy or await is_unfinished(job):
+        found = await rebuild(job)
         job.observe(
             Reconciled(
                 found.checked,
@@ -75,13 +78,18 @@ async def trust_state(job: SourceJob) -> None:
     await job.state.put_mark()
 
 
-async def recover(job: SourceJob) -> Verification:
-    """Rebuild a lost ledger from what the memory's records say of themselves. Writes nothing to the memory.
+async def is_unfinished(job: SourceJob) -> bool:
+    """Whether the ledger was being rebuilt when something came in between: a new one has no records yet."""
+    return not await job.state.is_acquainted() and (await job.state.counts()).records > 0
+
+
+async def rebuild(job: SourceJob) -> Verification:
+    """Make the ledger say what the memory holds, whatever it says now. Writes nothing to the memory.
 
     Raises:
-        DestinationError, StateError, LeaseLost: it stopped; running it again carries on.
+        DestinationError, StateError, LeaseLost: it stopped; the next run begins anew with it.
     """
-    # What a run saved that met the records of the lost ledger was never sent.
+    # What was sent of the outbox is shown by the memory; what was not is planned anew.
     await job.state.discard_outbox()
     found = await job.verifier().reconcile(is_certain=True)
     await job.state.note_acquainted()
@@ -96,6 +104,8 @@ async def repair(job: SourceJob) -> Verification:
         DestinationError, StateError, LeaseLost: it stopped; running it again carries on.
     """
     await trust_state(job)
+    if await job.state.outbox():  # also ends a batch that the memory never answers
+        return await rebuild(job)
     found = await job.verifier().reconcile()
     await job.state.note_acquainted()
     return found

@@ -495,6 +495,7 @@ class SqliteStateStore:
         self._derive_anew([DocumentId(document) for (document,) in documents])
         self._connection.execute("DELETE FROM outbox_key")
         self._connection.execute("DELETE FROM outbox")
+        self._connection.execute("DELETE FROM meta WHERE name = 'acquainted'")
 
     @asynccontextmanager
     async def compared(self) -> AsyncIterator[SqliteComparison]:

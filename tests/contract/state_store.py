@@ -673,10 +673,12 @@ class StateStoreContract:
     async def test_a_discarded_outbox_lets_its_documents_be_derived_anew(self, state: StateStore) -> None:
         """What a copy of a state wanted to send is no longer known to be wanted, or to be missing."""
         await state.save([batch("token-1", entry("a"))], [plan("a.md"), plan("b.md")])
+        await state.note_acquainted()
 
         await state.discard_outbox()
 
         assert await state.outbox() == []
+        assert not await state.is_acquainted()
         found = await state.documents([DocumentId("a.md"), DocumentId("b.md")])
         assert [known.state.fingerprint is None for known in found.values()] == [True, False]
         await state.save([batch("token-2", entry("a"))], [])

@@ -40,7 +40,7 @@ from pipeline.protocols import StateStore
 from pipeline.report import SourceReport
 from pipeline.reporting.tally import Tally
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, recover, repair, replay, sync
+from pipeline.sync import preview, rebuild, repair, replay, sync
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
 
@@ -541,6 +541,53 @@ async def mend(job: SourceJob) -> None:
     await repair(job)
 
 
+def test_a_batch_that_is_never_answered_is_given_up_by_a_repair() -> None:
+    """Otherwise it would stand before everything else in every run; what it stored all the same is taken over."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError, match="memsync verify --repair"):
+            await world.do()
+        world.memory.forget_tokens()
+        world.source.documents["0.md"] = "edited"
+
+        await world.do(mend)
+        assert await world.state.outbox() == []
+        report = await world.do()
+
+        assert world.texts() == sorted(map(str, world.source.documents.values()))
+        assert (report.records.created, report.records.updated) == (0, 1)
+
+    on_virtual_time(story)
+
+
+def test_a_repair_that_was_interrupted_is_ended_by_the_next_run() -> None:
+    """The outbox is given up by then, and the ledger does not know yet what came of it."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        await world.do()
+        world.source.documents["new.md"] = "new"
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError):
+            await world.do()
+        world.memory.is_missing = True
+        with pytest.raises(FatalError):
+            await world.do(mend)
+        assert await world.state.outbox() == []
+        world.memory.is_missing = False
+        world.memory.forget_tokens()
+
+        await world.do()
+
+        assert world.texts() == sorted(map(str, world.source.documents.values()))
+
+    on_virtual_time(story)
+
+
 def test_a_ledger_that_was_lost_is_told_before_anything_is_written_twice() -> None:
     """An empty ledger takes every document for new; the memory knows better."""
 
@@ -551,7 +598,7 @@ def test_a_ledger_that_was_lost_is_told_before_anything_is_written_twice() -> No
             with pytest.raises(FatalError, match="memsync recover"):
                 await world.do()
             requests = len(world.memory.requests)
-            await world.do(rebuild)
+            await world.do(make_anew)
             report = await world.do()
 
         assert len(world.memory.requests) == requests
@@ -560,8 +607,8 @@ def test_a_ledger_that_was_lost_is_told_before_anything_is_written_twice() -> No
     on_virtual_time(story)
 
 
-async def rebuild(job: SourceJob) -> None:
-    await recover(job)
+async def make_anew(job: SourceJob) -> None:
+    await rebuild(job)
 
 
 def test_a_throttled_batch_is_sent_until_it_is_taken() -> None:
