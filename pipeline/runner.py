@@ -120,7 +120,7 @@ async def run_source(
                 job = await stack.enter_async_context(_open_plan(settings, run_id, deletes, observe))
             else:
                 job = await stack.enter_async_context(open_job(settings, run_id, deletes, observe))
-            await _execute(job, verb, report, stop)
+            await execute(job, verb, report, stop)
     except* SyncError as errors:
         _note_failure(report, first_error(errors))
     except* Exception as errors:  # a fault of ours must not take the other sources with it
@@ -136,12 +136,16 @@ async def run_source(
     return Outcome(report, tally.withheld)
 
 
-async def _execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) -> None:
-    """Do what `verb` says and close the account, also if that was cut short."""
+async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) -> None:
+    """Do what `verb` says and close the account, also if that was cut short.
+
+    Raises:
+        SyncError, or a group of such: it could not be done; `report` tells so.
+    """
     counts = await job.state.counts()
     job.observe(RunStarted(job.rules.source, job.run_id, verb, counts.documents, counts.batches))
     if verb != "plan":
-        await job.state.begin_run(job.run_id, verb, time.time())
+        await job.state.begin_run(job.run_id, verb, job.now())
     try:
         with stop.heeded() as scope:
             await {"run": sync, "plan": preview, "replay": replay}[verb](job)
@@ -176,7 +180,7 @@ async def _close_account(job: SourceJob, verb: Verb, report: SourceReport) -> No
         _carry_over(report, json.loads(last.report) if last.report else {"status": "interrupted"})
     if verb != "plan":
         # In this order: a run that lost its lease fails here and leaves the file to the one that has it.
-        await job.state.end_run(job.run_id, json.dumps(asdict(report)), time.time())
+        await job.state.end_run(job.run_id, json.dumps(asdict(report)), job.now())
         await job.dead_letters.rewrite(await job.state.letters())
 
 

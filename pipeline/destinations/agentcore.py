@@ -84,14 +84,18 @@ class AgentCoreConnection:
     credentials: tuple[str, str] | None = None
 
 
+OpenClient = Callable[[AgentCoreConnection, str], AbstractAsyncContextManager[Any]]
+
+
 class AgentCoreDestination:
-    """One memory; made by `open_agentcore`."""
+    """One memory; made by `open_agentcore`. `open_client` makes the client of a service, given its name."""
 
     records_per_batch_max: ClassVar[int] = service_limits().records_per_request_max
     request_bytes_max: ClassVar[int] = REQUEST_BYTES_MAX
 
-    def __init__(self, settings: AgentCoreConnection) -> None:
+    def __init__(self, settings: AgentCoreConnection, open_client: OpenClient | None = None) -> None:
         self._settings = settings
+        self._open_client = open_client or _create_client
         self._memory_id = settings.memory_id
         self._limits = service_limits()
         self._clients: dict[str, Any] = {}
@@ -100,10 +104,14 @@ class AgentCoreDestination:
 
     async def _client(self, service: str = DATA_SERVICE) -> Any:
         """The one client of `service`, made for the first request: a run that has nothing to send does without."""
+        # No waiting where there is nothing to make: a run that is stopped between its look at its lease and the
+        # sending of the request sends it when it wakes up.
+        if service in self._clients:
+            return self._clients[service]
         async with self._client_made:
             if service not in self._clients:
                 try:
-                    opening = _create_client(self._settings, service)
+                    opening = self._open_client(self._settings, service)
                     self._clients[service] = await self._closing.enter_async_context(opening)
                 except ValueError as error:  # an endpoint or a region that is none
                     raise FatalError(

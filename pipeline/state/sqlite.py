@@ -535,12 +535,18 @@ class SqliteStateStore:
 
 @asynccontextmanager
 async def open_state(
-    path: Path | None, *, source: str, destination: str, offload: Offload, is_read_only: bool = False
+    path: Path | None,
+    *,
+    source: str,
+    destination: str,
+    offload: Offload,
+    is_read_only: bool = False,
+    mark: Mark | None = None,
 ) -> AsyncIterator[SqliteStateStore]:
     """Open the state of `source`, made on first use; None keeps it in memory.
 
     `destination` names the memory that the ledger describes: another memory needs another ledger. A read-only
-    state that does not exist yet is an empty one in memory.
+    state that does not exist yet is an empty one in memory. `mark` is a file beside the state unless given.
 
     Raises:
         StateError: it cannot be read or written.
@@ -548,7 +554,8 @@ async def open_state(
     """
     connection = await offload(lambda: _open(path, source, destination, is_read_only=is_read_only))
     try:
-        mark = None if path is None else FileMark(path.with_name(MARK_FILE))
+        if mark is None and path is not None:
+            mark = FileMark(path.with_name(MARK_FILE))
         yield SqliteStateStore(connection, path, offload, mark)
     finally:
         connection.close()
