@@ -1,0 +1,119 @@
+"""Judges a history by what the source held and what the memory was asked to do. Knows nothing of the pipeline."""
+
+from collections import Counter
+from typing import Any
+from urllib.parse import unquote
+
+from tests.simulation.service import Json, Service, Stored
+from tests.simulation.source import RecordName, Source
+from tests.simulation.world import Process, World
+
+
+class Checker:
+    """Watches every write. `settled_at` is when the memory was last known to hold all that was wanted then.
+
+    What is deleted or overwritten must have been unwanted at some time since then: a run that is interrupted leaves
+    plans behind which the next one carries out.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.source: Source
+        self.service: Service
+        self.settled_at = 0.0
+        self.tampered: set[str] = set()  # documents that others have changed in the memory since it was last mended
+        self.overtaken: set[Process] = set()  # by a run that has begun since
+
+    # ---------------------------------------------------------------------------------------- at each write
+
+    def requested(self, process: Process) -> None:
+        """A process sends a batch."""
+        if process in self.overtaken:
+            self.world.violate("sent after being overtaken", f"{process.name} wrote without its lease")
+
+    def created(self, record: Stored) -> None:
+        self._require_once(record)
+
+    def updated(self, record: Stored, before: Json) -> None:
+        self._require_once(record)
+        old, new = name_of(before), name_of(record.content)
+        if old != new:
+            self._require_unwanted(old, record, "overwritten")
+        if old in self.source.oldest_version and new in self.source.newest_version and old != new:
+            if self.source.newest_version[new] < self.source.oldest_version[old]:
+                self.world.violate("stale overwrite", f"{_short(new)} replaced the newer {_short(old)}")
+
+    def deleted(self, record: Stored) -> None:
+        self._require_unwanted(name_of(record.content), record, "deleted")
+
+    def _require_once(self, record: Stored) -> None:
+        copies = [other for other in self.service.records.values() if other.key == record.key and not other.is_foreign]
+        if len(copies) > 1 and not record.is_foreign and name_of(record.content)[0] not in self.tampered:
+            ids = ", ".join(copy.id[-4:] for copy in copies)
+            self.world.violate("duplicate", f"{_short(name_of(record.content))} is there {len(copies)} times: {ids}")
+
+    def _require_unwanted(self, name: RecordName, record: Stored, what: str) -> None:
+        if any(name_of(other.content) == name for other in self.service.records.values() if other is not record):
+            return  # another copy stays
+        since = self.source.held_since.get(name)
+        if since is not None and since <= self.settled_at and name[0] not in self.tampered:
+            self.world.violate(f"wrongly {what}", f"{_short(name)} was wanted all the time since {since:.0f}")
+
+    # ----------------------------------------------------------------------------------- at the end of a run
+
+    def reported(self, process: Process, report: dict[str, Any]) -> None:
+        """What a run has said of itself when it ended."""
+        counts = report["documents"]
+        classes = counts["unchanged"] + counts["added"] + counts["changed"] + counts["failed"]
+        if counts["seen"] != classes or min(n for n in counts.values() if isinstance(n, int)) < 0:
+            self.world.violate("wrong counts", f"{counts}")
+        if min(report["records"].values()) < 0:
+            self.world.violate("wrong counts", f"{report['records']}")
+        if report["status"] != "in_sync":
+            return
+        if report["records"]["pending"] or report["records"]["dead_lettered"]:
+            self.world.violate("untruthful report", "in sync with records outstanding")
+        if self.source.lied_at >= process.began_at:
+            return
+        held = Counter(name_of(record.content) for record in self.service.records.values() if not record.is_foreign)
+        wrong = self._differences(held, steady_since=process.began_at)
+        if wrong:
+            self.world.violate("untruthful report", f"in sync, but {wrong[:3]}")
+        self.settled_at = process.began_at
+
+    def _differences(self, held: Counter[RecordName], steady_since: float) -> list[str]:
+        """Where documents that did not change since then are not as they should be."""
+
+        def is_steady(document: str) -> bool:
+            name = document.partition("#")[0]
+            return (
+                self.source.changed_at.get(name, 0.0) < steady_since
+                and document not in self.tampered
+                and name not in self.tampered
+            )
+
+        wanted = self.source.wanted()
+        return [
+            f"{_short(name)} is there {held[name]} times"
+            for name in sorted({*wanted, *held})
+            if is_steady(name[0]) and held[name] != (name in wanted)
+        ]
+
+    def require_equal(self) -> None:
+        """The memory holds what the source holds, each once, and nothing else of ours."""
+        held = Counter(name_of(record.content) for record in self.service.records.values() if not record.is_foreign)
+        wanted = self.source.wanted()
+        for name in sorted({*wanted, *held}):
+            if held[name] != (name in wanted):
+                kind = "lost" if held[name] == 0 else "left over" if name not in wanted else "duplicate"
+                self.world.violate(kind, f"{_short(name)} is there {held[name]} times at the end")
+
+
+def name_of(content: Json) -> RecordName:
+    """The document that a record says it is of, and its text."""
+    written = content.get("metadata", {}).get("memsync-document", {}).get("stringValue", "")
+    return unquote(str(written).replace("=", "%")), str(content["content"]["text"])
+
+
+def _short(name: RecordName) -> str:
+    return f"{name[0]} {name[1][:14]!r}"

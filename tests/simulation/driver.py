@@ -1,0 +1,352 @@
+"""One history from its seed: a world, its processes, its operator, and what the checker says in the end."""
+
+import json
+import shutil
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import trio
+from trio.testing import MockClock
+
+from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination
+from pipeline.errors import DestinationError, SourceLocked, SyncError, first_error
+from pipeline.job import SourceJob
+from pipeline.lease import hold_lease
+from pipeline.limits import service_limits
+from pipeline.mapping import RecordRules
+from pipeline.memory_check import MemoryCheck
+from pipeline.model import ClientToken, DeadLetter
+from pipeline.pacing import Pacer
+from pipeline.parsing import Parser
+from pipeline.parsing.settings import ParsingSettings
+from pipeline.planner import DeletePolicy
+from pipeline.reporting.tally import Tally
+from pipeline.runner import Stop, execute
+from pipeline.state.mark import Seen
+from pipeline.state.sqlite import SqliteStateStore, open_state
+from pipeline.sync import rebuild, repair
+from tests.simulation.checker import Checker
+from tests.simulation.service import READ_TIMEOUT_S, Service, opener
+from tests.simulation.source import Source
+from tests.simulation.world import Process, World, play
+
+Verb = Literal["run", "replay", "repair", "recover"]
+
+RULES = RecordRules(source="docs", recipe="r1", namespace="/docs/{folder}/", max_chars=100, heading_path=False)
+PARSING = ParsingSettings.model_validate({})
+REQUEST_S = READ_TIMEOUT_S + 5.0
+RUN_S_MAX = 24 * 3600.0
+SETTLE_S = 90.0
+
+
+@dataclass
+class LetterFile:
+    """The dead-letter file: outlives processes, and is written by living ones only."""
+
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    def of(self, process: Process) -> "OpenLetterFile":
+        return OpenLetterFile(self, process)
+
+
+@dataclass
+class OpenLetterFile:
+    file: LetterFile
+    process: Process
+
+    async def append(self, letters: Sequence[DeadLetter]) -> None:
+        if letters:
+            self.process.passes("before letters")
+            self.file.letters += letters
+            self.process.passes("after letters")
+
+    async def rewrite(self, letters: Sequence[DeadLetter]) -> None:
+        self.process.require_life()
+        self.file.letters = list(letters)
+
+
+@dataclass
+class SimulatedMark:
+    """The mark beside the state; `time` rises with each write, and copies do not keep it."""
+
+    history: "History"
+
+    def read(self) -> Seen | None:
+        return self.history.mark
+
+    def write(self, content: str) -> Seen:
+        self.history.mark_time += 1
+        self.history.mark = Seen(content, str(self.history.mark_time))
+        return self.history.mark
+
+
+@dataclass
+class Outcome:
+    """What a process came to: a report, or the error that ended it; neither if it was killed."""
+
+    status: str | None = None
+    code: str | None = None
+    withheld: int = 0
+    dead_lettered: int = 0
+
+
+@dataclass
+class Result:
+    """What a seed came to. `trace` is equal for equal histories."""
+
+    seed: int
+    scenario: str
+    violations: list[str]
+    hits: Counter[str]
+    trace: str
+    processes: int
+    seconds: float  # of virtual time
+
+
+class History:
+    """A source, a memory and a state folder that outlive the processes."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+        self.checker = Checker(world)
+        self.service = Service(world, self.checker)
+        self.source = Source(world)
+        self.checker.source, self.checker.service = self.source, self.service
+        self.letters = LetterFile()
+        self.mark: Seen | None = None
+        self.mark_time = 0
+        self.processes: list[Process] = []
+        self.backup: tuple[Path, Seen | None] | None = None
+
+    # ------------------------------------------------------------------------------------------- processes
+
+    async def run(self, verb: Verb = "run", *, allow_mass: bool = False, **fates: Any) -> Outcome:
+        """One process from its beginning to its end; `fates` are those of `Process`."""
+        process = Process(self.world, f"process {len(self.processes) + 1} ({verb})", **fates)
+        self.processes.append(process)
+        outcome = Outcome()
+        self.world.note(f"{process.name} begins")
+        with trio.move_on_after(RUN_S_MAX) as limit:
+            await process.live(lambda: self._live(process, verb, allow_mass, outcome))
+        process.has_lock = False
+        if limit.cancelled_caught:
+            self.world.violate("never ends", process.name)
+        self.world.hits[f"ended: {outcome.status or 'killed'}"] += 1
+        self.world.note(f"{process.name} ends: {outcome}")
+        return outcome
+
+    async def _live(self, process: Process, verb: Verb, allow_mass: bool, outcome: Outcome) -> None:
+        # As the operating system does: the lock is free if its last holder is dead, also if that one is only stopped.
+        process.has_lock = not any(other.has_lock for other in self.processes if other is not process)
+        tally = Tally("docs")
+        try:
+            async with self._job(process, tally, allow_mass) as job:
+                # From here on, whoever began before is overtaken.
+                self.checker.overtaken.update(other for other in self.processes if other is not process)
+                if verb in ("run", "replay"):
+                    stop = Stop()
+                    process.ask_to_stop = lambda: stop.ask(15)
+                    try:
+                        await execute(job, verb, tally.report, stop)  # type: ignore[arg-type]
+                    finally:
+                        process.require_life()
+                elif verb == "repair":
+                    await repair(job)
+                elif not await job.state.is_acquainted():
+                    await rebuild(job)
+        except BaseException as error:
+            cause = first_error(error)
+            if process.is_dead or not isinstance(cause, SyncError):
+                raise
+            process.require_life()
+            tally.report.status = "locked" if isinstance(cause, SourceLocked) else tally.report.status
+            outcome.code = cause.code if isinstance(cause, DestinationError) else type(cause).__name__
+            if tally.report.status == "in_sync":
+                tally.report.status = "failed"
+        process.require_life()
+        report = tally.report
+        outcome.status = report.status if verb in ("run", "replay") or outcome.code else "done"
+        outcome.withheld, outcome.dead_lettered = report.withheld_documents, report.records.dead_lettered
+        if outcome.status == "done":
+            self.checker.tampered.clear()
+        elif verb == "run":
+            self.checker.reported(process, asdict(report))
+
+    @asynccontextmanager
+    async def _job(self, process: Process, tally: Tally, allow_mass: bool) -> AsyncIterator[SourceJob]:
+        rng = self.world.rng
+        connection = AgentCoreConnection("docs-a1B2c3D4e5", concurrency=3)
+        destination = AgentCoreDestination(connection, opener(self.service, process, self.checker.requested))
+        await destination._client()
+        async with self._state(process) as state:
+            has_lock = process.has_lock
+            async with hold_lease(
+                state, process.name, has_lock=has_lock, request_s=REQUEST_S, now=self.world.now
+            ) as lease:
+                yield SourceJob(
+                    run_id=process.name,
+                    connector=self.source,
+                    parser=Parser(PARSING),
+                    rules=RULES,
+                    limits=service_limits(),
+                    destination=destination,
+                    state=state,
+                    dead_letters=self.letters.of(process),
+                    pacer=Pacer(50.0, clock=trio.current_time, rng=rng),
+                    check=MemoryCheck(state, destination, RULES, service_limits(), rng),
+                    lease=lease,
+                    deletes=DeletePolicy(allow_mass=allow_mass),
+                    observe=tally,
+                    offload=process.offload,
+                    new_token=lambda: ClientToken(str(uuid.UUID(int=rng.getrandbits(128)))),
+                    clock=trio.current_time,
+                    now=self.world.now,
+                    writers=3,
+                    linger_s=0.5,
+                    request_attempts_max=4,
+                    record_attempts_max=4,
+                    settle_s=SETTLE_S,
+                )
+
+    @asynccontextmanager
+    async def _state(self, process: Process) -> AsyncIterator[SqliteStateStore]:
+        path = self.folder / "state.sqlite3"
+        async with open_state(
+            path, source="docs", destination="memory", offload=process.offload, mark=SimulatedMark(self)
+        ) as state:
+            yield state
+
+    # ------------------------------------------------------------------------------------ what others do
+
+    def back_up(self) -> None:
+        """Copy the state folder away, as it is."""
+        copy = self.folder.with_name("backup")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.folder, copy)
+        self.backup = (copy, self.mark)
+
+    def restore(self) -> None:
+        """Put the copy in the state's place: all that it does not know of has happened all the same."""
+        if self.backup is None:
+            return
+        self.world.hits["operator: old state restored"] += 1
+        self.world.note("operator: an old state is restored")
+        copy, mark = self.backup
+        shutil.rmtree(self.folder)
+        shutil.copytree(copy, self.folder)
+        self.mark_time += 1
+        self.mark = None if mark is None else Seen(mark.content, str(self.mark_time))
+
+    def lose_state(self) -> None:
+        self.world.hits["operator: state lost"] += 1
+        self.world.note("operator: the state is lost")
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+        self.mark = None
+
+    def tamper(self, kind: str) -> None:
+        """Somebody else changes what is in the memory."""
+        rng, records = self.world.rng, sorted(self.service.records.values(), key=lambda record: record.id)
+        if not records:
+            return
+        self.world.hits[f"others: {kind}"] += 1
+        self.world.note(f"others: {kind}")
+        record = rng.choice(records)
+        chosen = records if kind == "memory emptied" else [record]
+        for each in chosen:
+            self.checker.tampered.add(_document_of(each.content))
+        if kind in ("record vanishes", "memory emptied"):
+            for each in chosen:
+                self.service.remove(each)
+        elif kind == "record edited":
+            self.service.change(record, {**record.content, "content": {"text": "Forged by somebody else."}})
+        elif kind == "record copied":
+            self.service.insert(record.content, is_foreign=False)
+        else:
+            stranger = {"content": {"text": "Of somebody else."}, "namespaces": ["/docs/a/"], "metadata": {}}
+            self.service.insert(stranger, is_foreign=True)
+
+    # -------------------------------------------------------------------------------------------- the end
+
+    async def converge(self) -> None:
+        """With all faults off, an operator who does what the messages say gets the memory in line in three runs."""
+        world = self.world
+        world.has_faults = False
+        for process in self.processes:
+            process.thaw()
+        await trio.sleep(200)
+        if self.checker.tampered:
+            await self.run("repair")
+        for name, content in sorted(self.source.documents.items()):
+            mended = {
+                place: text.replace("poison", "mended").replace("reject", "mended") for place, text in content.items()
+            }
+            if mended != content:
+                self.source.put(name, mended)
+        runs, outcome = 0, Outcome()
+        while runs < 3 and outcome.status != "in_sync":
+            runs += 1
+            outcome = await self.run("replay" if outcome.status == "dead_letters" else "run", allow_mass=True)
+            if outcome.code == "records_missing":
+                await self.run("repair")
+                runs -= 1
+            elif outcome.code == "ledger_lost":
+                await self.run("recover")
+                runs -= 1
+        if outcome.status != "in_sync":
+            world.violate("no convergence", f"after {runs} runs without faults: {outcome}")
+            return
+        if any(process.name.endswith("(replay)") for process in self.processes[-runs:]):
+            await self.run()
+        self.checker.require_equal()
+        writes = self.service.writes
+        again = await self.run()
+        if again.status != "in_sync" or self.service.writes != writes:
+            world.violate("not quiet", f"a run with nothing to do: {again}, {self.service.writes - writes} requests")
+        if self.letters.letters:
+            world.violate("letters left", f"{len(self.letters.letters)} in the file")
+
+
+def _document_of(content: dict[str, Any]) -> str:
+    from tests.simulation.checker import name_of
+
+    return name_of(content)[0]
+
+
+Scenario = Callable[[History], Any]
+
+
+def run_seed(seed: int, scenario: str = "random", *, is_verbose: bool = False) -> Result:
+    """Play one history. The same seed and scenario give the same one."""
+    from tests.simulation.scenarios import SCENARIOS
+
+    world = World(seed, is_verbose=is_verbose)
+    clock = MockClock(autojump_threshold=0)
+    ended_at = 0.0
+    histories: list[History] = []
+
+    async def story() -> None:
+        nonlocal ended_at
+        async with trio.open_nursery() as nursery:
+            world.nursery = nursery
+            history = History(world, folder)
+            histories.append(history)
+            await SCENARIOS[scenario](history)
+            await history.converge()
+            ended_at = trio.current_time()
+            nursery.cancel_scope.cancel()
+
+    base = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="memsync-simulation-", dir=base) as above:
+        folder = Path(above) / "state"
+        folder.mkdir()
+        play(world, story, clock)
+    count = len(histories[0].processes)
+    return Result(seed, scenario, world.violations, world.hits, world.trace(), count, ended_at)

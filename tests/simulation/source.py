@@ -1,0 +1,195 @@
+"""A source that is edited while it is read, and whose listings break, lie and end too early."""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import trio
+
+from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
+from pipeline.model import (
+    Checkpoint,
+    Document,
+    DocumentId,
+    DocumentRef,
+    Fingerprint,
+    ScanComplete,
+    ScanError,
+    SourceEvent,
+)
+from tests.simulation.world import World
+
+MODIFIED_AT = datetime(2024, 1, 1, tzinfo=UTC)
+FOLDERS = ("a/", "b/")
+LISTED_AT_ONCE = 3
+LIES = ("source: looks empty", "source: document forgotten", "source: vanished")
+
+Content = dict[str, str]  # paragraphs, or lines, by a name that stays
+RecordName = tuple[str, str]  # the id of the document that a record is of, and its text
+
+
+@dataclass
+class Source:
+    """Documents are Markdown, of paragraphs that are too long for two to share a chunk, or JSON Lines.
+
+    `held_since` tells since when each record is wanted without a break, `versions` when it was wanted at all.
+    """
+
+    world: World
+    documents: dict[str, Content] = field(default_factory=dict)
+    held_since: dict[RecordName, float] = field(default_factory=dict)
+    newest_version: dict[RecordName, int] = field(default_factory=dict)
+    oldest_version: dict[RecordName, int] = field(default_factory=dict)
+    changed_at: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, float] = field(default_factory=dict)
+    lied_at: float = 0.0  # when it last said that something is not there which is
+    _version: int = 0
+    _made: int = 0
+
+    # ------------------------------------------------------------------------------------------- editing
+
+    def paragraph(self, marker: str = "") -> str:
+        self._made += 1
+        return f"Paragraph {self._made} {marker} says what it says and nothing else, in words. End {self._made}."
+
+    def put(self, name: str, content: Content | None) -> None:
+        """Give a document this content; None removes it."""
+        before = self.names_of(name, self.documents.get(name))
+        after = self.names_of(name, content)
+        now = self.world.now()
+        self._version += 1
+        self.changed_at[name] = now
+        for gone in before - after:
+            self.held_since.pop(gone, None)
+        for wanted in after:
+            self.held_since.setdefault(wanted, now)
+            self.newest_version[wanted] = self._version
+            self.oldest_version.setdefault(wanted, self._version)
+        if content is None:
+            self.documents.pop(name, None)
+        else:
+            self.documents[name] = dict(content)
+        self.world.note(f"source: {name} has {'no more' if content is None else len(content)}")
+
+    def edit_something(self) -> None:
+        """One change that people make."""
+        rng, names = self.world.rng, sorted(self.documents)
+        kind = rng.choice(("add", "add", "remove", "edit", "edit", "edit", "insert", "cut", "undo", "rename", "touch"))
+        if kind == "add" or not names:
+            suffix = "jsonl" if rng.random() < 0.25 else "md"
+            self._made += 1
+            name = f"{rng.choice(FOLDERS)}{self._made}.{suffix}"
+            self.put(name, {f"p{n}": self.paragraph() for n in range(rng.randint(1, 5))})
+            return
+        name = rng.choice(names)
+        content = dict(self.documents[name])
+        if kind == "remove":
+            self.put(name, None)
+        elif kind == "rename":
+            self._made += 1
+            self.put(name, None)
+            self.put(f"{rng.choice(FOLDERS)}{self._made}.{name.rpartition('.')[2]}", content)
+        elif kind == "touch":
+            self.put(name, content)
+        elif kind == "insert":
+            self._made += 1
+            items = list(content.items())
+            items.insert(rng.randint(0, len(items)), (f"q{self._made}", self.paragraph()))
+            self.put(name, dict(items))
+        elif kind == "cut" and len(content) > 1:
+            content.pop(rng.choice(sorted(content)))
+            self.put(name, content)
+        elif kind == "undo":
+            place = rng.choice(sorted(content))
+            before = content[place]
+            self.put(name, {**content, place: self.paragraph()})
+            if rng.random() < 0.5:
+                self.world.nursery.start_soon(self._undo_later, name, place, before)
+        else:
+            self.put(name, {**content, rng.choice(sorted(content)): self.paragraph()})
+
+    async def _undo_later(self, name: str, place: str, before: str) -> None:
+        await trio.sleep(self.world.rng.uniform(0, 60))
+        if place in self.documents.get(name, {}):
+            self.put(name, {**self.documents[name], place: before})
+
+    @staticmethod
+    def names_of(name: str, content: Content | None) -> set[RecordName]:
+        """The records that this content of a document is to become."""
+        if content is None:
+            return set()
+        if name.endswith(".jsonl"):
+            return {(f"{name}#{place}", text) for place, text in content.items()}
+        return {(name, text) for text in content.values()}
+
+    def wanted(self) -> set[RecordName]:
+        return {wanted for name, content in self.documents.items() for wanted in self.names_of(name, content)}
+
+    # --------------------------------------------------------------------------------- what the pipeline sees
+
+    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        strikes = self._strikes
+        await trio.lowlevel.checkpoint()
+        if strikes("source: missing"):
+            raise SourceError("The simulated source is missing.")
+        shut = self.world.rng.choice(FOLDERS) if strikes("source: folder shut") else None
+        is_empty = strikes("source: looks empty")
+        seen: set[str] = set()
+        if shut is not None:
+            yield [ScanError(shut, "PermissionError", "not listed")]
+        page: list[SourceEvent] = []
+        while not is_empty and (name := min((n for n in self.documents if n not in seen), default=None)) is not None:
+            seen.add(name)
+            if shut is not None and name.startswith(shut):
+                continue
+            if strikes("source: listing breaks"):
+                raise SourceError("The simulated listing broke off.")
+            if not strikes("source: document forgotten"):
+                page.append(self._ref(name))
+            if strikes("source: listed twice"):
+                page.append(self._ref(name))
+            if len(page) >= LISTED_AT_ONCE:
+                yield page
+                page = []
+                await trio.sleep(self.world.rng.uniform(0, 2) if self.world.has_faults else 0)
+        if not strikes("source: end not said"):
+            page.append(ScanComplete(""))
+        yield page
+
+    async def fetch(self, ref: DocumentRef) -> Document:
+        await trio.lowlevel.checkpoint()
+        if ref.id not in self.documents or self._strikes("source: vanished"):
+            raise DocumentVanished("It was listed and is not there.")
+        if self._strikes("source: unreadable"):
+            raise UnreadableDocument("PermissionError", "The simulated document cannot be read.")
+        return Document(self._ref(ref.id), self._bytes(ref.id))
+
+    async def locate(self, document: DocumentId) -> DocumentRef | None:
+        await trio.lowlevel.checkpoint()
+        if self._strikes("source: cannot tell"):
+            raise SourceError("The simulated source cannot tell.")
+        return self._ref(document) if document in self.documents else None
+
+    def _strikes(self, fault: str) -> bool:
+        strikes = self.world.happens(fault, self.faults.get(fault, 0.0))
+        if strikes and fault in LIES:
+            self.lied_at = self.world.now()
+        return strikes
+
+    def _bytes(self, name: str) -> bytes:
+        content = self.documents[name]
+        if name.endswith(".jsonl"):
+            return "".join(json.dumps({"id": place, "text": text}) + "\n" for place, text in content.items()).encode()
+        return "\n\n".join(content.values()).encode()
+
+    def _ref(self, name: str) -> DocumentRef:
+        content = self._bytes(name)
+        return DocumentRef(
+            id=DocumentId(name),
+            uri=f"sim:///{name}",
+            fingerprint=Fingerprint(hashlib.sha256(content).hexdigest()),
+            size_bytes=len(content),
+            modified_at=MODIFIED_AT,
+        )
