@@ -1,6 +1,7 @@
 """Before a run writes for the first time: is this the memory that the ledger describes?"""
 
 import random
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -25,14 +26,16 @@ class MemoryCheck:
     """Passes if nothing speaks against writing; a run without changes never asks.
 
     A ledger that knows records is compared with a few of them. One that knows none must not meet records of its
-    source: it was lost, and everything would be written a second time.
+    source: it was lost, and everything would be written a second time. `settle_s` is how long a listing may lag.
     """
 
     state: StateStore
     memory: Destination
     rules: RecordRules
     limits: ServiceLimits
+    settle_s: float
     rng: random.Random
+    now: Callable[[], float]
     _turn: Lock = field(default_factory=Lock)
     _has_passed: bool = False
 
@@ -46,9 +49,10 @@ class MemoryCheck:
         async with self._turn:
             if not self._has_passed:
                 await self._require_known_records()
-                if not await self.state.is_acquainted():
+                if await self.state.acquainted_at() is None:
                     await self._require_no_strangers()
-                    await self.state.note_acquainted()
+                    # What was written a moment ago may not show yet: a later run looks once more.
+                    await self.state.note_acquainted(self.now() if self.settle_s else 0.0)
                 self._has_passed = True
 
     async def _require_known_records(self) -> None:

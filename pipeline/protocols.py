@@ -295,11 +295,14 @@ class StateStore(Protocol):
         """A comparison of the ledger with the memory; it changes neither."""
         ...
 
-    async def is_acquainted(self) -> bool:
-        """Whether it was seen that the memory holds nothing of this source but what this ledger knows."""
+    async def acquainted_at(self) -> float | None:
+        """When a listing showed that the memory holds nothing of this source but what this ledger knows.
+
+        None: it was never looked. 0: another listing, so much later that the first cannot have been late, agreed.
+        """
         ...
 
-    async def note_acquainted(self) -> None: ...
+    async def note_acquainted(self, at: float = 0.0) -> None: ...
 
     async def forget(self, missing: Collection[RecordKey], changed: Collection[RecordKey]) -> None:
         """Let go of records that the memory does not hold, or not as it was told.
@@ -330,8 +333,8 @@ class Comparison(Protocol):
         """How many records were shown, and how many differences there are between them and the ledger."""
         ...
 
-    async def unseen(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        """Records of the ledger that no listing showed, with a key above `after`, by key."""
+    async def unseen(self, after: RecordKey, *, listing: int, limit: int) -> Sequence[KnownRecord]:
+        """Records of the ledger that listing number `listing`, the last, did not show; with a key above `after`."""
         ...
 
     async def changed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:

@@ -242,7 +242,7 @@ async def recover_source(settings: SourceSettings) -> Verification:
     """
     with ungrouped():
         async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
-            if await job.state.is_acquainted():
+            if await job.state.acquainted_at() is not None:
                 counts = await job.state.counts()
                 raise StateError(
                     f"The ledger of {settings.name!r} is there: it knows {counts.records} records. Nothing was done."
@@ -337,7 +337,9 @@ def _job(
         state=state,
         dead_letters=JsonLinesFile(settings.dead_letters_path, settings.name),
         pacer=Pacer(settings.writers.requests_per_second, clock=time.monotonic, rng=rng),
-        check=MemoryCheck(state, destination, rules, service_limits(), rng),
+        check=MemoryCheck(
+            state, destination, rules, service_limits(), settings.destination.listing_lag_s, rng, time.time
+        ),
         lease=lease,
         deletes=deletes,
         observe=observe,

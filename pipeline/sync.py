@@ -58,13 +58,19 @@ async def sync(job: SourceJob) -> None:
 async def trust_state(job: SourceJob) -> None:
     """Make sure that the ledger speaks of the memory as it is now.
 
-    A copy that was put in its place may not, nor one whose rebuilding was interrupted.
+    A copy that was put in its place may not, nor one whose rebuilding was interrupted, nor one that took the place of a
+    lost one before the memory showed all that had been written under that.
     """
     is_copy = await job.state.is_copy()
     if is_copy:
         job.observe(StateIsCopy())
+    found = None
     if is_copy or await is_unfinished(job):
         found = await rebuild(job)
+    elif await is_to_look_again(job):
+        found = await job.verifier().reconcile()
+        await job.state.note_acquainted()
+    if found is not None:
         job.observe(
             Reconciled(
                 found.checked,
@@ -80,7 +86,13 @@ async def trust_state(job: SourceJob) -> None:
 
 async def is_unfinished(job: SourceJob) -> bool:
     """Whether the ledger was being rebuilt when something came in between: a new one has no records yet."""
-    return not await job.state.is_acquainted() and (await job.state.counts()).records > 0
+    return await job.state.acquainted_at() is None and (await job.state.counts()).records > 0
+
+
+async def is_to_look_again(job: SourceJob) -> bool:
+    """Whether the memory was looked at once, and by now shows all that it may not have shown then."""
+    looked_at = await job.state.acquainted_at()
+    return bool(looked_at) and job.now() > looked_at + job.settle_s and not await job.state.outbox()
 
 
 async def rebuild(job: SourceJob) -> Verification:

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from anyio import sleep
 
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules, namespace_root
+from pipeline.memory_check import YOUNG_RECORD_S
 from pipeline.model import (
     DocumentRef,
     FoundRecord,
@@ -136,7 +138,7 @@ class Verifier:
         result.checked, _ = await comparison.counts()
         yield Differences(unattributed=unattributed)
 
-        async for page in _pages(comparison.unseen):
+        async for page in _pages(partial(comparison.unseen, listing=listings)):
             result.checked += len(page)
             yield Differences(missing=[known.key for known in page]) if is_proven else await self._ask(page)
         async for page in _pages(comparison.changed):
@@ -186,8 +188,13 @@ class Verifier:
     async def _ask(self, page: Sequence[KnownRecord]) -> Differences:
         """What the memory says of each record of `page`, which a listing does not show or shows as another one."""
         missing, expired, changed = [], [], []
+        records = {known.key: await self.memory.get(known.memory_record_id) for known in page}
+        absent = [known for known in page if records[known.key] is None]
+        if absent:
+            await sleep(YOUNG_RECORD_S)
+        records |= {known.key: await self.memory.get(known.memory_record_id) for known in absent}
         for known in page:
-            record = await self.memory.get(known.memory_record_id)
+            record = records[known.key]
             if record is None:
                 missing.append(known.key)
             elif record.expires_at is not None and record.expires_at <= datetime.fromtimestamp(self.now(), UTC):

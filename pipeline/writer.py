@@ -88,6 +88,9 @@ class Delivery:
         Creates that are too old for their token are looked up first and taken over where they are found. Returns
         the records that are stored by this, by document.
         """
+        if await self.state.acquainted_at() is None:
+            # Also if there will be nothing to send: a lost ledger must not say that all is well.
+            await self._asked(self.check.pass_once)
         sent: dict[RecordKey, DocumentId] = {}
         old: list[ClientToken] = []
         has_updates = False

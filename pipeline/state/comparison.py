@@ -26,7 +26,8 @@ _KNOWN_COLUMNS = "r.key, r.document, r.namespace, r.digest, r.position, r.memory
 _NOT_ON_ITS_WAY = "key NOT IN (SELECT key FROM main.outbox_key)"
 _UNSEEN = (
     "main.record r"  # noqa: S608 - constants of this file
-    " WHERE NOT EXISTS (SELECT 1 FROM temp.shown s WHERE s.memory_record_id = r.memory_record_id)"
+    " WHERE NOT EXISTS (SELECT 1 FROM temp.shown s"
+    " WHERE s.memory_record_id = r.memory_record_id AND s.last_listing >= ?)"
     f" AND r.{_NOT_ON_ITS_WAY}"
 )
 _CHANGED = (
@@ -90,22 +91,23 @@ class SqliteComparison:
     def _counts(self) -> tuple[int, int]:
         self._mark_known()
 
-        def number(query: str) -> int:
-            return int(self._connection.execute(f"SELECT count(*) FROM {query}").fetchone()[0])  # noqa: S608 - ours
+        def number(query: str, *parameters: int) -> int:
+            counted = self._connection.execute(f"SELECT count(*) FROM {query}", parameters)  # noqa: S608 - ours
+            return int(counted.fetchone()[0])
 
-        return number("temp.shown"), number(_UNSEEN) + number(_CHANGED) + number(_UNKNOWN)
+        return number("temp.shown"), number(_UNSEEN, 1) + number(_CHANGED) + number(_UNKNOWN)
 
-    async def unseen(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        return await self._read(self._select_known, f"{_UNSEEN} AND r.key > ?", after, limit)  # type: ignore[no-any-return]
+    async def unseen(self, after: RecordKey, *, listing: int, limit: int) -> Sequence[KnownRecord]:
+        return await self._read(self._select_known, f"{_UNSEEN} AND r.key > ?", listing, after, limit)  # type: ignore[no-any-return]
 
     async def changed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
         return await self._read(self._select_known, f"{_CHANGED} AND r.key > ?", after, limit)  # type: ignore[no-any-return]
 
-    def _select_known(self, condition: str, after: RecordKey, limit: int) -> list[KnownRecord]:
+    def _select_known(self, condition: str, *parameters: str | int) -> list[KnownRecord]:
         query = f"SELECT {_KNOWN_COLUMNS} FROM {condition} ORDER BY r.key LIMIT ?"  # noqa: S608 - constants of this file
         return [
             KnownRecord(RecordKey(key), DocumentId(document), namespace, digest, position, MemoryRecordId(record_id))
-            for key, document, namespace, digest, position, record_id in self._connection.execute(query, (after, limit))
+            for key, document, namespace, digest, position, record_id in self._connection.execute(query, parameters)
         ]
 
     async def unknown(self, after: FoundRecord | None, *, listing: int, limit: int) -> Sequence[FoundRecord]:

@@ -19,7 +19,7 @@ CREATE TABLE lease (
     ends_at  REAL
 );
 INSERT INTO lease (fence) VALUES (0);
-INSERT INTO meta (name, value) VALUES ('acquainted', '1');
+INSERT INTO meta (name, value) VALUES ('acquainted_at', '0');
 """,
 }
 

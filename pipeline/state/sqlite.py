@@ -495,7 +495,7 @@ class SqliteStateStore:
         self._derive_anew([DocumentId(document) for (document,) in documents])
         self._connection.execute("DELETE FROM outbox_key")
         self._connection.execute("DELETE FROM outbox")
-        self._connection.execute("DELETE FROM meta WHERE name = 'acquainted'")
+        self._connection.execute("DELETE FROM meta WHERE name = 'acquainted_at'")
 
     @asynccontextmanager
     async def compared(self) -> AsyncIterator[SqliteComparison]:
@@ -507,11 +507,12 @@ class SqliteStateStore:
             with anyio.CancelScope(shield=True):
                 await comparison.end()
 
-    async def is_acquainted(self) -> bool:
-        return await self._read(self._meta, "acquainted") is not None
+    async def acquainted_at(self) -> float | None:
+        value = await self._read(self._meta, "acquainted_at")
+        return None if value is None else float(value)
 
-    async def note_acquainted(self) -> None:
-        await self._write(self._set_meta, "acquainted", "1")
+    async def note_acquainted(self, at: float = 0.0) -> None:
+        await self._write(self._set_meta, "acquainted_at", repr(at))
 
     def _set_meta(self, name: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))

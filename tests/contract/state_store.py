@@ -627,11 +627,12 @@ class StateStoreContract:
 
     async def test_a_ledger_becomes_acquainted_with_its_memory_once(self, state: StateStore) -> None:
         """Only before its first write can it turn out to be a lost one."""
-        before = await state.is_acquainted()
-        await state.note_acquainted()
+        before = await state.acquainted_at()
+        await state.note_acquainted(SAVED_AT)
+        first = await state.acquainted_at()
         await state.note_acquainted()
 
-        assert (before, await state.is_acquainted()) == (False, True)
+        assert (before, first, await state.acquainted_at()) == (None, SAVED_AT, 0.0)
 
     async def test_what_is_taken_over_is_derived_anew(self, state: StateStore) -> None:
         """The next run must read its document, to know whether it still wants the record."""
@@ -678,7 +679,7 @@ class StateStoreContract:
         await state.discard_outbox()
 
         assert await state.outbox() == []
-        assert not await state.is_acquainted()
+        assert await state.acquainted_at() is None
         found = await state.documents([DocumentId("a.md"), DocumentId("b.md")])
         assert [known.state.fingerprint is None for known in found.values()] == [True, False]
         await state.save([batch("token-2", entry("a"))], [])
@@ -692,7 +693,7 @@ class StateStoreContract:
             await comparison.note(seen, listing=1)
 
             assert await comparison.counts() == (4, 4)
-            assert keys(await comparison.unseen(FIRST, limit=10)) == ["c"]
+            assert keys(await comparison.unseen(FIRST, listing=1, limit=10)) == ["c"]
             assert keys(await comparison.changed(FIRST, limit=10)) == ["b"]
             unknown = await comparison.unknown(None, listing=1, limit=10)
             assert sorted(found.memory_record_id for found in unknown) == ["2nd", "mem-of-x"]
@@ -710,11 +711,12 @@ class StateStoreContract:
 
     async def test_the_later_of_two_listings_holds(self, state: StateStore) -> None:
         """The first one may have shown what was there before."""
-        await store(state, entry("a"))
+        await store(state, entry("a"), entry("b"))
         async with state.compared() as comparison:
-            await comparison.note([shown("a", digest="old"), shown("gone")], listing=1)
+            await comparison.note([shown("a", digest="old"), shown("b"), shown("gone")], listing=1)
             await comparison.note([shown("a")], listing=2)
 
+            assert keys(await comparison.unseen(FIRST, listing=2, limit=10)) == ["b"]
             assert await comparison.changed(FIRST, limit=10) == []
             assert keys_of(await comparison.unknown(None, listing=1, limit=10)) == ["gone"]
             assert await comparison.unknown(None, listing=2, limit=10) == []

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from pipeline.errors import FatalError, RetryableError, SourceError, SyncError, UnreadableDocument
 from pipeline.events import RunStarted
-from pipeline.job import TOKEN_TRUST_S, SourceJob
+from pipeline.job import SETTLE_S, TOKEN_TRUST_S, SourceJob
 from pipeline.lease import Lease
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules
@@ -91,7 +91,9 @@ class World:
             state=self.state,
             dead_letters=self.letters,
             pacer=Pacer(1000.0, clock=anyio.current_time, rng=self.rng),
-            check=MemoryCheck(self.state, self.memory, self.rules, service_limits(), self.rng),
+            check=MemoryCheck(
+                self.state, self.memory, self.rules, service_limits(), SETTLE_S, self.rng, lambda: self.now
+            ),
             lease=Lease(float("inf"), request_s=0.0),
             deletes=self.deletes,
             observe=tally,

@@ -31,7 +31,7 @@ from pipeline.runner import Stop, execute
 from pipeline.state.mark import Seen
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from pipeline.sync import rebuild, repair
-from tests.simulation.checker import Checker
+from tests.simulation.checker import Checker, name_of
 from tests.simulation.service import READ_TIMEOUT_S, Service, opener
 from tests.simulation.source import Source
 from tests.simulation.world import Process, World, play
@@ -159,7 +159,7 @@ class History:
                         process.require_life()
                 elif verb == "repair":
                     await repair(job)
-                elif not await job.state.is_acquainted():
+                elif await job.state.acquainted_at() is None:
                     await rebuild(job)
         except BaseException as error:
             cause = first_error(error)
@@ -175,7 +175,7 @@ class History:
         outcome.status = report.status if verb in ("run", "replay") or outcome.code else "done"
         outcome.withheld, outcome.dead_lettered = report.withheld_documents, report.records.dead_lettered
         if outcome.status == "done":
-            self.checker.tampered.clear()
+            self.checker.mended(process)
         elif verb == "run":
             self.checker.reported(process, asdict(report))
 
@@ -200,7 +200,7 @@ class History:
                     state=state,
                     dead_letters=self.letters.of(process),
                     pacer=Pacer(50.0, clock=trio.current_time, rng=rng),
-                    check=MemoryCheck(state, destination, RULES, service_limits(), rng),
+                    check=MemoryCheck(state, destination, RULES, service_limits(), SETTLE_S, rng, self.world.now),
                     lease=lease,
                     deletes=DeletePolicy(allow_mass=allow_mass),
                     observe=tally,
@@ -243,6 +243,8 @@ class History:
         shutil.copytree(copy, self.folder)
         self.mark_time += 1
         self.mark = None if mark is None else Seen(mark.content, str(self.mark_time))
+        if mark is None:  # it was taken before the first run: the same as losing it
+            self.checker.state_lost_at = self.world.now()
 
     def lose_state(self) -> None:
         self.world.hits["operator: state lost"] += 1
@@ -250,6 +252,7 @@ class History:
         shutil.rmtree(self.folder)
         self.folder.mkdir()
         self.mark = None
+        self.checker.state_lost_at = self.world.now()
 
     def tamper(self, kind: str) -> None:
         """Somebody else changes what is in the memory."""
@@ -261,7 +264,7 @@ class History:
         record = rng.choice(records)
         chosen = records if kind == "memory emptied" else [record]
         for each in chosen:
-            self.checker.tampered.add(_document_of(each.content))
+            self.checker.tampered[name_of(each.content)[0]] = self.world.now()
         if kind in ("record vanishes", "memory emptied"):
             for each in chosen:
                 self.service.remove(each)
@@ -312,12 +315,6 @@ class History:
             world.violate("not quiet", f"a run with nothing to do: {again}, {self.service.writes - writes} requests")
         if self.letters.letters:
             world.violate("letters left", f"{len(self.letters.letters)} in the file")
-
-
-def _document_of(content: dict[str, Any]) -> str:
-    from tests.simulation.checker import name_of
-
-    return name_of(content)[0]
 
 
 Scenario = Callable[[History], Any]

@@ -111,6 +111,8 @@ class Service:
 
     async def write(self, operation: str, body: str, reply: "Reply") -> None:
         """Carry a batch out, as and when the service likes; the sender need not live that long."""
+        token = json.loads(body).get("clientToken", "")[:6]
+        self.world.note(f"request: {operation} {token} {body.count('content')}")
         await self._take_time()
         strikes = self._strikes
         if self.world.has_faults and self.world.now() < self.denied_until:
@@ -415,13 +417,12 @@ class Client:
             process, reply = self._process, Reply()
             point = f"{operation} request" if operation else method
             process.passes(f"before {point}")
-            nursery = self._service.world.nursery
             if operation:
                 self._on_write(process)
                 body = parameters["records"].decode("utf-8", "surrogatepass")
-                nursery.start_soon(self._service.write, operation, body, reply)
+                process.spawn(self._service.write, operation, body, reply)
             else:
-                nursery.start_soon(self._service.read, method, parameters, reply)
+                process.spawn(self._service.read, method, parameters, reply)
             try:
                 return await reply.wait()
             finally:

@@ -88,6 +88,14 @@ class Process:
     _held: list[Any] = field(default_factory=list)
     _passed: Counter[str] = field(default_factory=Counter)
 
+    def spawn(self, *task: Any) -> None:
+        """Start what goes on whatever becomes of this process."""
+        token = _PROCESS.set(None)
+        try:
+            self.world.nursery.start_soon(*task)
+        finally:
+            _PROCESS.reset(token)
+
     async def live(self, life: Callable[[], Any]) -> None:
         """Run `life` until it ends, or the process is killed."""
         self.began_at = self.world.now()
