@@ -92,7 +92,9 @@ async def is_unfinished(job: SourceJob) -> bool:
 async def is_to_look_again(job: SourceJob) -> bool:
     """Whether the memory was looked at once, and by now shows all that it may not have shown then."""
     looked_at = await job.state.acquainted_at()
-    return bool(looked_at) and job.now() > looked_at + job.settle_s and not await job.state.outbox()
+    if not looked_at or job.now() <= looked_at + job.settle_s:
+        return False
+    return not await job.state.outbox()
 
 
 async def rebuild(job: SourceJob) -> Verification:
@@ -116,11 +118,10 @@ async def repair(job: SourceJob) -> Verification:
         DestinationError, StateError, LeaseLost: it stopped; running it again carries on.
     """
     await trust_state(job)
-    if await job.state.outbox():  # also ends a batch that the memory never answers
-        return await rebuild(job)
-    found = await job.verifier().reconcile()
-    await job.state.note_acquainted()
-    return found
+    has_looked = await job.state.acquainted_at() is not None
+    if has_looked and not await job.state.outbox():
+        return await job.verifier().reconcile()
+    return await rebuild(job)  # which also ends a batch that the memory never answers
 
 
 async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]] | None = None) -> Sightings:

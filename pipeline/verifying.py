@@ -26,7 +26,7 @@ from pipeline.model import (
 )
 from pipeline.planner import is_counted, unseen
 from pipeline.protocols import Comparison, Destination, DocumentParser, SourceConnector, StateStore
-from pipeline.provenance import digest_of_content, found_record, is_of_source
+from pipeline.provenance import digest_of_content, found_record, is_of_source, key_of
 from pipeline.reader import may_have_changed
 from pipeline.sightings import Sightings
 
@@ -157,14 +157,15 @@ class Verifier:
         while page := await comparison.unknown(after, listing=listing, limit=PAGE):
             earlier_key = after.key if after else None
             after = page[-1]
-            there = [found for found in page if is_proven or await self.memory.get(found.memory_record_id) is not None]
+            there = page if is_proven else await self._as_they_are(page)
             known = await self.state.records_by_key({found.key for found in there})
             foreign: list[FoundRecord] = []
             duplicate: list[FoundRecord] = []
             unattributed: list[MemoryRecordId] = []
             for found in there:
                 if found.key in known:
-                    duplicate.append(replace(found, document=known[found.key].document))
+                    if known[found.key].memory_record_id != found.memory_record_id:
+                        duplicate.append(replace(found, document=known[found.key].document))
                 elif found.key == earlier_key:
                     duplicate.append(found)
                 elif found.document:
@@ -173,6 +174,16 @@ class Verifier:
                     unattributed.append(found.memory_record_id)
                 earlier_key = found.key
             yield Differences(foreign=foreign, duplicate=duplicate, unattributed=unattributed)
+
+    async def _as_they_are(self, page: Sequence[FoundRecord]) -> list[FoundRecord]:
+        """The records of `page`, which a listing shows, as the memory holds them: it may show what they were before."""
+        found = []
+        for shown in page:
+            record = await self.memory.get(shown.memory_record_id)
+            if record is not None and is_of_source(record, self.rules.source, self.limits):
+                now = found_record(record, self.rules.strategy_id)
+                found += [now] if now is not None else []
+        return sorted(found, key=lambda record: (record.key, record.created_at))
 
     async def _list_into(self, comparison: Comparison, *, listing: int) -> list[MemoryRecordId]:
         """List the memory into `comparison`; return the ids of records that bear our name and no key."""
@@ -195,7 +206,7 @@ class Verifier:
         records |= {known.key: await self.memory.get(known.memory_record_id) for known in absent}
         for known in page:
             record = records[known.key]
-            if record is None:
+            if record is None or key_of(record) not in ("", known.key):  # its id has become another record
                 missing.append(known.key)
             elif record.expires_at is not None and record.expires_at <= datetime.fromtimestamp(self.now(), UTC):
                 expired.append(known.key)

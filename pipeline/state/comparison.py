@@ -27,11 +27,11 @@ _NOT_ON_ITS_WAY = "key NOT IN (SELECT key FROM main.outbox_key)"
 _UNSEEN = (
     "main.record r"  # noqa: S608 - constants of this file
     " WHERE NOT EXISTS (SELECT 1 FROM temp.shown s"
-    " WHERE s.memory_record_id = r.memory_record_id AND s.last_listing >= ?)"
+    " WHERE s.memory_record_id = r.memory_record_id AND s.key = r.key AND s.last_listing >= ?)"
     f" AND r.{_NOT_ON_ITS_WAY}"
 )
 _CHANGED = (
-    "main.record r JOIN temp.shown s ON s.memory_record_id = r.memory_record_id"
+    "main.record r JOIN temp.shown s ON s.memory_record_id = r.memory_record_id AND s.key = r.key"
     f" WHERE s.digest <> r.digest AND r.obsolete = 0 AND r.{_NOT_ON_ITS_WAY}"
 )
 _UNKNOWN = f"temp.shown s WHERE s.is_known = 0 AND s.{_NOT_ON_ITS_WAY}"
@@ -68,7 +68,9 @@ class SqliteComparison:
             self._connection.executemany(
                 f"INSERT INTO temp.shown ({_COLUMNS}, last_listing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
                 " ON CONFLICT (memory_record_id) DO UPDATE"
-                " SET digest = excluded.digest, last_listing = excluded.last_listing",
+                " SET key = excluded.key, document = excluded.document, origin = excluded.origin,"
+                " namespace = excluded.namespace, digest = excluded.digest, position = excluded.position,"
+                " last_listing = excluded.last_listing, is_known = 0",
                 [
                     (
                         record.key,
@@ -130,5 +132,5 @@ class SqliteComparison:
         with self._connection:
             self._connection.execute(
                 "UPDATE temp.shown SET is_known = 1"
-                " WHERE memory_record_id IN (SELECT memory_record_id FROM main.record)"
+                " WHERE (memory_record_id, key) IN (SELECT memory_record_id, key FROM main.record)"
             )

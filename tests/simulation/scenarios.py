@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from tests.simulation.driver import History, Verb
-from tests.simulation.service import TOKEN_MEMORY_S
+from tests.simulation.service import ODDITIES, TOKEN_MEMORY_S
 from tests.simulation.world import Process
 
 SOURCE_FAULTS = (
@@ -55,6 +55,28 @@ POINTS = tuple(
         "list_memory_records",
         "get_memory_record",
     )
+)
+
+
+MUST_HAPPEN = (
+    *SOURCE_FAULTS,
+    *SERVICE_FAULTS,
+    *(f"answer: {kind}" for kind in ODDITIES),
+    *(f"others: {kind}" for kind in TAMPERINGS),
+    *(f"at {point}" for point in POINTS),
+    "service: access denied",
+    "service: batch refused",
+    "service: record refused",
+    "service: token recognised",
+    "service: update of a young record",
+    "service: update of a record that is not there",
+    "service: delete of a record that is not there",
+    "operator: old state restored",
+    "operator: state lost",
+    "process: killed",
+    "process: interrupted",
+    "process: stopped",
+    "process: second one at once",
 )
 
 
