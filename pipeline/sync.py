@@ -43,6 +43,7 @@ async def sync(job: SourceJob) -> None:
     await trust_state(job)
     # An interrupted run's batches go first: planning must see what they wrote.
     delivered = await job.delivery().deliver_outbox()
+    await look_again(job)
     sightings = await look_out(job, delivered)
     listing = partial(scan_source, job.connector, await job.state.checkpoint(), job.observe)
     await bring_in(job, sightings, listing)
@@ -58,29 +59,13 @@ async def sync(job: SourceJob) -> None:
 async def trust_state(job: SourceJob) -> None:
     """Make sure that the ledger speaks of the memory as it is now.
 
-    A copy that was put in its place may not, nor one whose rebuilding was interrupted, nor one that took the place of a
-    lost one before the memory showed all that had been written under that.
+    A copy that was put in its place may not, nor one whose rebuilding was interrupted.
     """
     is_copy = await job.state.is_copy()
     if is_copy:
         job.observe(StateIsCopy())
-    found = None
     if is_copy or await is_unfinished(job):
-        found = await rebuild(job)
-    elif await is_to_look_again(job):
-        found = await job.verifier().reconcile()
-        await job.state.note_acquainted()
-    if found is not None:
-        job.observe(
-            Reconciled(
-                found.checked,
-                missing=found.missing,
-                changed=found.changed,
-                foreign=found.foreign,
-                duplicate=found.duplicate,
-                unattributed=found.unattributed,
-            )
-        )
+        job.observe(reconciled(await rebuild(job)))
     await job.state.put_mark()
 
 
@@ -89,12 +74,27 @@ async def is_unfinished(job: SourceJob) -> bool:
     return await job.state.acquainted_at() is None and (await job.state.counts()).records > 0
 
 
-async def is_to_look_again(job: SourceJob) -> bool:
-    """Whether the memory was looked at once, and by now shows all that it may not have shown then."""
+async def look_again(job: SourceJob) -> None:
+    """Compare with the memory once more, some time after a new ledger met it for the first time.
+
+    A ledger that was lost a moment after it was written to is not noticed at first: the memory does not show yet what
+    it was told.
+    """
     looked_at = await job.state.acquainted_at()
-    if not looked_at or job.now() <= looked_at + job.settle_s:
-        return False
-    return not await job.state.outbox()
+    if looked_at and job.now() > looked_at + job.settle_s:
+        job.observe(reconciled(await job.verifier().reconcile()))
+        await job.state.note_acquainted()
+
+
+def reconciled(found: Verification) -> Reconciled:
+    return Reconciled(
+        found.checked,
+        missing=found.missing,
+        changed=found.changed,
+        foreign=found.foreign,
+        duplicate=found.duplicate,
+        unattributed=found.unattributed,
+    )
 
 
 async def rebuild(job: SourceJob) -> Verification:
@@ -106,8 +106,9 @@ async def rebuild(job: SourceJob) -> Verification:
     # What was sent of the outbox is shown by the memory; what was not is planned anew.
     await job.state.discard_outbox()
     found = await job.verifier().reconcile(is_certain=True)
-    await job.state.note_acquainted()
+    # In this order: what is cut off in between is rebuilt again.
     await job.state.put_mark()
+    await job.state.note_acquainted()
     return found
 
 

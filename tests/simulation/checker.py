@@ -24,6 +24,7 @@ class Checker:
         self.tampered: dict[str, float] = {}  # documents that others have changed in the memory, and when
         self.doubled: set[str] = set()  # documents that were written twice with an excuse; the end must be right
         self.state_lost_at = float("-inf")
+        self.repaired_until = float("-inf")
         self.overtaken: set[Process] = set()  # by a run that has begun since
 
     # ---------------------------------------------------------------------------------------- at each write
@@ -83,6 +84,7 @@ class Checker:
             return
         if report["records"]["pending"] or report["records"]["dead_lettered"]:
             self.world.violate("untruthful report", "in sync with records outstanding")
+        self.tampered = {document: at for document, at in self.tampered.items() if at > self.repaired_until}
         if self.source.lied_at >= process.began_at:
             return
         held = Counter(name_of(record.content) for record in self.service.records.values() if not record.is_foreign)
@@ -109,10 +111,15 @@ class Checker:
             if is_steady(name[0]) and held[name] != (name in wanted)
         ]
 
+    def state_lost(self) -> None:
+        """The ledger is gone; what no listing showed by then can be written again, or be left over for a run or two."""
+        now = self.state_lost_at = self.world.now()
+        young = [record for record in self.service.records.values() if record.created_at > now - LIST_LAG_MAX_S]
+        self.doubled.update(name_of(record.content)[0] for record in young)
+
     def mended(self, process: Process) -> None:
-        """A repair has ended: what others did long enough before it is no excuse any more."""
-        shown = process.began_at - LIST_LAG_MAX_S
-        self.tampered = {document: at for document, at in self.tampered.items() if at > shown}
+        """A repair has ended: once a run is in sync, what others did before it is no excuse any more."""
+        self.repaired_until = process.began_at - LIST_LAG_MAX_S
 
     def require_equal(self) -> None:
         """The memory holds what the source holds, each once, and nothing else of ours."""

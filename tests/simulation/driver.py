@@ -244,7 +244,7 @@ class History:
         self.mark_time += 1
         self.mark = None if mark is None else Seen(mark.content, str(self.mark_time))
         if mark is None:  # it was taken before the first run: the same as losing it
-            self.checker.state_lost_at = self.world.now()
+            self.checker.state_lost()
 
     def lose_state(self) -> None:
         self.world.hits["operator: state lost"] += 1
@@ -252,11 +252,13 @@ class History:
         shutil.rmtree(self.folder)
         self.folder.mkdir()
         self.mark = None
-        self.checker.state_lost_at = self.world.now()
+        self.checker.state_lost()
 
     def tamper(self, kind: str) -> None:
         """Somebody else changes what is in the memory."""
-        rng, records = self.world.rng, sorted(self.service.records.values(), key=lambda record: record.id)
+        rng = self.world.rng
+        ours = [record for record in self.service.records.values() if not record.is_foreign]
+        records = sorted(ours, key=lambda record: record.id)
         if not records:
             return
         self.world.hits[f"others: {kind}"] += 1

@@ -1,5 +1,6 @@
 """Chance, time and processes: what everything else in the simulation stands on."""
 
+import gc
 import hashlib
 import random
 from collections import Counter
@@ -198,12 +199,16 @@ def play(world: World, story: Callable[[], Any], clock: trio.abc.Clock) -> None:
         if process is not None and process.is_frozen:
             process._held.append(self.runq.pop())
 
+    # When the collector runs depends on all that went before; it would close the generators of dead processes.
+    gc.collect(0)
+    gc.disable()
     try:
         _run._ALLOW_DETERMINISTIC_SCHEDULING = True
         _run._r.seed(world.seed)
         runner.reschedule = hold_back_the_frozen  # type: ignore[method-assign,assignment]
         trio.run(story, clock=clock, instruments=[Steps()])
     finally:
+        gc.enable()
         runner.reschedule = reschedule  # type: ignore[method-assign]
         _run._ALLOW_DETERMINISTIC_SCHEDULING = is_deterministic
         _run._r.setstate(state)
