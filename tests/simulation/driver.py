@@ -163,8 +163,10 @@ class History:
                     await rebuild(job)
         except BaseException as error:
             cause = first_error(error)
-            if process.is_dead or not isinstance(cause, SyncError):
+            if process.is_dead or not isinstance(cause, Exception):
                 raise
+            if not isinstance(cause, SyncError):
+                self.world.violate("unexpected error", f"{type(cause).__name__} ended {process.name}")
             process.require_life()
             tally.report.status = "locked" if isinstance(cause, SourceLocked) else tally.report.status
             outcome.code = cause.code if isinstance(cause, DestinationError) else type(cause).__name__

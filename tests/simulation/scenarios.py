@@ -34,29 +34,17 @@ SERVICE_FAULTS = (
     "service: read failed",
 )
 TAMPERINGS = ("record vanishes", "record edited", "record copied", "stranger comes", "memory emptied")
-POINTS = tuple(
-    f"{when} {what}"
-    for when in ("before", "after")
-    for what in (
-        "save",
-        "settle",
-        "remove",
-        "adopt",
-        "forget",
-        "discard_outbox",
-        "set_meta",
-        "confirm_mark",
-        "begin_run",
-        "take_lease",
-        "letters",
-        "create request",
-        "update request",
-        "delete request",
-        "list_memory_records",
-        "get_memory_record",
-    )
+# Where a process can be killed by name; the second kind is seldom passed, so it is chosen more often.
+_OFTEN = (
+    *("save", "settle", "set_meta", "confirm_mark", "begin_run", "take_lease", "letters", "create request"),
+    "list_memory_records",
 )
-
+_SELDOM = ("remove", "adopt", "forget", "discard_outbox", "update request", "delete request", "get_memory_record")
+OFTEN, SELDOM = (
+    tuple(f"{when} {what}" for when in ("before", "after") for what in names) for names in (_OFTEN, _SELDOM)
+)
+POINTS = (*OFTEN, *SELDOM)
+_OF_REPAIRS = ("adopt", "forget", "discard_outbox")
 
 MUST_HAPPEN = (
     *SOURCE_FAULTS,
@@ -117,6 +105,8 @@ def draw_faults(history: History) -> None:
     ):
         for kind in rng.sample(kinds, rng.randint(0, 5)):
             faults[kind] = rng.uniform(0.02, strongest)
+    if rng.random() < 0.3:
+        history.service.faults["service: odd answer"] = rng.uniform(0.1, 0.4)
     if "service: read failed" in history.service.faults:
         history.service.faults["service: read failed"] /= 4
     history.service.is_indexed = rng.random() < 0.5
@@ -148,13 +138,17 @@ async def one_run(history: History) -> None:
     """A process with its fate, and perhaps another one beside it; people edit meanwhile."""
     world, rng = history.world, history.world.rng
     verb: Verb = rng.choice(("run", "run", "run", "run", "replay", "repair"))
-    fate = rng.choice(("none", "none", "step", "step", "point", "point", "interrupt", "stop"))
+    fate = rng.choice(("none", "none", "step", "step", "point", "point", "seldom", "seldom", "interrupt", "stop"))
     step = int(2 ** rng.uniform(3, 10.5))
     fates: dict[str, object] = {}
     if fate == "step":
         fates["at_step"] = (step, kill)
     elif fate == "point":
-        fates["at_point"] = (rng.choice(POINTS), rng.choice((1, 1, 1, 2, 3, 5)), kill)
+        fates["at_point"] = (rng.choice(OFTEN), rng.choice((1, 1, 1, 2, 3)), kill)
+    elif fate == "seldom":
+        point = rng.choice(SELDOM)
+        fates["at_point"] = (point, 1, kill)
+        verb = prepare_for(history, point)
     elif fate == "interrupt":
         fates["at_step"] = (step, interrupt)
     elif fate == "stop":
@@ -172,6 +166,23 @@ async def one_run(history: History) -> None:
             await operate(history, "run", {})
             for process in history.processes:
                 process.thaw()
+
+
+def prepare_for(history: History, point: str) -> Verb:
+    """Give the next process a reason to come to `point`; return what it should do."""
+    rng = history.world.rng
+    what = point.partition(" ")[2]
+    if what == "discard_outbox" or (what == "adopt" and rng.random() < 0.5):
+        history.restore()
+        return "repair"
+    if what in _OF_REPAIRS:
+        history.tamper("record vanishes" if what == "forget" else "record copied")
+        return "repair"
+    for _ in range(2):
+        history.source.edit_something()
+    if what in ("remove", "delete request") and len(history.source.documents) > 1:
+        history.source.put(min(history.source.documents), None)
+    return "run"
 
 
 async def operate(history: History, verb: Verb, fates: dict[str, object]) -> None:
