@@ -103,13 +103,6 @@ SENDING = (
         "",
     ),
     Mutant(
-        "one_reading_trusted",
-        "of two listings that disagree the first one counts",
-        WRITER,
-        "            if len(found) == len(entries) or found.keys() == earlier:",
-        "            if found is not earlier:",
-    ),
-    Mutant(
         "found_records_not_adopted",
         "what a look-up has found is sent anew all the same",
         SETTLING,
@@ -262,13 +255,6 @@ LEDGER = (
 
 DELETES = (
     Mutant(
-        "incomplete_listing_believed",
-        "what was not listed because the listing broke is deleted",
-        "pipeline/sightings.py",
-        "        return any(map(document.startswith, self.complete)) and",
-        '        return any(map(document.startswith, [*self.complete, ""])) and',
-    ),
-    Mutant(
         "broken_scope_believed",
         "what is in a folder that could not be listed is deleted",
         "pipeline/sightings.py",
@@ -402,14 +388,4 @@ MEMORY = (
     ),
 )
 
-ACCOUNT = (
-    Mutant(
-        "delivered_again_counted_new",
-        "the report counts what an earlier run had sent as unchanged",
-        WRITER,
-        "            delivered.setdefault(sent[key], set()).add(key)",
-        "            delivered.setdefault(sent[key], set())",
-    ),
-)
-
-MUTANTS = (*SENDING, *ANSWERS, *LEDGER, *DELETES, *OWNERSHIP, *MEMORY, *ACCOUNT)
+MUTANTS = (*SENDING, *ANSWERS, *LEDGER, *DELETES, *OWNERSHIP, *MEMORY)

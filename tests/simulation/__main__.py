@@ -78,7 +78,9 @@ def main() -> int:
                 total.traced_twice += 1
                 if not is_same:
                     total.traces_differ.append(results[0].seed)
-            if arguments.stop_at_first and total.failed or arguments.until_promise_breaks and total.breaks_promise():
+            if (arguments.stop_at_first and total.failed) or (
+                arguments.until_promise_breaks and total.breaks_promise()
+            ):
                 sys.stdout.flush()
                 os._exit(1)
     return conclude(total, time.monotonic() - began, must_happen="random" in scenarios)
@@ -151,6 +153,10 @@ PROMISES = (
     "stale overwrite",
     "token mismatch",
     "untruthful report",
+    "old deleted before new",
+    "overtaken while alive",
+    "given up without reason",
+    "wrote into an emptied memory",
     "no convergence",
 )
 

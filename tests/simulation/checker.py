@@ -1,12 +1,16 @@
 """Judges a history by what the source held and what the memory was asked to do. Knows nothing of the pipeline."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
 from tests.simulation.service import LATE_WRITE_MAX_S, LIST_LAG_MAX_S, READ_TIMEOUT_S, Json, Service, Stored
 from tests.simulation.source import RecordName, Source
 from tests.simulation.world import Process, World
+
+# 400 and a refused batch speak of the record; the others of a service that would not take it however often it was asked.
+REASONS_TO_GIVE_UP = ("400", "ValidationException", "404", "429", "500", "unknown")
 
 
 class Checker:
@@ -25,6 +29,7 @@ class Checker:
         self.doubled: set[str] = set()  # documents that were written twice with an excuse; the end must be right
         self.state_lost_at = float("-inf")
         self.repaired_until = float("-inf")
+        self.processes: list[Process] = []
         self.overtaken: set[Process] = set()  # by a run that has begun since
 
     # ---------------------------------------------------------------------------------------- at each write
@@ -47,7 +52,20 @@ class Checker:
                 self.world.violate("stale overwrite", f"{_short(new)} replaced the newer {_short(old)}")
 
     def deleted(self, record: Stored) -> None:
-        self._require_unwanted(name_of(record.content), record, "deleted")
+        name = name_of(record.content)
+        self._require_unwanted(name, record, "deleted")
+        self._require_new_before_old(name[0])
+
+    def _require_new_before_old(self, document: str) -> None:
+        """What is to replace a deleted record is stored by now, if it has been known since the run began."""
+        began_at = max((process.began_at for process in self.processes if not process.is_dead), default=0.0)
+        file = document.partition("#")[0]
+        if self.source.changed_at.get(file, 0.0) >= began_at or document in self.tampered or document in self.doubled:
+            return
+        held = {name_of(other.content) for other in self.service.records.values()}
+        for name in self.source.wanted() - held:
+            if name[0] == document:
+                self.world.violate("old deleted before new", f"{_short(name)} is not stored yet")
 
     def _require_once(self, record: Stored) -> None:
         copies = [other for other in self.service.records.values() if other.key == record.key and not other.is_foreign]
@@ -71,6 +89,14 @@ class Checker:
             self.world.violate(f"wrongly {what}", f"{_short(name)} was wanted all the time since {since:.0f}")
 
     # ----------------------------------------------------------------------------------- at the end of a run
+
+    def ended(self, process: Process, code: str | None, letters: Iterable[Any]) -> None:
+        """A process has ended; what it says of records that it gave up on must have a reason in the record."""
+        if code == "LeaseLost" and not process.was_frozen:
+            self.world.violate("overtaken while alive", process.name)
+        for letter in letters:
+            if letter.stage == "write" and letter.code not in REASONS_TO_GIVE_UP:
+                self.world.violate("given up without reason", f"{letter.document_id}: {letter.code}")
 
     def reported(self, process: Process, report: dict[str, Any]) -> None:
         """What a run has said of itself when it ended."""

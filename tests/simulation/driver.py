@@ -1,6 +1,5 @@
 """One history from its seed: a world, its processes, its operator, and what the checker says in the end."""
 
-import json
 import shutil
 import tempfile
 import uuid
@@ -122,7 +121,8 @@ class History:
         self.letters = LetterFile()
         self.mark: Seen | None = None
         self.mark_time = 0
-        self.processes: list[Process] = []
+        self.processes = self.checker.processes
+        self.records_per_batch = 100
         self.backup: tuple[Path, Seen | None] | None = None
 
     # ------------------------------------------------------------------------------------------- processes
@@ -173,6 +173,7 @@ class History:
             if tally.report.status == "in_sync":
                 tally.report.status = "failed"
         process.require_life()
+        self.checker.ended(process, outcome.code, self.letters.letters)
         report = tally.report
         outcome.status = report.status if verb in ("run", "replay") or outcome.code else "done"
         outcome.withheld, outcome.dead_lettered = report.withheld_documents, report.records.dead_lettered
@@ -186,6 +187,7 @@ class History:
         rng = self.world.rng
         connection = AgentCoreConnection("docs-a1B2c3D4e5", concurrency=3)
         destination = AgentCoreDestination(connection, opener(self.service, process, self.checker.requested))
+        destination.records_per_batch_max = self.records_per_batch  # type: ignore[misc]
         await destination._client()
         async with self._state(process) as state:
             has_lock = process.has_lock

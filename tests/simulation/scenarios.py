@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from pipeline.job import TOKEN_TRUST_S
 from tests.simulation.driver import History, Verb
 from tests.simulation.service import ODDITIES, TOKEN_MEMORY_S
+from tests.simulation.source import FOLDERS
 from tests.simulation.world import Process
 
 SOURCE_FAULTS = (
@@ -109,6 +111,8 @@ def draw_faults(history: History) -> None:
         history.service.faults["service: odd answer"] = rng.uniform(0.1, 0.4)
     if "service: read failed" in history.service.faults:
         history.service.faults["service: read failed"] /= 4
+    history.records_per_batch = rng.choice((2, 5, 100))
+    history.world.disk_s_max = rng.choice((0.0, 0.0, 0.05, 0.5))
     history.service.is_indexed = rng.random() < 0.5
     history.service.lag = rng.choice((0.0, 0.3, 1.0))
 
@@ -203,4 +207,212 @@ async def edit_meanwhile(history: History) -> None:
         history.source.edit_something()
 
 
-SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {"random": random_history}
+# ------------------------------------------------------------------------------------ directed histories
+
+
+async def prepare(history: History, documents: int, paragraphs: int = 1) -> list[str]:
+    """A first sync of some documents in a world without faults; all that was written shows by its end."""
+    names = [f"{FOLDERS[number % 2]}d{number:02}.md" for number in range(documents)]
+    for name in names:
+        history.source.put(name, {f"p{n}": history.source.paragraph() for n in range(paragraphs)})
+    await history.run()
+    await trio.sleep(200)
+    return names
+
+
+def edit(history: History, name: str, *, marker: str = "") -> None:
+    """Replace the first paragraph of a document."""
+    content = history.source.documents[name]
+    history.source.put(name, {**content, min(content): history.source.paragraph(marker)})
+
+
+async def throttled_beyond_the_token(history: History) -> None:
+    """An interrupted create waits behind a throttle until its token has aged."""
+    faults = history.service.faults
+    await prepare(history, 2)
+    history.source.put("a/new.md", {"p": history.source.paragraph()})
+    faults["service: reply lost"] = 1.0
+    await history.run(at_point=("after create request", 1, kill))
+    faults.clear()
+    faults["service: throttled"] = 1.0
+    history.world.nursery.start_soon(relent, history, TOKEN_MEMORY_S + history.world.rng.uniform(-200, 400))
+    await history.run()
+
+
+async def relent(history: History, seconds: float) -> None:
+    await trio.sleep(seconds)
+    history.service.faults.clear()
+
+
+async def sent_late_and_looked_up_early(history: History) -> None:
+    """A create leaves long after it was saved, and its outcome is looked up at once: no listing shows it yet."""
+    faults = history.service.faults
+    history.service.lag = 1.0
+    history.source.put("a/new.md", {f"p{n}": history.source.paragraph() for n in range(3)})
+    faults["service: throttled"] = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(relent_but_lose_replies, history)
+        await history.run(at_point=("after create request", history.world.rng.randint(20, 60), kill))
+        nursery.cancel_scope.cancel()
+    for process in history.processes:
+        if not process.is_dead:
+            return
+    faults.clear()
+    await history.run()
+
+
+async def relent_but_lose_replies(history: History) -> None:
+    await trio.sleep(TOKEN_TRUST_S + history.world.rng.uniform(1, 30))
+    history.service.faults.clear()
+    history.service.faults["service: reply lost"] = 1.0
+    await trio.sleep(history.world.rng.uniform(1, 5))
+    for process in history.processes:
+        kill(process)
+
+
+async def late_update(history: History) -> None:
+    """An update whose sender died is carried out after the next run has begun, which has a newer version."""
+    names = await prepare(history, 3)
+    for name in names:
+        edit(history, name)
+    history.service.faults["service: carried out late"] = 1.0
+    await history.run(at_point=("after update request", 1, kill))
+    history.service.faults.clear()
+    for name in names:
+        edit(history, name)
+    await history.run()
+
+
+async def stopped_beyond_its_lease(history: History) -> None:
+    """A run is stopped anywhere, another one takes over, the source moves on, the first one wakes up."""
+    rng = history.world.rng
+    names = await prepare(history, 4)
+    for name in names:
+        edit(history, name)
+    history.source.put("a/new.md", {"p": history.source.paragraph()})
+    history.service.faults["service: reply lost"] = rng.choice((0.0, 0.5))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(operate, history, "run", {"at_step": (rng.randint(20, 500), stop_for_long)})
+        await trio.sleep(rng.uniform(150, 300))
+        for name in names:
+            edit(history, name)
+        async with trio.open_nursery() as beside:
+            beside.start_soon(operate, history, "run", {})
+            await trio.sleep(rng.uniform(0, 3))
+            for process in history.processes:
+                process.thaw()
+
+
+async def long_run(history: History) -> None:
+    """A run that takes longer than a lease is left alone by one that begins meanwhile."""
+    await prepare(history, 2)
+    history.source.put("a/new.md", {"p": history.source.paragraph()})
+    history.service.faults["service: throttled"] = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(operate, history, "run", {})
+        for _ in range(3):
+            await trio.sleep(history.world.rng.uniform(100, 400))
+            await history.run()
+        history.service.faults.clear()
+
+
+async def not_mounted(history: History) -> None:
+    """All documents, or most of them, cannot be seen for a while, or have no text: that is no wish to delete them."""
+    rng = history.world.rng
+    names = await prepare(history, 16)
+    gone = set(rng.sample(names, rng.choice((12, 14, 16))))
+    if rng.random() < 0.5:
+        history.source.hidden = gone
+    else:
+        history.source.truncated = gone
+        for name in gone:
+            history.source.changed_at[name] = history.world.now()
+    history.source.lied_at = float("inf")
+    await history.run(rng.choice(("run", "run", "replay")))
+    await history.run()
+    history.source.hidden, history.source.truncated = set(), set()
+    history.source.lied_at = 0.0
+
+
+async def refused_replacement(history: History) -> None:
+    """A document becomes shorter, and the memory refuses what is new in it."""
+    (name,) = await prepare(history, 1, paragraphs=5)
+    marker = history.world.rng.choice(("poison", "reject"))
+    history.source.put(name, {"new": history.source.paragraph(marker), "newer": history.source.paragraph()})
+    await history.run()
+    await history.run("replay")
+
+
+async def emptied_memory(history: History) -> None:
+    """Somebody has emptied the memory; a run that has something to write must not write it."""
+    names = await prepare(history, 6)
+    history.tamper("memory emptied")
+    edit(history, names[0])
+    writes = history.service.writes
+    outcome = await history.run()
+    if history.service.writes != writes or outcome.status == "in_sync":
+        history.world.violate("wrote into an emptied memory", f"{outcome}")
+    await history.run("repair")
+
+
+async def batches_cut_short(history: History) -> None:
+    """Documents of more records than a batch holds, and a death between two batches."""
+    history.records_per_batch = 2
+    rng = history.world.rng
+    history.world.disk_s_max = rng.choice((0.0, 0.3))
+    history.source.put("a/long.md", {f"p{n}": history.source.paragraph() for n in range(7)})
+    history.source.put("b/long.jsonl", {f"p{n}": history.source.paragraph() for n in range(7)})
+    point = rng.choice(("after save", "before save", "after create request", "before create request", "after settle"))
+    await history.run(at_point=(point, rng.randint(1, 4), kill))
+    await trio.sleep(rng.choice((1, TOKEN_MEMORY_S + 1)))
+    await history.run()
+
+
+async def interrupted_rebuild(history: History) -> None:
+    """A rebuild is cut off anywhere, and the next run begins while its first one is unfinished."""
+    rng = history.world.rng
+    await prepare(history, 5, paragraphs=2)
+    if rng.random() < 0.5:
+        history.back_up()
+        history.source.put("a/new.md", {f"p{n}": history.source.paragraph() for n in range(3)})
+        await history.run()
+        history.restore()
+    else:
+        history.lose_state()
+    point = rng.choice(
+        ("after adopt", "before adopt", "after discard_outbox", "after set_meta", "after list_memory_records")
+    )
+    await history.run("recover", at_point=(point, rng.randint(1, 2), kill))
+    await operate(history, "run", {})
+
+
+async def mended_by_repair(history: History) -> None:
+    """Others have deleted, edited and copied; a repair and a run set it right, whatever listings still show."""
+    rng = history.world.rng
+    await prepare(history, 6)
+    for _ in range(rng.randint(1, 4)):
+        history.tamper(rng.choice(("record vanishes", "record edited", "record copied")))
+    if rng.random() < 0.5:
+        history.source.put("a/new.md", {"p": history.source.paragraph()})
+        await history.run()
+    await trio.sleep(rng.choice((0, 200)))
+    await history.run("repair")
+    await history.run()
+    if rng.random() < 0.5:
+        await history.run("repair")
+
+
+SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
+    "random": random_history,
+    "throttled_beyond_the_token": throttled_beyond_the_token,
+    "sent_late_and_looked_up_early": sent_late_and_looked_up_early,
+    "late_update": late_update,
+    "stopped_beyond_its_lease": stopped_beyond_its_lease,
+    "long_run": long_run,
+    "not_mounted": not_mounted,
+    "refused_replacement": refused_replacement,
+    "emptied_memory": emptied_memory,
+    "batches_cut_short": batches_cut_short,
+    "interrupted_rebuild": interrupted_rebuild,
+    "mended_by_repair": mended_by_repair,
+}

@@ -44,6 +44,8 @@ class Source:
     oldest_version: dict[RecordName, int] = field(default_factory=dict)
     changed_at: dict[str, float] = field(default_factory=dict)
     faults: dict[str, float] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)  # that are there and that nobody can see: a disk is not mounted
+    truncated: set[str] = field(default_factory=set)  # whose text nobody can see
     lied_at: float = 0.0  # when it last said that something is not there which is
     _version: int = 0
     _made: int = 0
@@ -140,7 +142,7 @@ class Source:
         if shut is not None:
             yield [ScanError(shut, "PermissionError", "not listed")]
         page: list[SourceEvent] = []
-        while not is_empty and (name := min((n for n in self.documents if n not in seen), default=None)) is not None:
+        while not is_empty and (name := self._next(seen)) is not None:
             seen.add(name)
             if shut is not None and name.startswith(shut):
                 continue
@@ -158,9 +160,12 @@ class Source:
             page.append(ScanComplete(""))
         yield page
 
+    def _next(self, seen: set[str]) -> str | None:
+        return min((name for name in self.documents if name not in seen and name not in self.hidden), default=None)
+
     async def fetch(self, ref: DocumentRef) -> Document:
         await trio.lowlevel.checkpoint()
-        if ref.id not in self.documents or self._strikes("source: vanished"):
+        if ref.id not in self.documents or ref.id in self.hidden or self._strikes("source: vanished"):
             raise DocumentVanished("It was listed and is not there.")
         if self._strikes("source: unreadable"):
             raise UnreadableDocument("PermissionError", "The simulated document cannot be read.")
@@ -170,7 +175,7 @@ class Source:
         await trio.lowlevel.checkpoint()
         if self._strikes("source: cannot tell"):
             raise SourceError("The simulated source cannot tell.")
-        return self._ref(document) if document in self.documents else None
+        return self._ref(document) if document in self.documents and document not in self.hidden else None
 
     def _strikes(self, fault: str) -> bool:
         strikes = self.world.happens(fault, self.faults.get(fault, 0.0))
@@ -179,7 +184,7 @@ class Source:
         return strikes
 
     def _bytes(self, name: str) -> bytes:
-        content = self.documents[name]
+        content = {} if name in self.truncated else self.documents[name]
         if name.endswith(".jsonl"):
             return "".join(json.dumps({"id": place, "text": text}) + "\n" for place, text in content.items()).encode()
         return "\n\n".join(content.values()).encode()

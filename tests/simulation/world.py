@@ -31,6 +31,7 @@ class World:
     violations: list[str] = field(default_factory=list)
     nursery: trio.Nursery = field(init=False)
     has_faults: bool = True
+    disk_s_max: float = 0.0  # how long a piece of work on the state may take
     events: int = 0
     _trace: Any = field(default_factory=hashlib.sha256)
 
@@ -82,6 +83,7 @@ class Process:
     is_dead: bool = False
     is_frozen: bool = False
     has_lock: bool = False
+    was_frozen: bool = False
     began_at: float = 0.0
     steps: int = 0
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -122,7 +124,7 @@ class Process:
 
     def freeze(self) -> None:
         self.world.note(f"{self.name} is stopped at step {self.steps}")
-        self.is_frozen = True
+        self.is_frozen = self.was_frozen = True
 
     def thaw(self) -> None:
         if self.is_frozen:
@@ -148,7 +150,7 @@ class Process:
     async def offload(self, work: Callable[[], Result]) -> Result:
         """Carry out `work` in place, with a chance to die before it and after it."""
         name = _name_of(work)
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.world.rng.uniform(0, self.world.disk_s_max) if self.world.disk_s_max else 0)
         self.passes(f"before {name}")
         result = work()
         self.passes(f"after {name}")
