@@ -451,7 +451,9 @@ def read_answer(batch: Batch, answer: Mapping[str, Any]) -> BatchResult:
         status = outcome.get("status")
         is_gone = batch.operation is Operation.DELETE and outcome.get("errorCode") == 404
         if (is_success and status == "SUCCEEDED") or (not is_success and is_gone):
-            succeeded[key] = MemoryRecordId(outcome["memoryRecordId"])
+            memory_record_id = outcome["memoryRecordId"]
+            if isinstance(memory_record_id, str) and memory_record_id:  # else nobody could ever name the record
+                succeeded[key] = MemoryRecordId(memory_record_id)
         elif not is_success and status != "SUCCEEDED":
             failed.append(_failed_record(key, batch.operation, outcome))
     unknown = {entry.key for entry in batch.entries} - succeeded.keys() - {failure.key for failure in failed}

@@ -687,6 +687,14 @@ def test_the_code_of_a_failed_create_tells_whether_it_may_heal(code: int | None,
     assert failure.message == "the service gave no reason"
 
 
+@pytest.mark.parametrize("memory_record_id", [None, "", 7, ["mem-of-a"], {"id": "mem-of-a"}])
+def test_a_success_without_a_usable_id_is_no_success(memory_record_id: object) -> None:
+    """Nobody could ever name the record again: neither update nor delete it."""
+    stored = [outcome("a", memoryRecordId=memory_record_id), outcome("b"), outcome("c")]
+
+    assert said(BATCH, stored) == {"succeeded": {"b", "c"}, "unknown": {"a"}}
+
+
 def changed(text: str) -> tuple[Record, MemoryRecordId]:
     return record(text), MemoryRecordId(f"mem-of-{text}")
 
