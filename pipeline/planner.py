@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -47,6 +47,9 @@ from pipeline.sightings import Sightings
 
 PAGE = 500  # rows read from the ledger at once
 
+# New documents between planning and saving: a batch of each operation, and what the streams hold.
+UNDER_WAY_MAX = 1000
+
 # A deletion of fewer documents than this is never held back as a mass deletion (unless the source shows nothing).
 GUARDED_DOCUMENTS_MIN = 10
 
@@ -67,17 +70,24 @@ class Planner:
     observe: Observer
     now: Callable[[], float]
     resends: Collection[DocumentId] = ()
+    _under_way: dict[DocumentId, None] = field(default_factory=dict)  # new documents, the oldest first
 
     async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
         derived = [item.document for item in items if isinstance(item, Derived)]
         ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}.union(derived)
-        known = await self.state.documents(ids)
+        known = await self.state.documents(ids.union(self._under_way))
+        for document in [document for document in self._under_way if document in known]:
+            del self._under_way[document]
         records = await self.state.records(derived)
         plans: list[DocumentPlan | Checkpoint] = []
         for item in items:
             match item:
                 case Derived():
                     before = known.get(item.document)
+                    if item.document in self._under_way or (before and before.row > self.sightings.last_row):
+                        continue  # paged listings show a document twice when it moves between pages
+                    if before is None:
+                        self._note_under_way(item.document)
                     letters = await self._letters(before)
                     plans.append(self._plan_records(item, before, records[item.document], letters))
                 case PartsEnd(ref):
@@ -95,6 +105,11 @@ class Planner:
                 case Checkpoint():
                     plans.append(item)
         return plans
+
+    def _note_under_way(self, document: DocumentId) -> None:
+        self._under_way[document] = None
+        if len(self._under_way) > UNDER_WAY_MAX:  # in a dry run, which saves nothing
+            del self._under_way[next(iter(self._under_way))]
 
     async def _letters(self, document: KnownDocument | None) -> dict[str, DeadLetter]:
         if document is None or not document.dead_letters:

@@ -846,6 +846,29 @@ def test_a_replay_deletes_nothing_that_the_guard_has_withheld() -> None:
     on_virtual_time(story)
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 0.5, 30.0])
+def test_a_document_that_is_listed_again_later_is_written_once(pause_s: float) -> None:
+    """By then its first plan may be on its way, saved or settled."""
+
+    class Repeating(MemorySource):
+        async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+            async for events in super().scan(since):
+                refs = [event for event in events if isinstance(event, DocumentRef)]
+                yield refs
+                await anyio.sleep(pause_s)
+                yield events
+
+    async def story(world: World) -> None:
+        world.source = Repeating(numbered(300), events_per_list=7)
+
+        report = await world.do()
+
+        assert len(world.memory.records) == 300
+        assert (report.documents.seen, report.records.created) == (300, 300)
+
+    on_virtual_time(story)
+
+
 def test_a_document_that_is_listed_twice_is_written_once() -> None:
     """Paged listings show what moves between pages again."""
 
