@@ -846,6 +846,29 @@ def test_a_replay_deletes_nothing_that_the_guard_has_withheld() -> None:
     on_virtual_time(story)
 
 
+def test_a_record_whose_update_failed_for_good_is_written_whatever_the_document_says_next() -> None:
+    """An attempt whose answer was lost may have been carried out; the ledger would believe the old text stored."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "before"}
+        await world.do()
+        world.source.documents = {"a.md": "after"}
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError, match="stays in the outbox"):
+            await world.do()
+        world.memory.reject("after")
+        await world.do()
+        assert world.texts() == ["after"]
+
+        world.source.documents = {"a.md": "before"}
+        await world.do()
+
+        assert world.texts() == ["before"]
+
+    on_virtual_time(story)
+
+
 @pytest.mark.parametrize("pause_s", [0.0, 0.5, 30.0])
 def test_a_document_that_is_listed_again_later_is_written_once(pause_s: float) -> None:
     """By then its first plan may be on its way, saved or settled."""
