@@ -396,6 +396,7 @@ class Settlement:
 
     `stored` are entries that the memory now holds, with their ids there; `deleted` are gone from it; `lost` were to
     be updated and turned out not to be there. `follow_ups` are batches for what is sent again under a new token.
+    `unheard_at` is when an update left last whose answer was lost, in seconds since the epoch: it may still come.
     """
 
     batch: Batch
@@ -404,6 +405,7 @@ class Settlement:
     lost: tuple[Entry, ...] = ()
     letters: tuple["DeadLetter", ...] = ()
     follow_ups: tuple[Batch, ...] = ()
+    unheard_at: float = float("-inf")
 
 
 # ------------------------------------------------------------------------------------------- dead letters

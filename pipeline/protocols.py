@@ -253,6 +253,10 @@ class StateStore(Protocol):
         """Record what the memory confirmed, and replace the batch by its follow-ups."""
         ...
 
+    async def unheard_at(self) -> float:
+        """When an update left last whose answer was lost and that was settled since, as its settlement told."""
+        ...
+
     async def outbox(self) -> Sequence[ClientToken]:
         """The tokens of the batches that are saved and not settled, oldest first."""
         ...

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
 from pipeline.events import BatchSettled, DeadLettered, Observer, RequestOutcome, RequestSent
-from pipeline.lease import Lease
+from pipeline.lease import LATE_WRITE_S, Lease
 from pipeline.memory_check import MemoryCheck
 from pipeline.model import (
     Batch,
@@ -67,7 +67,7 @@ class Delivery:
     async def deliver(self, batch: Batch, *, was_sent: bool = False) -> None:
         """Send `batch`, and whatever follows from it, until all is settled.
 
-        `was_sent` tells that an earlier run may have sent it already.
+        `was_sent` tells that it may be stored already: then it must not be sent once its token is too old.
 
         Raises:
             FatalError: the memory cannot be reached or does not let us in; the batch stays in the outbox.
@@ -80,7 +80,7 @@ class Delivery:
             failures = max(entry.attempts for entry in batch.entries)
             if failures:
                 await sleep(max(wait_s, self.pacer.backoff_s(failures)))
-            waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in await self._deliver_one(batch, was_sent))
+            waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in await self._deliver_one(batch, was_sent=was_sent))
 
     async def deliver_outbox(self) -> Mapping[DocumentId, set[RecordKey]]:
         """Deliver what an interrupted run left: planning must see what that run wrote.
@@ -95,6 +95,8 @@ class Delivery:
         old: list[ClientToken] = []
         has_updates = False
         tokens = await self.state.outbox()
+        unheard_at = await self.state.unheard_at()
+        self.lease.note_unheard(unheard_at)
         if tokens:
             self.lease.note_unheard(self.lease.predecessor_until)
         for token in tokens:
@@ -108,8 +110,8 @@ class Delivery:
         for start in range(0, len(old), LOOKED_UP_AT_ONCE):
             batches = [await self.state.batch(token) for token in old[start : start + LOOKED_UP_AT_ONCE]]
             await self._take_over(batches)
-        if has_updates:
-            # What the interrupted run sent last may still arrive; it must not arrive after what is planned now.
+        if has_updates or unheard_at + LATE_WRITE_S > self.now():
+            # What was sent last may still arrive; it must not arrive after what is planned now.
             await self.lease.wait_for_unheard(self.now)
         delivered: dict[DocumentId, set[RecordKey]] = {}
         for key in await self.state.records_by_key(sent):
@@ -161,10 +163,10 @@ class Delivery:
             await sleep(self.pacer.backoff_s(failures))
         return await ask()
 
-    async def _deliver_one(self, batch: Batch, was_sent: bool) -> list[tuple[Batch, float]]:
+    async def _deliver_one(self, batch: Batch, *, was_sent: bool) -> list[tuple[Batch, float]]:
         """Settle `batch`; return what follows from it, and how many seconds that should wait at least."""
         try:
-            result = await self._send_until_clear(batch, was_sent)
+            result = await self._send_until_clear(batch, was_sent=was_sent)
         except BatchRefused as refusal:
             settlement = self.settler.refused(batch, refusal)
             result = BatchResult({})
@@ -190,10 +192,10 @@ class Delivery:
                         lost.add(entry.key)
         return lost
 
-    async def _send_until_clear(self, batch: Batch, was_sent: bool) -> BatchResult:
+    async def _send_until_clear(self, batch: Batch, *, was_sent: bool) -> BatchResult:
         """The same bytes with the same token, until the answer tells the outcome of every record."""
         for _ in range(UNCLEAR_ANSWERS_MAX):
-            result = await self._send_until_answered(batch, was_sent)
+            result = await self._send_until_answered(batch, was_sent=was_sent)
             if not result.unknown:
                 return result
             was_sent = True
@@ -204,20 +206,12 @@ class Delivery:
             code="incomplete_answer",
         )
 
-    async def _send_until_answered(self, batch: Batch, was_sent: bool) -> BatchResult:
+    async def _send_until_answered(self, batch: Batch, *, was_sent: bool) -> BatchResult:
         failures = 0
         while True:
             await self.pacer.wait(batch.operation)
-            # Being throttled can take long: what was sent once must not be sent again after that.
-            if (was_sent or failures) and self._is_too_old(batch):
-                raise FatalError(
-                    f"The outcome of batch {batch.client_token} ({len(batch.entries)} creates) stayed unknown for"
-                    " longer than its token can be trusted. It stays in the outbox; the next run looks up what the"
-                    " memory holds of it.",
-                    code="token_too_old",
-                )
             try:
-                result = await self._send(batch)
+                result = await self._send(batch, was_sent=was_sent or failures > 0)
             except RetryableError as error:
                 if error.is_throttle:
                     self.pacer.throttled(batch.operation, error.retry_after_s)
@@ -238,10 +232,17 @@ class Delivery:
                 self.pacer.accepted(batch.operation)
                 return result
 
-    async def _send(self, batch: Batch) -> BatchResult:
+    async def _send(self, batch: Batch, *, was_sent: bool) -> BatchResult:
         """One attempt, told to the observers."""
         await self.check.pass_once()
         self.lease.check(self.now())
+        if was_sent and self._is_too_old(batch):
+            raise FatalError(
+                f"The outcome of batch {batch.client_token} ({len(batch.entries)} creates) stayed unknown for longer"
+                " than its token can be trusted. It stays in the outbox; the next run looks up what the memory holds"
+                " of it.",
+                code="token_too_old",
+            )
         started = self.clock()
 
         def tell(error: DestinationError | None) -> None:
@@ -268,6 +269,8 @@ class Delivery:
         return result
 
     async def _settle(self, settlement: Settlement, result: BatchResult) -> None:
+        if settlement.batch.operation is Operation.UPDATE:
+            settlement = replace(settlement, unheard_at=self.lease.unheard_at)
         # Once the memory has answered, a cancelled run still writes down what it said.
         with CancelScope(shield=True):
             await self.dead_letters.append(settlement.letters)

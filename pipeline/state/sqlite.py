@@ -293,6 +293,9 @@ class SqliteStateStore:
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    async def unheard_at(self) -> float:
+        return float(await self._read(self._meta, "unheard_at") or "-inf")
+
     async def outbox(self) -> Sequence[ClientToken]:
         query = "SELECT token FROM outbox ORDER BY number"
         return await self._read(lambda: [ClientToken(token) for (token,) in self._connection.execute(query)])
@@ -425,6 +428,8 @@ class SqliteStateStore:
         )
         self._add_letters(settlement.letters)
         self._add_to_outbox(settlement.follow_ups)
+        if settlement.unheard_at > float("-inf"):
+            self._set_meta("unheard_at", str(settlement.unheard_at))
 
     async def remove(self, documents: Collection[DocumentId]) -> None:
         await self._write(self._remove, [(document,) for document in documents])

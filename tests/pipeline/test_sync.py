@@ -18,7 +18,7 @@ from trio.testing import MockClock
 from pipeline.errors import FatalError, RetryableError, SourceError, SyncError, UnreadableDocument
 from pipeline.events import RunStarted
 from pipeline.job import SETTLE_S, TOKEN_TRUST_S, SourceJob
-from pipeline.lease import Lease
+from pipeline.lease import LATE_WRITE_S, Lease
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules
 from pipeline.memory_check import MemoryCheck
@@ -865,6 +865,62 @@ def test_a_record_whose_update_failed_for_good_is_written_whatever_the_document_
         await world.do()
 
         assert world.texts() == ["before"]
+
+    on_virtual_time(story)
+
+
+def test_an_update_waits_for_one_whose_answer_was_lost_in_the_run_before() -> None:
+    """It was sent again and settled, but what was lost may still be carried out, over what is sent now."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "first"}
+        await world.do()
+        world.source.documents = {"a.md": "second"}
+        world.memory.lose_next_reply()
+        await world.do()  # it dies before it would wait for that
+        assert await world.state.unheard_at() == world.now
+        world.source.documents = {"a.md": "third"}
+        began = anyio.current_time()
+
+        await world.do()
+
+        assert world.texts() == ["third"]
+        assert anyio.current_time() - began >= LATE_WRITE_S
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_token_that_grew_old_while_the_service_throttled_is_not_sent_again(is_interrupted: bool) -> None:
+    """An answer left a record open, so all may be stored; by now the service may have forgotten the token."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        if is_interrupted:
+            for _ in range(3):
+                world.memory.lose_next_reply()
+            with pytest.raises(FatalError, match="stays in the outbox"):
+                await world.do()
+        else:
+            world.memory.omit_from_next_answer()
+
+        class LongThrottle(RetryableError):
+            @property
+            def is_throttle(self) -> bool:
+                world.now += 2 * TOKEN_TRUST_S
+                world.memory.forget_tokens()
+                return True
+
+            @is_throttle.setter
+            def is_throttle(self, _value: bool) -> None: ...
+
+        world.memory.fail_next(LongThrottle("slow down", code="ThrottledException"))
+
+        with pytest.raises(FatalError, match="longer than its token can be trusted"):
+            await world.do()
+        await world.do()
+
+        assert len(world.memory.records) == 5
 
     on_virtual_time(story)
 
