@@ -294,7 +294,8 @@ class SqliteStateStore:
         return None if row is None else str(row[0])
 
     async def unheard_at(self) -> float:
-        return float(await self._read(self._meta, "unheard_at") or "-inf")
+        written = await self._read(self._meta, "unheard_at")
+        return float(written or "-inf")
 
     async def outbox(self) -> Sequence[ClientToken]:
         query = "SELECT token FROM outbox ORDER BY number"
