@@ -420,12 +420,12 @@ class SqliteStateStore:
             ],
         )
         self._connection.executemany("DELETE FROM dead_letter WHERE key = ?", [(entry.key,) for entry, _ in stored])
-        # An update that failed for good may have been carried out by an earlier attempt whose answer was lost: whatever
-        # the document says next, the record is written then.
+        # An update or delete that failed for good may have been carried out by an earlier attempt whose answer was lost:
+        # whatever the document says next, the record is written then.
         given_up = {letter.key for letter in settlement.letters}
         self._connection.executemany(
             "UPDATE record SET digest = '' WHERE key = ?",
-            [(entry.replaces,) for entry in settlement.batch.entries if entry.replaces and entry.key in given_up],
+            [(entry.replaces or entry.key,) for entry in settlement.batch.entries if entry.key in given_up],
         )
         self._add_letters(settlement.letters)
         self._add_to_outbox(settlement.follow_ups)

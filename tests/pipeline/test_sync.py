@@ -15,7 +15,7 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from pipeline.errors import FatalError, RetryableError, SourceError, SyncError, UnreadableDocument
+from pipeline.errors import BatchRefused, FatalError, RetryableError, SourceError, SyncError, UnreadableDocument
 from pipeline.events import RunStarted
 from pipeline.job import SETTLE_S, TOKEN_TRUST_S, SourceJob
 from pipeline.lease import LATE_WRITE_S, Lease
@@ -865,6 +865,30 @@ def test_a_record_whose_update_failed_for_good_is_written_whatever_the_document_
         await world.do()
 
         assert world.texts() == ["before"]
+
+    on_virtual_time(story)
+
+
+def test_a_record_whose_delete_failed_for_good_is_written_if_it_is_wanted_again() -> None:
+    """An attempt whose answer was lost may have deleted it; the ledger would believe it stored."""
+    gone = "gone " * 70
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": f"{'kept ' * 70}\n\n{gone}"}
+        await world.do()
+        world.source.documents = {"a.md": "kept " * 70}
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError, match="stays in the outbox"):
+            await world.do()
+        world.memory.fail_next(BatchRefused("no more", code="ValidationException"))
+        await world.do()
+        assert len(await world.state.letters()) == 1
+
+        world.source.documents = {"a.md": f"{'kept ' * 70}\n\n{gone}"}
+        await world.do()
+
+        assert len(world.texts()) == 2
 
     on_virtual_time(story)
 
