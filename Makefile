@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture format clean
+.PHONY: quickstart test lint picture simulate mutants format clean
 .DEFAULT_GOAL := quickstart
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +25,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The real pipeline in a world of chance: 10,000 histories take some 15 minutes on two cores.
+SEEDS ?= 10000
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
+	$(BIN)/python -m tests.simulation --seeds 0:100 --scenario all
+
+# Plants bugs and lets the simulation look for them: some 15 minutes on two cores.
+mutants: $(READY)
+	$(BIN)/python -m tests.mutants --write
 
 picture: $(READY)
 	$(BIN)/python docs/record_quickstart.py

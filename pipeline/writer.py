@@ -80,7 +80,8 @@ class Delivery:
             failures = max(entry.attempts for entry in batch.entries)
             if failures:
                 await sleep(max(wait_s, self.pacer.backoff_s(failures)))
-            waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in await self._deliver_one(batch, was_sent=was_sent))
+            follow_ups = await self._deliver_one(batch, was_sent=was_sent)
+            waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in follow_ups)
 
     async def deliver_outbox(self) -> Mapping[DocumentId, set[RecordKey]]:
         """Deliver what an interrupted run left: planning must see what that run wrote.

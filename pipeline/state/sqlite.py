@@ -420,8 +420,8 @@ class SqliteStateStore:
             ],
         )
         self._connection.executemany("DELETE FROM dead_letter WHERE key = ?", [(entry.key,) for entry, _ in stored])
-        # An update or delete that failed for good may have been carried out by an earlier attempt whose answer was lost:
-        # whatever the document says next, the record is written then.
+        # An update or delete that failed for good may have been carried out by an earlier attempt whose answer was
+        # lost: whatever the document says next, the record is written then.
         given_up = {letter.key for letter in settlement.letters}
         self._connection.executemany(
             "UPDATE record SET digest = '' WHERE key = ?",

@@ -109,9 +109,9 @@ def page(kills: Sequence[Kill]) -> str:
     lines = [
         "# Planted bugs",
         "",
-        "What the simulation can see: each of these bugs was put into the program, and a history found it. `make mutants`",
-        "plants them again. `random` is the simulation that draws everything by chance, with the first seed that saw the",
-        "bug; the others are directed histories, for what chance seldom does.",
+        "What the simulation can see: each of these bugs was put into the program, and a history found it.",
+        "`make mutants` plants them again. `random` draws everything by chance; with it stands the first seed that saw",
+        "the bug. The others are directed histories, for what chance seldom does.",
         "",
         "| planted bug | what it breaks | found by | seed | as |",
         "|---|---|---|---|---|",

@@ -6,7 +6,9 @@ await. The pipeline is the real one, down to the bytes of the requests and the S
 network, the source and the death of processes are made up. The checker knows nothing of the pipeline: it sees what the
 source held and what the memory was asked to do.
 
-What is not played, since no client can make up for it: a service that forgets a token sooner than it is trusted, carries
-out a request later than `LATE_WRITE_S`, shows a record later than `SETTLE_S`, or says of a record that it failed when
-it was stored; a source that says of a document that it is gone, twice, when it is there; two states of one source.
+What is not played, since no client can make up for it: a service that forgets a token sooner than it is trusted,
+carries out a request later than `LATE_WRITE_S`, shows a record later than `SETTLE_S`, or says of a record that it
+failed when it was stored; a source that says of a document that it is gone, twice, when it is there; two states of one
+source. Excused for a moment, but not in the end: what is written twice because the ledger was lost while listings did
+not show yet what had been written under it.
 """

@@ -78,9 +78,8 @@ def main() -> int:
                 total.traced_twice += 1
                 if not is_same:
                     total.traces_differ.append(results[0].seed)
-            if (arguments.stop_at_first and total.failed) or (
-                arguments.until_promise_breaks and total.breaks_promise()
-            ):
+            is_enough = arguments.stop_at_first or (arguments.until_promise_breaks and total.breaks_promise())
+            if total.failed and is_enough:
                 sys.stdout.flush()
                 os._exit(1)
     return conclude(total, time.monotonic() - began, must_happen="random" in scenarios)

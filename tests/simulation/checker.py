@@ -9,7 +9,7 @@ from tests.simulation.service import LATE_WRITE_MAX_S, LIST_LAG_MAX_S, READ_TIME
 from tests.simulation.source import RecordName, Source
 from tests.simulation.world import Process, World
 
-# 400 and a refused batch speak of the record; the others of a service that would not take it however often it was asked.
+# 400 and a refused batch speak of the record, the others of a service that would not take it however often asked.
 REASONS_TO_GIVE_UP = ("400", "ValidationException", "404", "429", "500", "unknown")
 
 
@@ -47,9 +47,9 @@ class Checker:
         old, new = name_of(before), name_of(record.content)
         if old != new:
             self._require_unwanted(old, record, "overwritten")
-        if old in self.source.oldest_version and new in self.source.newest_version and old != new:
-            if self.source.newest_version[new] < self.source.oldest_version[old]:
-                self.world.violate("stale overwrite", f"{_short(new)} replaced the newer {_short(old)}")
+        newest, oldest = self.source.newest_version.get(new), self.source.oldest_version.get(old)
+        if old != new and newest is not None and oldest is not None and newest < oldest:
+            self.world.violate("stale overwrite", f"{_short(new)} replaced the newer {_short(old)}")
 
     def deleted(self, record: Stored) -> None:
         name = name_of(record.content)
@@ -59,6 +59,8 @@ class Checker:
     def _require_new_before_old(self, document: str) -> None:
         """What is to replace a deleted record is stored by now, if it has been known since the run began."""
         began_at = max((process.began_at for process in self.processes if not process.is_dead), default=0.0)
+        if self.source.lied_at >= began_at:
+            return
         file = document.partition("#")[0]
         if self.source.changed_at.get(file, 0.0) >= began_at or document in self.tampered or document in self.doubled:
             return

@@ -5,7 +5,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -154,7 +154,7 @@ class History:
                     stop = Stop()
                     process.ask_to_stop = lambda: stop.ask(15)
                     try:
-                        await execute(job, verb, tally.report, stop)  # type: ignore[arg-type]
+                        await execute(job, verb, tally.report, stop)
                     finally:
                         process.require_life()
                 elif verb == "repair":
@@ -189,7 +189,7 @@ class History:
         destination = AgentCoreDestination(connection, opener(self.service, process, self.checker.requested))
         destination.records_per_batch_max = self.records_per_batch  # type: ignore[misc]
         await destination._client()
-        async with self._state(process) as state:
+        async with aclosing(destination), self._state(process) as state:
             has_lock = process.has_lock
             async with hold_lease(
                 state, process.name, has_lock=has_lock, request_s=REQUEST_S, now=self.world.now

@@ -1,6 +1,7 @@
 """Histories: one that draws everything by chance, and directed ones that provoke what chance seldom does."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 
@@ -144,7 +145,7 @@ async def one_run(history: History) -> None:
     verb: Verb = rng.choice(("run", "run", "run", "run", "replay", "repair"))
     fate = rng.choice(("none", "none", "step", "step", "point", "point", "seldom", "seldom", "interrupt", "stop"))
     step = int(2 ** rng.uniform(3, 10.5))
-    fates: dict[str, object] = {}
+    fates: dict[str, Any] = {}
     if fate == "step":
         fates["at_step"] = (step, kill)
     elif fate == "point":
@@ -189,7 +190,7 @@ def prepare_for(history: History, point: str) -> Verb:
     return "run"
 
 
-async def operate(history: History, verb: Verb, fates: dict[str, object]) -> None:
+async def operate(history: History, verb: Verb, fates: dict[str, Any]) -> None:
     """Run, and do what the message says."""
     outcome = await history.run(verb, **fates)
     if outcome.code == "records_missing":

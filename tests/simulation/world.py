@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import random
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -205,12 +206,15 @@ def play(world: World, story: Callable[[], Any], clock: trio.abc.Clock) -> None:
     gc.collect(0)
     gc.disable()
     try:
-        _run._ALLOW_DETERMINISTIC_SCHEDULING = True
+        _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
         _run._r.seed(world.seed)
         runner.reschedule = hold_back_the_frozen  # type: ignore[method-assign,assignment]
-        trio.run(story, clock=clock, instruments=[Steps()])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # the dead close nothing
+            trio.run(story, clock=clock, instruments=[Steps()])
+            gc.collect(0)
     finally:
         gc.enable()
         runner.reschedule = reschedule  # type: ignore[method-assign]
-        _run._ALLOW_DETERMINISTIC_SCHEDULING = is_deterministic
+        _run._ALLOW_DETERMINISTIC_SCHEDULING = is_deterministic  # type: ignore[misc]
         _run._r.setstate(state)
