@@ -9,6 +9,8 @@ import pytest
 
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.errors import StateError
+from pipeline.runner import offload
+from pipeline.state.sqlite import open_state
 from tests.pipeline.test_dead_letters import SOURCE, letter
 
 METHODS = ["append", "rewrite"]
@@ -111,3 +113,27 @@ async def test_a_line_that_is_no_letter_stops_nothing(tmp_path: Path, line: byte
     await write(path, "rewrite")
 
     assert len(path.read_bytes().splitlines()) == 1
+
+
+async def test_a_link_in_place_of_the_state_is_not_written_through(tmp_path: Path) -> None:
+    """It would make a database of ours, with our documents in it, wherever its author wants one."""
+    target, path = tmp_path / "target", tmp_path / "state.db"
+    path.symlink_to(target)
+
+    with pytest.raises(StateError, match="could not be used"):
+        async with open_state(path, source=SOURCE, destination="memory", offload=offload):
+            pass
+
+    assert not target.exists()
+
+
+async def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Ledger and outbox hold the records' text, and so do the files that SQLite puts beside them."""
+    path = tmp_path / "folder" / "state.db"
+
+    async with open_state(path, source=SOURCE, destination="memory", offload=offload):
+        modes = {file.name: mode_of(file) for file in path.parent.iterdir()}
+
+    assert mode_of(path.parent) == 0o700
+    assert "state.db-wal" in modes
+    assert set(modes.values()) == {0o600}
