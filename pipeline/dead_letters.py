@@ -4,8 +4,11 @@ The ledger holds the same letters and is what a run goes by; the file is written
 letter that the ledger counts is missing here after a crash. A line may then stand here twice: its `id` tells.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import aiofiles
@@ -49,7 +52,9 @@ class JsonLinesFile:
         try:
             await aiofiles.os.makedirs(self.path.parent, mode=0o700, exist_ok=True)
             others = await self._lines_of_others()
-            async with aiofiles.open(written, "wb", opener=_owner_only) as file:
+            with suppress(FileNotFoundError):
+                await aiofiles.os.remove(written)  # of a rewrite that was cut off, or whatever else bears the name
+            async with aiofiles.open(written, "xb", opener=_owner_only) as file:
                 await file.write(others + _lines(letters))
                 await _sync(file)
             await aiofiles.os.replace(written, self.path)
@@ -60,7 +65,7 @@ class JsonLinesFile:
     async def _lines_of_others(self) -> bytes:
         if not await aiofiles.os.path.exists(self.path):
             return b""
-        async with aiofiles.open(self.path, "rb") as file:
+        async with aiofiles.open(self.path, "rb", opener=_owner_only) as file:
             lines = await file.readlines()
         return b"".join(line for line in lines if _source_of(line) not in (None, self._source))
 
@@ -75,12 +80,34 @@ def _source_of(line: bytes) -> str | None:
     """Whose letter a line is; None if it cannot be read (a crash tore it apart)."""
     try:
         return letter_json.from_json(line).source
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
 
 
 def _owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    """Open a file that nobody else can read: what a link leads to, or what another user put here, is not written to.
+
+    Raises:
+        OSError: it is not such a file, or it cannot be opened.
+    """
+    if os.path.islink(path):  # noqa: PTH114 - said in better words than the system's "too many levels of links"
+        raise PermissionError(errno.EPERM, "it is a symbolic link, which is not followed; name the file itself")
+    # Without waiting for a reader, if it is a FIFO.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        _require_own(os.fstat(descriptor))
+        os.fchmod(descriptor, 0o600)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_own(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise PermissionError(errno.EPERM, "it is not a regular file")
+    if status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user, who could read what is written to it")
 
 
 def _lines(letters: Sequence[DeadLetter]) -> bytes:

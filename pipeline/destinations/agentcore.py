@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import orjson
 from anyio import Lock, sleep
 
+from pipeline.destinations.echoes import without_echoes
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
 from pipeline.limits import service_limits
 from pipeline.model import (
@@ -159,7 +160,7 @@ class AgentCoreDestination:
         return _dump({"requestIdentifier": entry.key, **content})
 
     async def write(self, batch: Batch) -> BatchResult:
-        with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}"):
+        with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}", batch.body):
             call = getattr(await self._client(), _METHODS[batch.operation])
             return read_answer(batch, await call(memoryId=self._memory_id, records=batch.body))
 
@@ -435,6 +436,7 @@ def read_answer(batch: Batch, answer: Mapping[str, Any]) -> BatchResult:
     """
     is_create = batch.operation is Operation.CREATE
     keys = {(entry.key if is_create else entry.memory_record_id): entry.key for entry in batch.entries}
+    positions = {entry.key: position for position, entry in enumerate(batch.entries)}
     said: dict[RecordKey, list[tuple[bool, Mapping[str, Any]]]] = {}
     for is_success, outcomes in ((True, answer["successfulRecords"]), (False, answer["failedRecords"])):
         for outcome in outcomes:
@@ -455,12 +457,14 @@ def read_answer(batch: Batch, answer: Mapping[str, Any]) -> BatchResult:
             if isinstance(memory_record_id, str) and memory_record_id:  # else nobody could ever name the record
                 succeeded[key] = MemoryRecordId(memory_record_id)
         elif not is_success and status != "SUCCEEDED":
-            failed.append(_failed_record(key, batch.operation, outcome))
+            said_of_it = str(outcome.get("errorMessage") or "the service gave no reason")
+            message = without_echoes(said_of_it, batch.body, positions[key])
+            failed.append(_failed_record(key, batch.operation, outcome, message))
     unknown = {entry.key for entry in batch.entries} - succeeded.keys() - {failure.key for failure in failed}
     return BatchResult(succeeded, failed, frozenset(unknown))
 
 
-def _failed_record(key: RecordKey, operation: Operation, outcome: Mapping[str, Any]) -> FailedRecord:
+def _failed_record(key: RecordKey, operation: Operation, outcome: Mapping[str, Any], message: str) -> FailedRecord:
     try:
         code: int | None = int(outcome["errorCode"])
     except (KeyError, TypeError, ValueError):
@@ -470,7 +474,7 @@ def _failed_record(key: RecordKey, operation: Operation, outcome: Mapping[str, A
     return FailedRecord(
         key,
         code="unknown" if code is None else str(code),
-        message=_without_values(str(outcome.get("errorMessage") or "the service gave no reason")),
+        message=message,
         is_retryable=code is not None and (code == 429 or code >= 500 or is_young),
     )
 
@@ -534,10 +538,10 @@ _ADVICE_ELSE = "Check the settings of the destination."
 
 
 @contextmanager
-def service_errors(action: str) -> Iterator[None]:
+def service_errors(action: str, sent: bytes = b"") -> Iterator[None]:
     """Translate whatever the client raises into what happens next. Unclassified means unknown: it is retried.
 
-    `action` names the call for messages.
+    `action` names the call for messages; `sent` are the records, which no message may repeat.
     """
     import aiohttp  # noqa: PLC0415
     from botocore import exceptions as boto  # noqa: PLC0415
@@ -545,7 +549,7 @@ def service_errors(action: str) -> Iterator[None]:
     try:
         yield
     except boto.ClientError as error:
-        raise from_client_error(error, action) from error
+        raise from_client_error(error, action, sent) from error
     except (
         boto.NoCredentialsError,
         boto.PartialCredentialsError,
@@ -572,11 +576,12 @@ def service_errors(action: str) -> Iterator[None]:
         raise RetryableError(f"{action}: the answer could not be read ({said}).", code="bad_answer") from error
 
 
-def from_client_error(error: Any, action: str) -> DestinationError:
+def from_client_error(error: Any, action: str, sent: bytes = b"") -> DestinationError:
     """The error that tells what to do about a `ClientError`: by its code, else by its HTTP status."""
     answer = error.response
     code = str(answer.get("Error", {}).get("Code") or "Unknown")
-    said = _without_values(str(answer.get("Error", {}).get("Message") or answer.get("message") or "no message"))[:300]
+    full = str(answer.get("Error", {}).get("Message") or answer.get("message") or "no message")
+    said = without_echoes(full, sent)[:300]
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"{action}: {status} {code}, {said!r}."
     if code in _THROTTLES or status == 429:
@@ -588,27 +593,23 @@ def from_client_error(error: Any, action: str) -> DestinationError:
             code="IdempotentParameterMismatchException",
         )
     if code in _REFUSALS or status == 413:
-        return BatchRefused(message, code=code, culprits=_culprits(answer.get("fieldList") or ()))
+        return BatchRefused(message, code=code, culprits=_culprits(answer.get("fieldList") or (), sent))
     if code in _PASSING_FAULTS or status >= 500 or status in (0, 408, 409):
         return RetryableError(message, code=code, retry_after_s=_retry_after_s(answer))
     advice = _ADVICE.get(code) or _ADVICE_BY_STATUS.get(status, _ADVICE_ELSE)
     return FatalError(f"{message} {advice}", code=code)
 
 
-def _without_values(message: str) -> str:
-    """`message` without the values that AWS quotes in it ("Value '…' at 'records.1…' failed"): they are documents."""
-    return re.sub(r"(?is)\b(values?) '.*' (at '|failed)", r"\1 \2", message)
-
-
 _RECORD_INDEX = re.compile(r"records\W+(?:member\W+)?(\d+)")
 
 
-def _culprits(fields: Sequence[Mapping[str, str]]) -> dict[int, str]:
+def _culprits(fields: Sequence[Mapping[str, str]], sent: bytes) -> dict[int, str]:
     """The positions of the records that a refusal names, as far as they can be read from its field names."""
     culprits = {}
     for field in fields:
         if match := _RECORD_INDEX.search(field.get("name", "")):
-            culprits[int(match[1])] = field.get("message", "")
+            position = int(match[1])
+            culprits[position] = without_echoes(field.get("message", ""), sent, position)
     return culprits
 
 

@@ -6,7 +6,7 @@ from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.model import Document, DocumentRef, ParsedDocument
 from pipeline.parsing.csv import parse_csv
 from pipeline.parsing.decoding import decode, find_encoding
-from pipeline.parsing.html import parse_html
+from pipeline.parsing.html_process import HtmlProcess
 from pipeline.parsing.jsonl import parse_json_lines
 from pipeline.parsing.markdown import parse_markdown
 from pipeline.parsing.media_types import (
@@ -31,6 +31,7 @@ class Parser:
 
     def __init__(self, settings: ParsingSettings) -> None:
         self._settings = settings
+        self._html = HtmlProcess()
 
     def reason_to_skip(self, ref: DocumentRef) -> str | None:
         name_suffix = suffix(ref)
@@ -57,7 +58,7 @@ class Parser:
             case Kind.MARKDOWN:
                 yield parse_markdown(ref, decode(content, encoding))
             case Kind.HTML:
-                yield parse_html(ref, decode(content, encoding))
+                yield self._html.parse(ref, decode(content, encoding))
             case Kind.JSON_LINES:
                 yield from parse_json_lines(ref, content, encoding, self._settings.jsonl)
             case Kind.CSV:

@@ -603,7 +603,8 @@ def _connect(path: Path | None, *, is_read_only: bool) -> sqlite3.Connection:
         access = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True, check_same_thread=False)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # Not through a link: whoever put it here would have our documents, or ruin a file of ours.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     return sqlite3.connect(path, check_same_thread=False, timeout=10)
 
 

@@ -22,7 +22,6 @@ from pipeline.model import ClientToken, DeadLetter, DocumentId, Operation, Recor
 FAILED_AT = datetime(2024, 5, 6, 7, 8, 9, 500_000, tzinfo=UTC).timestamp()
 
 SOURCE = "handbook"
-FULL_DEVICE = Path("/dev/full")
 
 
 def letter(name: str, **members: Any) -> DeadLetter:
@@ -242,11 +241,16 @@ async def test_letters_of_another_source_in_the_same_file_are_kept(file: JsonLin
     assert read(path) == [other]
 
 
-@pytest.mark.skipif(not FULL_DEVICE.exists(), reason="this system has no device that is always full")
-async def test_a_full_disk_stops_the_run() -> None:
+async def test_a_full_disk_stops_the_run(file: JsonLinesFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one fault that every machine meets one day."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
     with pytest.raises(StateError, match="No space left on device"):
-        await JsonLinesFile(FULL_DEVICE, SOURCE).append([letter("1")])
+        await file.append([letter("1")])
 
 
 async def test_a_folder_in_the_place_of_the_file_stops_the_run(path: Path) -> None:
