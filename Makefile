@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture format clean
+.PHONY: quickstart test stateful lint picture format clean
 .DEFAULT_GOAL := quickstart
 
 $(READY): pyproject.toml constraints.txt
@@ -19,6 +19,10 @@ quickstart: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto
+
+# Commands, faults, kills and lost states in any order; `make test` tries a few.
+stateful: $(READY)
+	EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest tests/stateful -n 0
 
 lint: $(READY)
 	$(BIN)/ruff check .
