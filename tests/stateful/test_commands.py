@@ -327,4 +327,4 @@ def test_whatever_happens_what_is_stored_stays_right(zygote: Zygote) -> None:
         report_multiple_bugs=False,
     )
 
-    run_state_machine_as_test(Commands, settings=profile)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Commands, settings=profile)
