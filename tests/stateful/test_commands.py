@@ -9,14 +9,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -37,6 +36,7 @@ IN_SYNC, FAILED, DEAD_LETTERS, GUARDED = 0, 1, 3, 4
 
 names = st.sampled_from(NAMES)
 numbers = st.lists(st.integers(0, 8), min_size=1, max_size=4)
+edits = st.dictionaries(names, st.none() | numbers, max_size=3)
 kills = st.tuples(st.sampled_from(POINT_NAMES), st.integers(1, 2))
 mishaps = st.lists(
     st.sampled_from(
@@ -73,57 +73,79 @@ class Commands(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._closing.close()
 
-    @initialize(case=st.sampled_from((None, *CASES)))
-    def begin(self, case: str | None) -> None:
+    @initialize(case=st.sampled_from((None, *CASES)), edits=edits, runs=st.booleans())
+    def begin(self, case: str | None, edits: dict[str, list[int] | None], runs: bool) -> None:
         self.user.begin(case)
+        self.change(edits)
+        if runs:
+            self.run(allow=False)
 
     # ---------------------------------------------------------------------------------------- what is done
 
-    @rule(name=names, chosen=numbers)
-    def write(self, name: str, chosen: list[int]) -> None:
-        self.user.write(name, text_of(name, chosen))
+    def change(self, edits: dict[str, list[int] | None]) -> None:
+        """Write files of these paragraphs, and remove those that have none."""
+        for name, chosen in edits.items():
+            if chosen is not None:
+                self.user.write(name, text_of(name, chosen))
+            elif name in self.user.files:
+                self.user.remove(name)
 
-    @precondition(lambda self: self.user.files)
-    @rule(data=st.data())
-    def remove(self, data: st.DataObject) -> None:
-        self.user.remove(data.draw(st.sampled_from(sorted(self.user.files))))
+    @rule(edits=edits, allow=st.booleans())
+    def change_and_run(self, edits: dict[str, list[int] | None], allow: bool) -> None:
+        self.change(edits)
+        self.run(allow=allow)
 
     @precondition(lambda self: self.user.files)
     @rule(data=st.data(), to=names)
-    def rename(self, data: st.DataObject, to: str) -> None:
+    def rename_and_run(self, data: st.DataObject, to: str) -> None:
         name = data.draw(st.sampled_from(sorted(self.user.files)))
         if name.endswith(".jsonl") == to.endswith(".jsonl"):
             text = self.user.files[name]
             self.user.remove(name)
             self.user.write(to, text)
-
-    @rule()
-    def empty(self) -> None:
-        for name in list(self.user.files):
-            self.user.remove(name)
+        self.run(allow=False)
 
     @rule(allow=st.booleans())
-    def run(self, allow: bool) -> None:
-        self.check_run(self.command("run", *(["--allow-mass-delete"] if allow else [])), allow=allow)
+    def empty_and_run(self, allow: bool) -> None:
+        self.change(dict.fromkeys(self.user.files))
+        self.run(allow=allow)
 
-    @rule(script=mishaps)
-    def run_with_faults(self, script: list[str]) -> None:
+    def run(self, *, allow: bool) -> None:
+        known = self.user.ledger().documents
+        done = self.command("run", *(["--allow-mass-delete"] if allow else []))
+        self.check_run(done, allow=allow)
+        if not self.user.files and known and not allow and done.exit_code != FAILED:
+            assert done.exit_code == GUARDED, "an empty folder is as likely a disk that is not there"
+
+    @rule(edits=edits, script=mishaps)
+    def run_with_faults(self, edits: dict[str, list[int] | None], script: list[str]) -> None:
+        self.change(edits)
         self.user.memory.play(script=tuple(script))
         self.check_run(self.command("run"), may_fail=True)
         self.user.memory.play()
 
-    @rule()
-    def run_with_a_memory_that_rejects(self) -> None:
+    @rule(edits=edits)
+    def run_with_a_memory_that_rejects(self, edits: dict[str, list[int] | None]) -> None:
+        self.change(edits)
         self.user.memory.play(reject_text=UNWANTED)
         self.check_run(self.command("run"))
         self.user.memory.play()
 
-    @rule(command=st.sampled_from(["run", "run", "run", "replay", "verify --repair", "recover"]), kill=kills)
-    def be_killed(self, command: str, kill: tuple[str, int]) -> None:
+    @rule(
+        edits=edits,
+        command=st.sampled_from(["run", "run", "run", "replay", "verify --repair", "recover"]),
+        kill=kills,
+        runs=st.booleans(),
+    )
+    def be_killed(self, edits: dict[str, list[int] | None], command: str, kill: tuple[str, int], runs: bool) -> None:
+        self.change(edits)
         self.command(*command.split(), kill=kill, may_change=command != "recover")
+        if runs:
+            self.run(allow=False)
 
-    @rule()
-    def plan_and_run(self) -> None:
+    @rule(edits=edits)
+    def plan_and_run(self, edits: dict[str, list[int] | None]) -> None:
+        self.change(edits)
         before, files = self.user.ledger(), self.snapshot()
         has_been_moved = self.has_been_moved
         planned = self.command("plan", may_change=False)
@@ -180,20 +202,32 @@ class Commands(RuleBasedStateMachine):
     has_been_moved = False  # since the last run that looked at it
 
     @precondition(lambda self: self.backup.exists() and not self.user.has_unattributable_records())
-    @rule()
-    def put_yesterdays_state_back(self) -> None:
+    @rule(edits=edits, command=st.sampled_from(["nothing", "plan", "repair", "run", "run"]))
+    def put_yesterdays_state_back(self, edits: dict[str, list[int] | None], command: str) -> None:
         # A state that no run of this version has begun with cannot be told from a copy of itself.
         if self.user.ledger(self.backup).has_mark:
             shutil.rmtree(self.user.state, ignore_errors=True)
             shutil.copytree(self.backup, self.user.state)
             self.has_been_moved = True
+            self.change(edits)
+            match command:
+                case "plan":
+                    self.plan_and_run({})
+                case "repair":
+                    self.repair()
+                case "run":
+                    self.run(allow=False)
 
     @precondition(lambda self: self.user.state.exists() and not self.user.has_unattributable_records())
-    @rule(recovers=st.booleans())
-    def lose_the_state(self, recovers: bool) -> None:
+    @rule(edits=edits, runs=st.booleans(), recovers=st.booleans())
+    def lose_the_state(self, edits: dict[str, list[int] | None], runs: bool, recovers: bool) -> None:
         shutil.rmtree(self.user.state)
+        self.change(edits)
+        if runs:
+            self.run(allow=False)
         if recovers:
             self.recover()
+            self.run(allow=False)
 
     @rule()
     def recover(self) -> None:
@@ -305,13 +339,6 @@ class Commands(RuleBasedStateMachine):
                 assert held.get(document) == wanted[document], document
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
-
-
 @pytest.mark.timeout(24 * 3600 if EXAMPLES else 120)
 def test_whatever_happens_what_is_stored_stays_right(zygote: Zygote) -> None:
     """Each part is tested by itself; users meet them in an order that nobody thought of."""
@@ -325,6 +352,8 @@ def test_whatever_happens_what_is_stored_stays_right(zygote: Zygote) -> None:
         suppress_health_check=list(HealthCheck),
         print_blob=True,
         report_multiple_bugs=False,
+        # A failure is made smaller where there is time for that.
+        phases=[Phase.generate, *([Phase.shrink] if EXAMPLES else [])],
     )
 
     run_state_machine_as_test(Commands, settings=profile)
