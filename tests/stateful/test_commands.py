@@ -37,7 +37,12 @@ IN_SYNC, FAILED, DEAD_LETTERS, GUARDED = 0, 1, 3, 4
 names = st.sampled_from(NAMES)
 numbers = st.lists(st.integers(0, 8), min_size=1, max_size=4)
 edits = st.dictionaries(names, st.none() | numbers, max_size=3)
-kills = st.tuples(st.sampled_from(POINT_NAMES), st.integers(1, 2))
+some_edits = st.dictionaries(names, numbers, min_size=1, max_size=3)
+# What was sent and not settled is where most can go wrong.
+points = st.sampled_from(("past AgentCoreDestination.write", "at SqliteStateStore.settle")) | st.sampled_from(
+    POINT_NAMES
+)
+kills = st.tuples(points, st.integers(1, 2))
 mishaps = st.lists(
     st.sampled_from(
         ("none", "throttle", "error_before_write", "error_after_write", "drop_before_write", "drop_after_write",
@@ -111,13 +116,14 @@ class Commands(RuleBasedStateMachine):
         self.run(allow=allow)
 
     def run(self, *, allow: bool) -> None:
+        self.back_up()
         known = self.user.ledger().documents
         done = self.command("run", *(["--allow-mass-delete"] if allow else []))
         self.check_run(done, allow=allow)
         if not self.user.files and known and not allow and done.exit_code != FAILED:
             assert done.exit_code == GUARDED, "an empty folder is as likely a disk that is not there"
 
-    @rule(edits=edits, script=mishaps)
+    @rule(edits=some_edits, script=mishaps)
     def run_with_faults(self, edits: dict[str, list[int] | None], script: list[str]) -> None:
         self.change(edits)
         self.user.memory.play(script=tuple(script))
@@ -132,7 +138,7 @@ class Commands(RuleBasedStateMachine):
         self.user.memory.play()
 
     @rule(
-        edits=edits,
+        edits=some_edits,
         command=st.sampled_from(["run", "run", "run", "replay", "verify --repair", "recover"]),
         kill=kills,
         runs=st.booleans(),
@@ -193,30 +199,30 @@ class Commands(RuleBasedStateMachine):
         elif ledger.is_acquainted and self.user.files and not self.user.ledger().letters:
             raise AssertionError(f"nothing stood in the way of a repair: {done.stdout} {done.stderr}")
 
-    @precondition(lambda self: self.user.state.exists())
-    @rule()
     def back_up(self) -> None:
-        shutil.rmtree(self.backup, ignore_errors=True)
-        shutil.copytree(self.user.state, self.backup)
+        """Keep a copy of the state, unless there is an older one, or the copy could not be told from the state.
+
+        A state shows that by its mark, which the first run of this version leaves.
+        """
+        if not self.backup.exists() and self.user.ledger().has_mark:
+            shutil.copytree(self.user.state, self.backup)
 
     has_been_moved = False  # since the last run that looked at it
 
     @precondition(lambda self: self.backup.exists() and not self.user.has_unattributable_records())
     @rule(edits=edits, command=st.sampled_from(["nothing", "plan", "repair", "run", "run"]))
     def put_yesterdays_state_back(self, edits: dict[str, list[int] | None], command: str) -> None:
-        # A state that no run of this version has begun with cannot be told from a copy of itself.
-        if self.user.ledger(self.backup).has_mark:
-            shutil.rmtree(self.user.state, ignore_errors=True)
-            shutil.copytree(self.backup, self.user.state)
-            self.has_been_moved = True
-            self.change(edits)
-            match command:
-                case "plan":
-                    self.plan_and_run({})
-                case "repair":
-                    self.repair()
-                case "run":
-                    self.run(allow=False)
+        shutil.rmtree(self.user.state, ignore_errors=True)
+        self.backup.rename(self.user.state)
+        self.has_been_moved = True
+        self.change(edits)
+        match command:
+            case "plan":
+                self.plan_and_run({})
+            case "repair":
+                self.repair()
+            case "run":
+                self.run(allow=False)
 
     @precondition(lambda self: self.user.state.exists() and not self.user.has_unattributable_records())
     @rule(edits=edits, runs=st.booleans(), recovers=st.booleans())
@@ -339,7 +345,7 @@ class Commands(RuleBasedStateMachine):
                 assert held.get(document) == wanted[document], document
 
 
-@pytest.mark.timeout(24 * 3600 if EXAMPLES else 120)
+@pytest.mark.timeout(24 * 3600 if EXAMPLES else 300)
 def test_whatever_happens_what_is_stored_stays_right(zygote: Zygote) -> None:
     """Each part is tested by itself; users meet them in an order that nobody thought of."""
     Commands.zygote = zygote
