@@ -154,7 +154,8 @@ def test_a_digest_tells_whether_a_record_still_is_as_it_was_written(
 ) -> None:
     """`verify` sees by it what somebody changed, and nothing else: provenance and the service's own are left out."""
     digest = record_digest(key, text, "/docs/", strategy, own)
-    provenance = document_provenance("s", DocumentId("a.md"), DocumentId("a.md"), LIMITS)
+    provenance = document_provenance("s", DocumentId("a.csv#1" * 99), DocumentId("a.csv"), LIMITS)
+    assert {PART_METADATA_KEY, WHOLE_ID_METADATA_KEY} <= provenance.keys()
     system: dict[str, MetadataValue] = {"x-amz-agentcore-memory-createdAt": "now"}
     written = {**own, **provenance, **system, KEY_METADATA_KEY: key, DIGEST_METADATA_KEY: digest}
 
