@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture simulate mutants hostile format clean
+.PHONY: quickstart test lint picture simulate mutants stateful hostile format clean
 .DEFAULT_GOAL := quickstart
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ INPUTS ?= 5000
 SEED ?= 1
 hostile: $(READY)
 	$(BIN)/python -m tests.security.hostile --inputs $(INPUTS) --seed $(SEED)
+
+# Commands, faults, kills and lost states in any order; `make test` tries a few.
+stateful: $(READY)
+	EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest tests/stateful -n 0
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -51,6 +51,7 @@ SYSTEM_METADATA_PREFIX = "x-amz-agentcore-memory-"  # on every record that the s
 
 WHOLE_ID_BYTES_MAX = 64 * 1024  # of an id in UTF-8 that is read back; longer than any that a source has
 
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _KEY = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
 
 
@@ -88,7 +89,7 @@ def found_record(record: MemoryRecord, strategy_id: str | None) -> FoundRecord |
     document = _document_of(record.metadata) or DocumentId("")
     order, part_at = record.metadata.get(ORDER_METADATA_KEY), record.metadata.get(PART_METADATA_KEY)
     origin = document
-    if isinstance(part_at, int | float) and 0 < part_at < len(document):
+    if isinstance(part_at, int | float) and 1 <= part_at < len(document):
         origin = DocumentId(document[: int(part_at)])
     return FoundRecord(
         key=key,
@@ -121,8 +122,11 @@ def _document_of(metadata: Mapping[str, MetadataValue]) -> DocumentId | None:
     if not isinstance(encoded, str):
         return None
     if not is_cut(encoded, METADATA_ESCAPE):
-        return DocumentId(decode(encoded, METADATA_ESCAPE))
-    return _unpacked(whole) if isinstance(whole, tuple) else None
+        document: str | None = decode(encoded, METADATA_ESCAPE)
+    else:
+        document = _unpacked(whole) if isinstance(whole, tuple) else None
+    # No source has an id with a lone surrogate, and no ledger can hold one: somebody else wrote that.
+    return None if document is None or _LONE_SURROGATE.search(document) else DocumentId(document)
 
 
 def _packed(document: DocumentId, limits: ServiceLimits) -> tuple[str, ...] | None:

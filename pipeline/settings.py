@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
     PrivateAttr,
     ValidationError,
     ValidationInfo,
@@ -199,7 +199,7 @@ StrategyId = Annotated[
 Region = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)+", 32, "a region such as `us-east-1`")]
 Namespace = Annotated[str, AfterValidator(_check_namespace)]
 MetadataKey = Annotated[str, AfterValidator(_check_metadata_key)]
-MetadataValue = Annotated[MetadataSetting, PlainValidator(_check_metadata_value)]
+MetadataValue = Annotated[MetadataSetting, BeforeValidator(_check_metadata_value)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
 Schedule = Annotated[str, AfterValidator(_check_schedule)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]

@@ -12,7 +12,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -579,6 +579,11 @@ def _open(path: Path | None, source: str, destination: str, *, is_read_only: boo
     with _state_errors(path):
         if is_read_only and (path is None or not path.exists()):
             path, is_read_only = None, False
+        if path is not None and not is_read_only and _wal_of(path).exists():
+            # SQLite would move the WAL into the file when a connection that may write is closed, even one that only
+            # looked: a newer version's state must not be touched like that.
+            with closing(_connect(path, is_read_only=True)) as looking:
+                _schema_of(looking, path)
         connection = _connect(path, is_read_only=is_read_only)
         try:
             found = _schema_of(connection, path)
@@ -600,12 +605,16 @@ def _connect(path: Path | None, *, is_read_only: bool) -> sqlite3.Connection:
     if is_read_only:
         # To read a WAL database, SQLite makes its side files, and leaves them there. Without them no run has the state
         # open, and it is read as a file that nobody changes: a run that begins meanwhile writes beside it first.
-        access = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+        access = "mode=ro" if _wal_of(path).exists() else "mode=ro&immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True, check_same_thread=False)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Not through a link: whoever put it here would have our documents, or ruin a file of ours.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     return sqlite3.connect(path, check_same_thread=False, timeout=10)
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def _schema_of(connection: sqlite3.Connection, path: Path | None) -> int:

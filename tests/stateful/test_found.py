@@ -1,0 +1,39 @@
+"""What `test_commands.py` has found, each made small."""
+
+import shutil
+
+import pytest
+
+from tests.stateful.user import User
+
+
+def test_a_repair_does_not_say_that_all_is_well_if_its_run_was_held_back(user: User) -> None:
+    """Where the ledger is right there is nothing to repair; the memory is not in line for that."""
+    user.begin("in-sync")
+    user.memsync("run")
+    for name in list(user.files):
+        user.remove(name)
+
+    done = user.memsync("verify", "--repair")
+
+    assert done.exit_code == 1
+    assert done.report["sources"][0]["is_repaired"] is False
+    assert len(user.ours()) == 5
+
+
+@pytest.mark.xfail(strict=True, reason="moving a folder changes nothing in it by which it could be told")
+def test_a_state_that_was_moved_away_and_back_is_not_trusted(user: User) -> None:
+    """Whoever builds a ledger anew is told to move the old one away, and may find that he wants it back."""
+    user.begin(None)
+    user.write("a.md", "One.")
+    user.memsync("run")
+    away = user.state.rename(user.folder.with_name("away"))
+    user.memsync("recover")
+    user.write("b.md", "Two.")
+    user.memsync("run")
+    shutil.rmtree(user.state)
+    away.rename(user.state)
+
+    user.memsync("run")
+
+    assert not user.keys_held_twice()
