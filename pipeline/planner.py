@@ -137,7 +137,8 @@ class Planner:
             letter_id = record_letter_id(change.record.key, change.record.digest)
             # A letter that a writer makes before this plan is recorded must outlive that.
             standing.add(letter_id)
-            if letter_id in letters and item.ref.id not in self.resends:
+            letter = letters.get(letter_id)
+            if letter is not None and letter.operation is not Operation.DELETE and item.ref.id not in self.resends:
                 given_up = True
                 continue
             if problem := self.destination.check(change):

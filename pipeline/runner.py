@@ -242,8 +242,8 @@ async def recover_source(settings: SourceSettings) -> Verification:
     """
     with ungrouped():
         async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
-            if await job.state.acquainted_at() is not None:
-                counts = await job.state.counts()
+            counts = await job.state.counts()
+            if (counts.records or counts.batches) and await job.state.acquainted_at() is not None:
                 raise StateError(
                     f"The ledger of {settings.name!r} is there: it knows {counts.records} records. Nothing was done."
                     " `memsync verify` compares it with the memory, `memsync verify --repair` mends it; to build it"

@@ -138,15 +138,17 @@ class Verifier:
         result.checked, _ = await comparison.counts()
         yield Differences(unattributed=unattributed)
 
-        async for page in _pages(partial(comparison.unseen, listing=listings)):
-            result.checked += len(page)
-            yield Differences(missing=[known.key for known in page]) if is_proven else await self._ask(page)
-        async for page in _pages(comparison.changed):
-            yield Differences(changed=[known.key for known in page]) if is_proven else await self._ask(page)
+        async with aclosing(_pages(partial(comparison.unseen, listing=listings))) as pages:
+            async for page in pages:
+                result.checked += len(page)
+                yield Differences(missing=[known.key for known in page]) if is_proven else await self._ask(page)
+        async with aclosing(_pages(comparison.changed)) as pages:
+            async for page in pages:
+                yield Differences(changed=[known.key for known in page]) if is_proven else await self._ask(page)
         # Last, since what is missing is let go of by then: another copy of it is not a second one.
         for listing in range(listings, 0, -1):
-            async with aclosing(self._unknown(comparison, listing, is_proven=listing == PROVING_LISTING)) as pages:
-                async for found in pages:
+            async with aclosing(self._unknown(comparison, listing, is_proven=listing == PROVING_LISTING)) as unknown:
+                async for found in unknown:
                     yield found
 
     async def _unknown(

@@ -92,8 +92,8 @@ SENDING = (
         "aged_while_throttled",
         "a batch that an earlier run had stored is sent again after it was throttled for long",
         WRITER,
-        "            if (was_sent or failures) and self._is_too_old(batch):",
-        "            if failures > self.attempts_max and self._is_too_old(batch):",
+        "                result = await self._send(batch, was_sent=was_sent or failures > 0)",
+        "                result = await self._send(batch, was_sent=failures > 0)",
     ),
     Mutant(
         "looked_up_too_early",
@@ -248,8 +248,8 @@ LEDGER = (
         "refused_forever_forgotten",
         "a standing dead letter is dropped by the next plan, and the run says in sync",
         PLANNER,
-        "            if letter_id in letters and item.ref.id not in self.resends:\n                given_up = True\n",
-        "            if letter_id in letters and item.ref.id not in self.resends:\n                standing.clear()\n",
+        " and item.ref.id not in self.resends:\n                given_up = True\n",
+        " and item.ref.id not in self.resends:\n                standing.clear()\n",
     ),
 )
 
@@ -369,8 +369,8 @@ MEMORY = (
         "differences_not_proven",
         "a record that a lagging listing does not show is let go of and created again",
         VERIFYING,
-        "            record = await self.memory.get(known.memory_record_id)\n            if record is None:",
-        "            record = None\n            if record is None:",
+        "            record = records[known.key]\n",
+        "            record = None\n",
     ),
     Mutant(
         "copies_kept",

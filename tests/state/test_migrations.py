@@ -89,7 +89,7 @@ async def test_opening_upgrades_a_state_and_keeps_all_that_it_holds(case: str, p
         before = {table: old.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
 
     async with opened(path) as state:
-        is_acquainted = await state.is_acquainted()
+        is_acquainted = await state.acquainted_at() is not None
 
     with closing(sqlite3.connect(path)) as new:
         assert new.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone() == (str(SCHEMA_VERSION),)
