@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture simulate mutants stateful hostile format clean
+.PHONY: quickstart test lint picture simulate mutants kills powerloss io-errors stateful hostile format clean
 .DEFAULT_GOAL := quickstart
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +25,20 @@ INPUTS ?= 5000
 SEED ?= 1
 hostile: $(READY)
 	$(BIN)/python -m tests.security.hostile --inputs $(INPUTS) --seed $(SEED)
+
+# SIGKILL at every system call that changes something (some 35 minutes, needs strace), then at random moments.
+KILLS ?= 1000
+kills: $(READY)
+	$(BIN)/python -m tests.crashes.kills --kills $(KILLS)
+
+# What a power cut may leave of the files, at any moment of a run; some 10 minutes, needs strace.
+IMAGES ?= 10000
+powerloss: $(READY)
+	$(BIN)/python -m tests.crashes.powerloss --images $(IMAGES)
+
+# The disk fails, or is full, at each of its calls; some 20 minutes, needs strace.
+io-errors: $(READY)
+	$(BIN)/python -m tests.crashes.io_errors
 
 # Commands, faults, kills and lost states in any order; `make test` tries a few.
 stateful: $(READY)

@@ -16,6 +16,7 @@ import aiofiles.os
 
 from pipeline import letters as letter_json
 from pipeline.errors import StateError
+from pipeline.files import sync_folder
 from pipeline.model import DeadLetter
 
 
@@ -121,13 +122,4 @@ async def _sync(file: "aiofiles.threadpool.binary.AsyncBufferedIOBase") -> None:
 
 async def _sync_name(path: Path) -> None:
     """Make the name of a new file durable: a power cut can take it, and all that was synced to the file with it."""
-    if os.name == "posix":  # elsewhere folders cannot be opened
-        await aiofiles.os.wrap(_sync_folder)(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    await aiofiles.os.wrap(sync_folder)(path.parent)

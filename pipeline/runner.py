@@ -30,6 +30,7 @@ from pipeline.errors import (
     ungrouped,
 )
 from pipeline.events import DeletesWithheld, Observer, RunEvent, RunStarted
+from pipeline.files import make_folder
 from pipeline.identity import METADATA_ESCAPE, decode
 from pipeline.job import SourceJob
 from pipeline.lease import ENDED_LEASE, Lease, hold_lease
@@ -465,7 +466,7 @@ def _os_lock(settings: SourceSettings) -> Iterator[bool]:
     path = settings.state_folder / LOCK_FILE
     lock = FileLock(path, timeout=0, mode=0o600)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock.acquire()
     except Timeout:
         pass

@@ -22,6 +22,7 @@ import anyio
 
 from pipeline import letters as letter_json
 from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateError
+from pipeline.files import make_folder, sync_folder
 from pipeline.identity import digest_of
 from pipeline.model import (
     Batch,
@@ -125,6 +126,9 @@ class SqliteStateStore:
                 "UPDATE lease SET fence = fence + 1, owner = ?, machine = ?, has_lock = ?, ends_at = ?",
                 (owner, _machine(), has_lock, ends_at),
             )
+        if self._path is not None:
+            with _state_errors(self._path):
+                sync_folder(self._path.parent)  # the log is made anew by the first transaction of each run
         self._fence = fence + 1
         return None if its_end is None else float(its_end)
 
@@ -607,7 +611,7 @@ def _connect(path: Path | None, *, is_read_only: bool) -> sqlite3.Connection:
         # open, and it is read as a file that nobody changes: a run that begins meanwhile writes beside it first.
         access = "mode=ro" if _wal_of(path).exists() else "mode=ro&immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True, check_same_thread=False)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Not through a link: whoever put it here would have our documents, or ruin a file of ours.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     return sqlite3.connect(path, check_same_thread=False, timeout=10)
