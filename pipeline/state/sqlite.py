@@ -706,6 +706,11 @@ def _state_errors(path: Path | None) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            raise SourceLocked(
+                f"Another run is writing to the state in {path or 'memory'} and does not go on: it was stopped, or its"
+                " disk hangs. This one did nothing more. Let that run go on, or end it."
+            ) from error
         raise StateError(
             f"The state in {path or 'memory'} could not be used: {error}. The run stopped; what was confirmed before"
             " is kept, the rest is sent again. Check the disk, its free space and the folder's permissions."

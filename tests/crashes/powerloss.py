@@ -1,9 +1,9 @@
 """`python -m tests.crashes.powerloss`: what is left of a run's files after a power cut, at any moment of it.
 
 A run is recorded by strace: every write, truncation, sync and rename of its files, and every request that it sends.
-From that, images are made: all operations up to some moment, of which those that were not synced yet are kept, dropped or
-torn, by chance. A name that was not synced with its folder may be missing. Each image is opened by the real code, and
-whatever had been sent by that moment must be in the outbox or settled.
+From that, images are made: all operations up to some moment, of which those that were not synced yet are kept,
+dropped or torn, by chance. A name that was not synced with its folder may be missing. Each image is opened by the real
+code, and whatever had been sent by that moment must be in the outbox or settled.
 
 The same with `synchronous=NORMAL` and `OFF` is the control: there it must fail, or this proves nothing.
 """

@@ -320,8 +320,8 @@ async def long_run(history: History) -> None:
 async def not_mounted(history: History) -> None:
     """All documents, or most of them, cannot be seen for a while, or have no text: that is no wish to delete them."""
     rng = history.world.rng
-    names = await prepare(history, 16)
-    gone = set(rng.sample(names, rng.choice((12, 14, 16))))
+    names = await prepare(history, rng.choice((6, 16)))
+    gone = set(rng.sample(names, len(names) - rng.choice((0, 0, 2, 4) if len(names) > 6 else (0,))))
     if rng.random() < 0.5:
         history.source.hidden = gone
     else:
