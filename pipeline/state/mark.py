@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.files import sync_folder
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -40,10 +42,13 @@ class FileMark:
             return None
 
     def write(self, content: str) -> Seen:
+        is_new = not self._path.exists()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             os.write(descriptor, content.encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if is_new:
+            sync_folder(self._path.parent)
         return Seen(content, str(self._path.stat().st_ctime_ns))
