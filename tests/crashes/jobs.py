@@ -1,0 +1,82 @@
+"""Small jobs to be cut off: what stands before each, and the command that is to be killed in it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.acceptance.conftest import MEMORY_ID, client_of
+from tests.crashes.rehearsal import Rehearsal
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    prepare: Callable[[Rehearsal], None]
+    command: tuple[str, ...]
+
+
+def nothing_yet(at: Rehearsal) -> None:
+    at.folder.write_documents(4)
+
+
+def synced(at: Rehearsal) -> None:
+    at.folder.write_documents(4)
+    at.run("run", "docs.yaml")
+
+
+def edited(at: Rehearsal) -> None:
+    synced(at)
+    at.folder.write("000.md", "Edited.")
+    at.folder.write("new.md", "New.")
+    at.folder.remove("001.md")
+
+
+def with_a_letter(at: Rehearsal) -> None:
+    at.memory.play(reject_text="About 002")
+    at.folder.write_documents(4)
+    at.run("run", "docs.yaml")
+    at.memory.play()
+
+
+def tampered_with(at: Rehearsal) -> None:
+    synced(at)
+    first, second, third, *_ = at.memory.records()
+    with client_of(at.memory.url) as client:
+        client.batch_delete_memory_records(memoryId=MEMORY_ID, records=[{"memoryRecordId": first.record_id}])
+        forged = {"memoryRecordId": second.record_id, "content": {"text": "Forged."}, "timestamp": 1_700_000_000}
+        client.batch_update_memory_records(memoryId=MEMORY_ID, records=[forged])
+        copy = {
+            "requestIdentifier": "copy",
+            "namespaces": [third.namespace],
+            "content": {"text": third.text},
+            "timestamp": 1_700_000_000,
+            "metadata": third.metadata,
+        }
+        client.batch_create_memory_records(memoryId=MEMORY_ID, records=[copy])
+
+
+def without_state(at: Rehearsal) -> None:
+    synced(at)
+    shutil.rmtree(at.folder.state)
+
+
+JOBS = {
+    "first sync": Job(nothing_yet, ("run", "docs.yaml")),
+    "sync with edits": Job(edited, ("run", "docs.yaml")),
+    "replay": Job(with_a_letter, ("replay", "docs.yaml")),
+    "verify --repair": Job(tampered_with, ("verify", "docs.yaml", "--repair")),
+    "recover": Job(without_state, ("recover", "docs.yaml")),
+}
+
+
+def finish(at: Rehearsal, job: str, where: str) -> None:
+    """What the user does after the command was cut off, and whether all is right then."""
+    if job == "recover":
+        again = at.run("recover", "docs.yaml")
+        # A ledger that was rebuilt to its end refuses to be rebuilt; that is as good.
+        if again.returncode and "is there" not in again.stdout:
+            at.problems.append(f"{where}: recover does not carry on: {again.stdout[-200:]}")
+    if job == "verify --repair":
+        at.run("verify", "docs.yaml", "--repair")
+    if job == "replay":
+        at.run("replay", "docs.yaml")
+    at.complete(where)
