@@ -31,10 +31,10 @@ KILLS ?= 1000
 kills: $(READY)
 	$(BIN)/python -m tests.crashes.kills --kills $(KILLS)
 
-# What a power cut may leave of the files, at any moment of a run; some 10 minutes, needs strace.
-IMAGES ?= 10000
+# What a power cut may leave of the files, at any moment of a run; some 2 minutes, needs strace.
+IMAGES ?= 14000
 powerloss: $(READY)
-	$(BIN)/python -m tests.crashes.powerloss --images $(IMAGES)
+	$(BIN)/python -m tests.crashes.power_cuts --images $(IMAGES)
 
 # The disk fails, or is full, at each of its calls; some 20 minutes, needs strace.
 io-errors: $(READY)

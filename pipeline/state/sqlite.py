@@ -583,7 +583,9 @@ def _open(path: Path | None, source: str, destination: str, *, is_read_only: boo
     with _state_errors(path):
         if is_read_only and (path is None or not path.exists()):
             path, is_read_only = None, False
-        if path is not None and not is_read_only and _wal_of(path).exists():
+        # A journal means that the very first open was cut off: only who may write can roll it back.
+        has_journal = path is not None and path.with_name(f"{path.name}-journal").exists()
+        if path is not None and not is_read_only and _wal_of(path).exists() and not has_journal:
             # SQLite would move the WAL into the file when a connection that may write is closed, even one that only
             # looked: a newer version's state must not be touched like that.
             with closing(_connect(path, is_read_only=True)) as looking:

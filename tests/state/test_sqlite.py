@@ -15,7 +15,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from pipeline.errors import ConfigurationError, StateError
+from pipeline.errors import ConfigurationError, SourceLocked, StateError
 from pipeline.model import Checkpoint, DocumentId, Operation, RecordKey
 from pipeline.state import sqlite
 from pipeline.state.sqlite import SqliteStateStore, open_state
@@ -441,7 +441,7 @@ async def test_another_program_that_holds_the_file_is_reported(path: Path, monke
         try:
             other.execute("BEGIN IMMEDIATE")
 
-            with pytest.raises(StateError, match="locked"):
+            with pytest.raises(SourceLocked, match="does not go on"):
                 await state.save([batch("token-1", entry("a"))], [])
         finally:
             other.close()
