@@ -116,13 +116,6 @@ SENDING = (
         "            await self.lease.wait_for_unheard(self.now)\n        delivered",
         "            pass\n        delivered",
     ),
-    Mutant(
-        "young_taken_for_lost",
-        "a record that is too young to be updated is created a second time",
-        WRITER,
-        "            if failure.code == NOT_FOUND and entry.memory_record_id is not None and entry.attempts:",
-        "            if failure.code == NOT_FOUND and entry.memory_record_id is not None:",
-    ),
 )
 
 ANSWERS = (
@@ -357,13 +350,6 @@ MEMORY = (
         SYNC,
         "    found = await job.verifier().reconcile(is_certain=True)",
         "    found = await job.verifier().reconcile()",
-    ),
-    Mutant(
-        "rebuild_not_ended",
-        "a rebuild that was interrupted counts as done",
-        SYNC,
-        "    if is_copy or await is_unfinished(job):",
-        "    if is_copy:",
     ),
     Mutant(
         "differences_not_proven",

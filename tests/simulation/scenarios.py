@@ -266,6 +266,7 @@ async def sent_late_and_looked_up_early(history: History) -> None:
 async def edited_at_once(history: History) -> None:
     """An interrupted create is delivered, and its records are to be updated at once: nothing shows them yet."""
     history.records_per_batch = 2
+    history.service.latency_s_max = 0.05
     names = [f"a/d{number}.md" for number in range(6)]
     for name in names:
         history.source.put(name, {"p": history.source.paragraph()})

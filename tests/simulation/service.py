@@ -75,6 +75,7 @@ class Service:
         self.gone: list[Stored] = []
         self.is_indexed = False
         self.lag = 1.0  # of listings, as a share of the longest
+        self.latency_s_max = LATENCY_MAX_S
         self.writes = 0
         self.denied_until = 0.0
         self._tokens: dict[str, tuple[str, Json, float]] = {}
@@ -274,7 +275,7 @@ class Service:
         return self.world.happens(fault, self.faults.get(fault, 0.0))
 
     async def _take_time(self) -> None:
-        await trio.sleep(self.world.rng.uniform(0.01, LATENCY_MAX_S))
+        await trio.sleep(self.world.rng.uniform(0.01, self.latency_s_max))
 
 
 def _matches(content: Json, condition: Json) -> bool:
