@@ -31,6 +31,7 @@ class Checker:
         self.repaired_until = float("-inf")
         self.processes: list[Process] = []
         self.overtaken: set[Process] = set()  # by a run that has begun since
+        self.has_leftovers = False  # a run was cut off: the next one carries out what that had planned
 
     # ---------------------------------------------------------------------------------------- at each write
 
@@ -59,7 +60,7 @@ class Checker:
     def _require_new_before_old(self, document: str) -> None:
         """What is to replace a deleted record is stored by now, if it has been known since the run began."""
         began_at = max((process.began_at for process in self.processes if not process.is_dead), default=0.0)
-        if self.source.lied_at >= began_at:
+        if self.source.lied_at >= began_at or self.has_leftovers:
             return
         file = document.partition("#")[0]
         if self.source.changed_at.get(file, 0.0) >= began_at or document in self.tampered or document in self.doubled:

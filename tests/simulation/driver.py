@@ -139,6 +139,10 @@ class History:
         if limit.cancelled_caught:
             self.world.violate("never ends", process.name)
         self.world.hits[f"ended: {outcome.status or 'killed'}"] += 1
+        if outcome.status in ("in_sync", "dead_letters", "guarded"):
+            self.checker.has_leftovers = False
+        elif outcome.status != "locked":
+            self.checker.has_leftovers = True
         self.world.note(f"{process.name} ends: {outcome}")
         return outcome
 
