@@ -127,7 +127,7 @@ class User:
 
             meta = set(column("SELECT name FROM meta"))
             return Ledger(
-                is_acquainted="acquainted" in meta or "1" in column("SELECT value FROM meta WHERE name = 'schema'"),
+                is_acquainted="acquainted_at" in meta or "1" in column("SELECT value FROM meta WHERE name = 'schema'"),
                 has_mark="marked_at" in meta,
                 record_ids=frozenset(column("SELECT memory_record_id FROM record")),
                 letters=frozenset(column("SELECT document FROM dead_letter")),
