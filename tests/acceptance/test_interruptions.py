@@ -70,7 +70,7 @@ def test_a_signal_also_stops_a_run_that_waits_for_an_answer(docs: Folder, memory
     docs.write_documents(3)
     memory.play(latency_s=300)
     run = memsync.start("run", "docs.yaml", "--json")
-    run.wait_for_log("scan_finished")
+    run.wait_for_log("run_started")
 
     second = memsync("run", "docs.yaml", "--json")
     plan = memsync("plan", "docs.yaml")

@@ -6,7 +6,7 @@ import unicodedata
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -225,6 +225,7 @@ def test_content_that_is_only_control_characters_is_reported() -> None:
 # ------------------------------------------------------------------------------------------ hostile input
 
 
+@settings(deadline=None)  # a page of HTML is read by another process
 @given(
     st.binary(max_size=300) | st.text(max_size=200).map(str.encode),
     st.sampled_from(["a", "a.txt", "a.md", "a.html", "a.jsonl", "a.csv", "a.tsv"]),
