@@ -66,7 +66,8 @@ async def trust_state(job: SourceJob) -> None:
         job.observe(StateIsCopy())
     if is_copy or await is_unfinished(job):
         job.observe(reconciled(await rebuild(job)))
-    await job.state.put_mark()
+    else:
+        await job.state.put_mark()
 
 
 async def is_unfinished(job: SourceJob) -> bool:

@@ -6,27 +6,22 @@ alone, whatever tool copies it, and the state remembers that time: if they diffe
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.files import sync_folder
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the mark says: what was last written into it, and when that was, in a form that is only compared."""
-
-    content: str
-    changed_at: str
-
-
 class Mark(Protocol):
-    """Something beside the state that changes with it, and that no copy reproduces."""
+    """Something beside the state that changes whenever it is put, in a way that no copy reproduces."""
 
-    def read(self) -> Seen | None: ...
+    def seen(self) -> str | None:
+        """How it looks now, to be compared and nothing else; None if it is not there."""
+        ...
 
-    def write(self, content: str) -> Seen: ...
+    def put(self, content: str) -> str:
+        """Write `content` into it, for people; return how it looks now."""
+        ...
 
 
 class FileMark:
@@ -35,13 +30,13 @@ class FileMark:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> Seen | None:
+    def seen(self) -> str | None:
         try:
-            return Seen(self._path.read_text(), str(self._path.stat().st_ctime_ns))
+            return str(self._path.stat().st_ctime_ns)
         except FileNotFoundError:
             return None
 
-    def write(self, content: str) -> Seen:
+    def put(self, content: str) -> str:
         is_new = not self._path.exists()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
@@ -51,4 +46,4 @@ class FileMark:
             os.close(descriptor)
         if is_new:
             sync_folder(self._path.parent)
-        return Seen(content, str(self._path.stat().st_ctime_ns))
+        return str(self._path.stat().st_ctime_ns)

@@ -46,7 +46,7 @@ from pipeline.model import (
 )
 from pipeline.protocols import Offload
 from pipeline.state.comparison import SqliteComparison
-from pipeline.state.mark import FileMark, Mark, Seen
+from pipeline.state.mark import FileMark, Mark
 from pipeline.state.migrations import back_up, migrate
 
 SCHEMA_VERSION = 2
@@ -154,25 +154,16 @@ class SqliteStateStore:
         return await self._read(self._is_copy)
 
     def _is_copy(self) -> bool:
-        marked_at, coming = self._meta("marked_at"), self._meta("coming_mark")
-        if self._mark is None or (marked_at is None and coming is None):
-            return False
-        seen = self._mark.read()
-        # A run that is killed between the steps of `put_mark` leaves a mark whose time is not noted. Nor has it a copy
-        # that was taken at that moment: so that counts as one, too.
-        return seen is None or seen.changed_at != marked_at
+        marked_at = self._meta("marked_at")
+        return self._mark is not None and marked_at is not None and self._mark.seen() != marked_at
 
     async def put_mark(self) -> None:
         if self._mark is None:
             return
-        content = str(self._fence)
-        await self._write(self._set_meta, "coming_mark", content)
-        seen = await self._read(self._mark.write, content)
-        await self._write(self._confirm_mark, seen)
-
-    def _confirm_mark(self, seen: Seen) -> None:
-        self._set_meta("marked_at", seen.changed_at)
-        self._connection.execute("DELETE FROM meta WHERE name = 'coming_mark'")
+        # Whoever is cut off in between leaves what counts as a copy: one that was taken at that moment looks the same.
+        await self._write(self._set_meta, "marked_at", "")
+        marked_at = await self._read(self._mark.put, str(self._fence))
+        await self._write(self._set_meta, "marked_at", marked_at)
 
     def _check_fence(self) -> None:
         (fence,) = self._connection.execute("SELECT fence FROM lease").fetchone()

@@ -30,7 +30,7 @@ import anyio
 
 from pipeline.errors import SyncError
 from pipeline.letters import from_json
-from pipeline.state.mark import FileMark, Seen
+from pipeline.state.mark import FileMark
 from pipeline.state.sqlite import SCHEMA_VERSION, open_state
 from tests.acceptance.conftest import MEMORY_ID
 from tests.crashes.disk import Disk, Luck
@@ -71,12 +71,20 @@ RECORDED = {**JOBS, "sync with refusals": Job(some_refused, RUN), "upgrade": Job
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What was written into the mark's file, and how the file looked then."""
+
+    content: str
+    marked_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """A run: the files below `root` before it, what happened to them, and what was said to be done."""
 
     root: Path
     before: Files
-    mark: Seen | None  # before it
+    mark: Mark | None  # before it
     events: Sequence[Event]
     said: Sequence[Mapping[str, Any]]  # one for each write to the witness's file, in order
 
@@ -151,7 +159,8 @@ def recorded(job: Job, synchronous: str = "FULL") -> Recording:
         job.prepare(at)
         root = at.folder.path.resolve()
         before = {path.relative_to(root): path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
-        mark = FileMark(root / MARK_FILE).read()
+        marked_at = FileMark(root / MARK_FILE).seen()
+        mark = None if marked_at is None else Mark((root / MARK_FILE).read_text(), marked_at)
         done = at.run(
             *job.command,
             under=[str(STRACE), *OPTIONS, "-o", f"{elsewhere}/trace"],
@@ -181,7 +190,7 @@ class Done:
     state: str
     next_state: str
     outbox: Sequence[str]
-    mark: Seen | None
+    mark: Mark | None
     copied: str | None = None  # what the copy of a state of an older schema must say
 
 
@@ -221,7 +230,7 @@ def moments(recording: Recording) -> Iterator[tuple[Event, Done]]:
                 index += 1
                 done.outbox = said["outbox"]
             if "mark" in said:
-                done.mark = Seen(said["mark"], said["changed_at"])
+                done.mark = Mark(said["mark"], said["marked_at"])
         done.state, done.next_state = states[index], states[min(index + 1, len(states) - 1)]
         yield event, done
 
@@ -251,7 +260,7 @@ def problems_of(files: Files, done: Done) -> list[str]:
     return problems
 
 
-def looked_into(files: Files, mark: Seen | None = None) -> dict[str, Any]:
+def looked_into(files: Files, mark: Mark | None = None) -> dict[str, Any]:
     """What the real code finds in an image. `mark` is what the mark's file was when it was last written."""
     with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
         for path, content in files.items():
@@ -268,7 +277,7 @@ async def _opened(folder: Path, mark: "MarkOfImage") -> dict[str, Any]:
     async with open_state(path, source="docs", destination=MEMORY_ID, offload=_in_place) as state:
         state._mark = mark
         is_whole = state._connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        is_marking = state._meta("coming_mark") is not None
+        is_marking = state._meta("marked_at") == ""
         said = described(state._connection)
         return {**said, "is_whole": is_whole, "is_copy": await state.is_copy(), "is_marking": is_marking}
 
@@ -282,16 +291,15 @@ class MarkOfImage:
     """The mark's file as a power cut left it: its time of change goes with its content, and no test can set it."""
 
     content: bytes | None
-    written: Seen | None
+    written: Mark | None
 
-    def read(self) -> Seen | None:
+    def seen(self) -> str | None:
         if self.content is None:
             return None
-        content = self.content.decode()
-        is_as_written = self.written is not None and content == self.written.content
-        return self.written if is_as_written else Seen(content, "some other time")
+        is_as_written = self.written is not None and self.content.decode() == self.written.content
+        return self.written.marked_at if self.written is not None and is_as_written else "some other time"
 
-    def write(self, content: str) -> Seen:
+    def put(self, content: str) -> str:
         raise NotImplementedError
 
 

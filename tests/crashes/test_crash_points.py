@@ -24,7 +24,7 @@ IMPATIENT = (
 
 POINTS: dict[str, tuple[str, When, str]] = {
     "the lease is taken": (f"{STORE}.take_lease", "after", "sync with edits"),
-    "the mark is written, not confirmed": (f"{MARK}.write", "after", "sync with edits"),
+    "the mark is written, not confirmed": (f"{MARK}.put", "after", "sync with edits"),
     "batches are made, not saved": (f"{STORE}.save", "before", "sync with edits"),
     "a batch is saved, not sent": (f"{MEMORY}.write", "before", "sync with edits"),
     "a batch is sent, not settled": (f"{MEMORY}.write", "after", "sync with edits"),

@@ -16,7 +16,6 @@ from typing import Any
 from pipeline import dead_letters
 from pipeline.model import DeadLetter
 from pipeline.state import mark, sqlite
-from pipeline.state.mark import Seen
 
 WITNESS_FILE = "witness.jsonl"
 PAGES_PER_CHECKPOINT = 20  # few, so that the log is moved into the file in the middle of a small run, too
@@ -62,14 +61,14 @@ def _watch_state(note: Callable[..., None], synchronous: str) -> None:
 
 
 def _watch_mark(note: Callable[..., None]) -> None:
-    writing = mark.FileMark.write
+    putting = mark.FileMark.put
 
-    def write(self: mark.FileMark, content: str) -> Seen:
-        seen = writing(self, content)
-        note(mark=content, changed_at=seen.changed_at)
-        return seen
+    def put(self: mark.FileMark, content: str) -> str:
+        marked_at = putting(self, content)
+        note(mark=content, marked_at=marked_at)
+        return marked_at
 
-    mark.FileMark.write = write  # type: ignore[method-assign]
+    mark.FileMark.put = put  # type: ignore[method-assign]
 
 
 def _watch_letters(note: Callable[..., None]) -> None:

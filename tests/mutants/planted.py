@@ -334,8 +334,8 @@ MEMORY = (
         "copy_not_noticed",
         "a restored state writes again what was written since",
         STATE,
-        "        return seen is None or seen.changed_at != marked_at",
-        "        return False",
+        " and self._mark.seen() != marked_at",
+        " and False",
     ),
     Mutant(
         "outbox_of_a_copy_sent",

@@ -27,7 +27,6 @@ from pipeline.parsing.settings import ParsingSettings
 from pipeline.planner import DeletePolicy
 from pipeline.reporting.tally import Tally
 from pipeline.runner import Stop, execute
-from pipeline.state.mark import Seen
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from pipeline.sync import rebuild, repair
 from tests.simulation.checker import Checker, name_of
@@ -72,17 +71,15 @@ class OpenLetterFile:
 
 @dataclass
 class SimulatedMark:
-    """The mark beside the state; `time` rises with each write, and copies do not keep it."""
+    """The mark beside the state; its time rises with each writing, and copies do not keep it."""
 
     history: "History"
 
-    def read(self) -> Seen | None:
-        return self.history.mark
+    def seen(self) -> str | None:
+        return self.history.marked_at
 
-    def write(self, content: str) -> Seen:
-        self.history.mark_time += 1
-        self.history.mark = Seen(content, str(self.history.mark_time))
-        return self.history.mark
+    def put(self, content: str) -> str:
+        return self.history.touch_mark()
 
 
 @dataclass
@@ -119,11 +116,11 @@ class History:
         self.source = Source(world)
         self.checker.source, self.checker.service = self.source, self.service
         self.letters = LetterFile()
-        self.mark: Seen | None = None
-        self.mark_time = 0
+        self.marked_at: str | None = None
+        self._mark_time = 0
         self.processes = self.checker.processes
         self.records_per_batch = 100
-        self.backup: tuple[Path, Seen | None] | None = None
+        self.backup: tuple[Path, bool] | None = None  # and whether a mark was beside the state
 
     # ------------------------------------------------------------------------------------------- processes
 
@@ -238,7 +235,7 @@ class History:
         copy = self.folder.with_name("backup")
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.folder, copy)
-        self.backup = (copy, self.mark)
+        self.backup = (copy, self.marked_at is not None)
 
     def restore(self) -> None:
         """Put the copy in the state's place: all that it does not know of has happened all the same."""
@@ -246,20 +243,26 @@ class History:
             return
         self.world.hits["operator: old state restored"] += 1
         self.world.note("operator: an old state is restored")
-        copy, mark = self.backup
+        copy, has_mark = self.backup
         shutil.rmtree(self.folder)
         shutil.copytree(copy, self.folder)
-        self.mark_time += 1
-        self.mark = None if mark is None else Seen(mark.content, str(self.mark_time))
-        if mark is None:  # it was taken before the first run: the same as losing it
+        self.marked_at = None
+        if has_mark:
+            self.touch_mark()
+        else:  # it was taken before the first run: the same as losing it
             self.checker.state_lost()
+
+    def touch_mark(self) -> str:
+        self._mark_time += 1
+        self.marked_at = str(self._mark_time)
+        return self.marked_at
 
     def lose_state(self) -> None:
         self.world.hits["operator: state lost"] += 1
         self.world.note("operator: the state is lost")
         shutil.rmtree(self.folder)
         self.folder.mkdir()
-        self.mark = None
+        self.marked_at = None
         self.checker.state_lost()
 
     def tamper(self, kind: str) -> None:

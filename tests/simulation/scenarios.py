@@ -39,7 +39,7 @@ SERVICE_FAULTS = (
 TAMPERINGS = ("record vanishes", "record edited", "record copied", "stranger comes", "memory emptied")
 # Where a process can be killed by name; the second kind is seldom passed, so it is chosen more often.
 _OFTEN = (
-    *("save", "settle", "set_meta", "confirm_mark", "begin_run", "take_lease", "letters", "create request"),
+    *("save", "settle", "set_meta", "put", "begin_run", "take_lease", "letters", "create request"),
     "list_memory_records",
 )
 _SELDOM = ("remove", "adopt", "forget", "discard_outbox", "update request", "delete request", "get_memory_record")

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from pipeline.errors import LeaseLost, SourceLocked
 from pipeline.lease import RENEW_EVERY_S, RENEWALS_MISSED_MAX, Lease, hold_lease
 from pipeline.state import sqlite
+from pipeline.state.mark import FileMark
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from tests.contract.state_store import batch, entry, plan, settled
 
@@ -272,9 +273,8 @@ async def test_a_run_that_dies_while_it_marks_leaves_what_counts_as_a_copy(
     """A copy that was taken at that moment looks the same; comparing once too often does no harm."""
     await marked(path)
     async with opened(path) as state:
-        await state.take_lease("run 2", has_lock=False, now=NOW, ends_at=LATER)
         with monkeypatch.context() as patched:
-            patched.setattr(SqliteStateStore, "_confirm_mark", lambda *_: 1 / 0)
+            patched.setattr(FileMark, "put", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await state.put_mark()
 

@@ -22,6 +22,6 @@ def test_the_name_of_a_new_mark_is_on_the_disk_before_the_state_relies_on_it(
     monkeypatch.setattr(os, "fsync", noted)
     path = tmp_path / "state.mark"
 
-    FileMark(path).write("1")
+    FileMark(path).put("1")
 
     assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
