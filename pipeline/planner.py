@@ -47,8 +47,8 @@ from pipeline.sightings import Sightings
 
 PAGE = 500  # rows read from the ledger at once
 
-# New documents between planning and saving: a batch of each operation, and what the streams hold.
-UNDER_WAY_MAX = 1000
+# Documents that may be planned and not saved yet: a batch of each operation, and what the streams hold.
+JUST_PLANNED_MAX = 1000
 
 # A deletion of fewer documents than this is never held back as a mass deletion (unless the source shows nothing).
 GUARDED_DOCUMENTS_MIN = 10
@@ -70,24 +70,20 @@ class Planner:
     observe: Observer
     now: Callable[[], float]
     resends: Collection[DocumentId] = ()
-    _under_way: dict[DocumentId, None] = field(default_factory=dict)  # new documents, the oldest first
+    _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # new documents, the oldest first
 
     async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
         derived = [item.document for item in items if isinstance(item, Derived)]
         ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}.union(derived)
-        known = await self.state.documents(ids.union(self._under_way))
-        for document in [document for document in self._under_way if document in known]:
-            del self._under_way[document]
+        known = await self.state.documents(ids)
         records = await self.state.records(derived)
         plans: list[DocumentPlan | Checkpoint] = []
         for item in items:
             match item:
                 case Derived():
                     before = known.get(item.document)
-                    if item.document in self._under_way or (before and before.row > self.sightings.last_row):
+                    if self._was_planned(item.document, before):
                         continue  # paged listings show a document twice when it moves between pages
-                    if before is None:
-                        self._note_under_way(item.document)
                     letters = await self._letters(before)
                     plans.append(self._plan_records(item, before, records[item.document], letters))
                 case PartsEnd(ref):
@@ -106,10 +102,16 @@ class Planner:
                     plans.append(item)
         return plans
 
-    def _note_under_way(self, document: DocumentId) -> None:
-        self._under_way[document] = None
-        if len(self._under_way) > UNDER_WAY_MAX:  # in a dry run, which saves nothing
-            del self._under_way[next(iter(self._under_way))]
+    def _was_planned(self, document: DocumentId, before: KnownDocument | None) -> bool:
+        """Whether this scan has planned `document` already, as a new one; if not, it does now."""
+        if before is not None:
+            return before.row > self.sightings.last_row
+        if document in self._just_planned:
+            return True
+        self._just_planned[document] = None
+        if len(self._just_planned) > JUST_PLANNED_MAX:
+            del self._just_planned[next(iter(self._just_planned))]
+        return False
 
     async def _letters(self, document: KnownDocument | None) -> dict[str, DeadLetter]:
         if document is None or not document.dead_letters:
