@@ -6,8 +6,8 @@ Real time, real HTTP and real files are in tests/acceptance; here is what needs 
 import json
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -993,6 +993,21 @@ def test_a_document_that_is_listed_twice_is_written_once() -> None:
     on_virtual_time(story)
 
 
+@contextmanager
+def hours_passing(world: World) -> Iterator[None]:
+    """With each request another hour passes, and the memory forgets its tokens."""
+    plain_write = world.memory.write
+
+    async def hours_later(batch: Batch) -> BatchResult:
+        world.now += 3600
+        world.memory.forget_tokens()
+        return await plain_write(batch)
+
+    world.memory.write = hours_later  # type: ignore[method-assign]
+    yield
+    world.memory.write = plain_write  # type: ignore[method-assign]
+
+
 def test_an_unknown_outcome_is_looked_up_once_its_token_is_too_old() -> None:
     """A service that throttled for an hour has forgotten the token; sending it again would create all twice."""
 
@@ -1001,17 +1016,8 @@ def test_an_unknown_outcome_is_looked_up_once_its_token_is_too_old() -> None:
         world.memory.lose_next_reply()
         for _ in range(3):
             world.memory.fail_next(RetryableError("slow down", code="ThrottledException", is_throttle=True))
-        with_time = world.memory.write
-
-        async def hours_later(batch: Batch) -> BatchResult:
-            world.now += 3600
-            world.memory.forget_tokens()
-            return await with_time(batch)
-
-        world.memory.write = hours_later  # type: ignore[method-assign]
-        with pytest.raises(FatalError, match="longer than its token can be trusted"):
+        with hours_passing(world), pytest.raises(FatalError, match="longer than its token can be trusted"):
             await world.do()
-        world.memory.write = with_time  # type: ignore[method-assign]
 
         await world.do()
 
@@ -1030,17 +1036,8 @@ def test_a_batch_of_an_earlier_run_is_not_sent_after_its_token_aged_while_being_
         with pytest.raises(FatalError):
             await world.do()
         world.memory.fail_next(RetryableError("slow down", code="ThrottledException", is_throttle=True))
-        plain_write = world.memory.write
-
-        async def hours_later(batch: Batch) -> BatchResult:
-            world.now += 3600
-            world.memory.forget_tokens()
-            return await plain_write(batch)
-
-        world.memory.write = hours_later  # type: ignore[method-assign]
-        with pytest.raises(FatalError, match="longer than its token can be trusted"):
+        with hours_passing(world), pytest.raises(FatalError, match="longer than its token can be trusted"):
             await world.do()
-        world.memory.write = plain_write  # type: ignore[method-assign]
 
         await world.do()
 
