@@ -263,22 +263,26 @@ async def verify_command(paths: tuple[Path, ...], names: tuple[str, ...], as_jso
     from pipeline.reporting.listings import VerifiedSource, render_verify
 
     look = _verified_and_repaired if repair else _verified
-    is_locked = False
-    results = []
+    results, errors = [], []
     sources = _load(paths, names)
     for settings in sources:
         try:
             results.append(await look(settings))
         except SyncError as error:
+            errors.append(error)
             results.append(VerifiedSource(settings.name, error=str(error)))
-            is_locked = isinstance(error, SourceLocked)
     if as_json:
         _print_json("memsync/verify/1", sources=[asdict(result) for result in results])
     else:
         click.echo(render_verify(results, paths=_files(sources), style=_style()))
-    if all(result.is_equal for result in results):
+    return _exit_code_of(errors) or (0 if all(result.is_equal for result in results) else EXIT_FAILED)
+
+
+def _exit_code_of(errors: Sequence[SyncError]) -> int:
+    """The code for what kept sources from being looked at: only locks is what a later try mends by itself."""
+    if not errors:
         return 0
-    return EXIT_LOCKED if is_locked else EXIT_FAILED
+    return EXIT_LOCKED if all(isinstance(error, SourceLocked) for error in errors) else EXIT_FAILED
 
 
 async def _verified(settings: "SourceSettings") -> "VerifiedSource":
@@ -333,24 +337,26 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     from pipeline.reporting.listings import RecoveredSource, render_recover
     from pipeline.runner import recover_source
 
-    is_locked = False
-    results = []
+    results, errors = [], []
     sources = _load(paths, names)
     for settings in sources:
+        if wait_s := settings.destination.listing_lag_s:
+            click.echo(
+                f"memsync: {_safe(settings.name)}: lists the memory twice, {wait_s:g} s apart, since listings lag",
+                err=True,
+            )
         try:
             found = await recover_source(settings)
         except SyncError as error:
+            errors.append(error)
             results.append(RecoveredSource(settings.name, error=str(error)))
-            is_locked = isinstance(error, SourceLocked)
         else:
             results.append(RecoveredSource(settings.name, found.foreign, found.duplicate, found.unattributed))
     if as_json:
         _print_json("memsync/recover/1", sources=[asdict(result) for result in results])
     else:
         click.echo(render_recover(results, paths=_files(sources), style=_style()))
-    if not any(result.error for result in results):
-        return 0
-    return EXIT_LOCKED if is_locked else EXIT_FAILED
+    return _exit_code_of(errors)
 
 
 @main.command("search")

@@ -246,9 +246,8 @@ async def recover_source(settings: SourceSettings) -> Verification:
             counts = await job.state.counts()
             if (counts.records or counts.batches) and await job.state.acquainted_at() is not None:
                 raise StateError(
-                    f"The ledger of {settings.name!r} is there: it knows {counts.records} records. Nothing was done."
-                    " `memsync verify` compares it with the memory, `memsync verify --repair` mends it; to build it"
-                    f" anew, move {settings.state_folder} away first."
+                    f"The ledger is there: it knows {counts.records} records. Nothing was done. `memsync verify`"
+                    " compares it with the memory, `memsync verify --repair` mends it."
                 )
             return await rebuild(job)
 

@@ -27,7 +27,7 @@ FAULTS = {
     "failed_record": 0.001,
     "latency_s": 0.01,
 }
-DOCUMENTS = 2_000  # of one to four records each
+DOCUMENTS = 2_000
 SIGNALS = (signal.SIGKILL,) * 8 + (signal.SIGTERM, signal.SIGINT)
 
 

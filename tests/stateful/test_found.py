@@ -23,7 +23,7 @@ def test_a_repair_does_not_say_that_all_is_well_if_its_run_was_held_back(user: U
 
 @pytest.mark.xfail(strict=True, reason="moving a folder changes nothing in it by which it could be told")
 def test_a_state_that_was_moved_away_and_back_is_not_trusted(user: User) -> None:
-    """Whoever builds a ledger anew is told to move the old one away, and may find that he wants it back."""
+    """Somebody builds a ledger anew, and finds that he wants the old one back."""
     user.begin(None)
     user.write("a.md", "One.")
     user.memsync("run")
