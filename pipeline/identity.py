@@ -119,7 +119,4 @@ def decode(encoded: str, escape: str) -> str:
         lambda match: bytes.fromhex(match[1].decode()),
         encoded.encode(),
     )
-    try:
-        return raw.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:  # not encoded by us
-        return raw.decode("utf-8", "replace")
+    return raw.decode("utf-8", "replace")

@@ -51,7 +51,6 @@ SYSTEM_METADATA_PREFIX = "x-amz-agentcore-memory-"  # on every record that the s
 
 WHOLE_ID_BYTES_MAX = 64 * 1024  # of an id in UTF-8 that is read back; longer than any that a source has
 
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _KEY = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
 
 
@@ -121,12 +120,11 @@ def _document_of(metadata: Mapping[str, MetadataValue]) -> DocumentId | None:
     encoded, whole = metadata.get(DOCUMENT_METADATA_KEY), metadata.get(WHOLE_ID_METADATA_KEY)
     if not isinstance(encoded, str):
         return None
-    if not is_cut(encoded, METADATA_ESCAPE):
-        document: str | None = decode(encoded, METADATA_ESCAPE)
-    else:
-        document = _unpacked(whole) if isinstance(whole, tuple) else None
-    # No source has an id with a lone surrogate, and no ledger can hold one: somebody else wrote that.
-    return None if document is None or _LONE_SURROGATE.search(document) else DocumentId(document)
+    if is_cut(encoded, METADATA_ESCAPE):
+        return _unpacked(whole) if isinstance(whole, tuple) else None
+    document = decode(encoded, METADATA_ESCAPE)
+    # Only what is written as we write it is ours; anybody may write something like it.
+    return DocumentId(document) if encode_metadata(document, max(1, len(encoded))) == encoded else None
 
 
 def _packed(document: DocumentId, limits: ServiceLimits) -> tuple[str, ...] | None:
@@ -142,6 +140,6 @@ def _unpacked(pieces: tuple[str, ...]) -> DocumentId | None:
     try:
         unpacking = zlib.decompressobj()
         raw = unpacking.decompress(base64.b64decode("".join(pieces), validate=True), WHOLE_ID_BYTES_MAX)
-        return DocumentId(raw.decode("utf-8", "surrogatepass")) if unpacking.eof else None
+        return DocumentId(raw.decode()) if unpacking.eof else None
     except (binascii.Error, zlib.error, ValueError):
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pipeline.identity import (
@@ -257,6 +257,7 @@ def test_more_characters_than_are_remembered_are_encoded_as_well() -> None:
 
 @each_encoding
 @given(value=ANY_TEXT)
+@example(value="\ud800")
 def test_reading_back_never_fails(encoding: Encoding, value: str) -> None:
     """Whatever stands in a memory is shown to people; a lone surrogate shows as a replacement character."""
     decoded = decode(encoding.encode(value, LONGER_THAN_ANY_VALUE), encoding.escape)
