@@ -143,7 +143,9 @@ async def one_run(history: History) -> None:
     """A process with its fate, and perhaps another one beside it; people edit meanwhile."""
     world, rng = history.world, history.world.rng
     verb: Verb = rng.choice(("run", "run", "run", "run", "replay", "repair"))
-    fate = rng.choice(("none", "none", "step", "step", "point", "point", "seldom", "seldom", "interrupt", "stop"))
+    fate = rng.choice(
+        ("none", "none", "step", "step", "point", "point", "seldom", "seldom", "seldom", "interrupt", "stop")
+    )
     step = int(2 ** rng.uniform(3, 10.5))
     fates: dict[str, Any] = {}
     if fate == "step":
@@ -185,6 +187,8 @@ def prepare_for(history: History, point: str) -> Verb:
         return "repair"
     for _ in range(2):
         history.source.edit_something()
+    if what == "update request" and history.source.documents:
+        edit(history, rng.choice(sorted(history.source.documents)))
     if what in ("remove", "delete request") and len(history.source.documents) > 1:
         history.source.put(min(history.source.documents), None)
     return "run"
