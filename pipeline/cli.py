@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -300,11 +300,14 @@ async def _verified(settings: "SourceSettings") -> "VerifiedSource":
 
 async def _verified_and_repaired(settings: "SourceSettings") -> "VerifiedSource":
     from pipeline.reporting.listings import VerifiedSource
-    from pipeline.runner import new_run_id, repair_source, run_source
+    from pipeline.runner import count_unattributed, new_run_id, repair_source, run_source
 
     found = await repair_source(settings)
+    unattributed = await count_unattributed(settings)
     async with _stopping() as stop:
         outcome = await run_source(settings, "run", run_id=new_run_id(), stop=stop)
+    if claimed := unattributed - await count_unattributed(settings):
+        found = replace(found, unattributed=found.unattributed - claimed, examples=[])  # which are left is not known
     report = outcome.report
     is_repaired = report.status in ("in_sync", "dead_letters") and not report.withheld_documents
     error = None if is_repaired else _why_not_repaired(report)

@@ -269,10 +269,14 @@ class KnownDocument:
 
 @dataclass(frozen=True, slots=True)
 class StateCounts:
-    """How much the ledger holds. `pending` counts records in the outbox, `letters` dead letters by code."""
+    """How much the ledger holds. `pending` counts records in the outbox, `letters` dead letters by code.
+
+    `unattributed` of the `records` are of no document.
+    """
 
     documents: int
     records: int
+    unattributed: int
     batches: int
     pending: int
     letters: Mapping[str, int]

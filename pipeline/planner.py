@@ -1,8 +1,8 @@
 """From records to changes: what each document's version means against the ledger, and what has gone."""
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -73,10 +73,10 @@ class Planner:
     _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # new documents, the oldest first
 
     async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
-        derived = [item.document for item in items if isinstance(item, Derived)]
-        ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}.union(derived)
-        known = await self.state.documents(ids)
-        records = await self.state.records(derived)
+        derived = [item for item in items if isinstance(item, Derived)]
+        ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}
+        known = await self.state.documents(ids.union(item.document for item in derived))
+        records = await self._records(derived)
         plans: list[DocumentPlan | Checkpoint] = []
         for item in items:
             match item:
@@ -101,6 +101,18 @@ class Planner:
                 case Checkpoint():
                     plans.append(item)
         return plans
+
+    async def _records(self, derived: Sequence[Derived]) -> Mapping[DocumentId, Sequence[KnownRecord]]:
+        """What the memory holds of each document, also what does not say that it is of it but for its key."""
+        records = await self.state.records([item.document for item in derived])
+        if not self.sightings.unattributed:
+            return records
+        asked_for = {record.key: item.document for item in derived for record in item.records}
+        claimed = {document: list(known) for document, known in records.items()}
+        for key, record in (await self.state.records_by_key(asked_for)).items():
+            if not record.document:
+                claimed[asked_for[key]].append(replace(record, document=asked_for[key]))
+        return claimed
 
     def _was_planned(self, document: DocumentId, before: KnownDocument | None) -> bool:
         """Whether this scan has planned `document` already, as a new one; if not, it does now."""

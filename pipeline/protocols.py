@@ -280,11 +280,14 @@ class StateStore(Protocol):
 
     async def records_by_key(self, keys: Collection[RecordKey]) -> Mapping[RecordKey, KnownRecord]: ...
 
-    async def adopt(self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord]) -> None:
+    async def adopt(
+        self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord], unattributed: Sequence[FoundRecord] = ()
+    ) -> None:
         """Take over records that the memory was seen to hold and the ledger does not know.
 
         Their documents are derived anew by the next run, which keeps what it wants and makes the rest obsolete.
-        `surplus` are second copies: they are obsolete at once.
+        `surplus` are second copies: they are obsolete at once. `unattributed` are kept as records of no document, with
+        no digest, until one claims them.
         """
         ...
 
@@ -343,6 +346,10 @@ class Comparison(Protocol):
 
     async def changed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
         """Records of the ledger whose content is shown as another one, with a key above `after`, by key."""
+        ...
+
+    async def unattributed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
+        """Records of the ledger that are of no document and were shown, with a key above `after`, by key."""
         ...
 
     async def unknown(self, after: FoundRecord | None, *, listing: int, limit: int) -> Sequence[FoundRecord]:

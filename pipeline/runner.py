@@ -235,6 +235,16 @@ async def repair_source(settings: SourceSettings) -> Verification:
             return await repair(job)
 
 
+async def count_unattributed(settings: SourceSettings) -> int:
+    """How many records of no document the ledger of a source has.
+
+    Raises:
+        StateError, ConfigurationError: the ledger could not be read.
+    """
+    async with open_source_state(settings, is_read_only=True) as state:
+        return (await state.counts()).unattributed
+
+
 async def recover_source(settings: SourceSettings) -> Verification:
     """Rebuild the lost ledger of a source from its memory.
 

@@ -11,12 +11,14 @@ class Sightings:
     """`last_row` is the ledger's last when the scan begins: later documents were seen by the scan that added them.
 
     `listed` counts all that the source showed, also what is left out for its kind. `complete` and `broken` are
-    scopes: prefixes of document ids. `delivered` are records that this run stored before it began to scan.
+    scopes: prefixes of document ids. `delivered` are records that this run stored before it began to scan,
+    `unattributed` is how many the ledger had of no document.
     """
 
     last_row: int
     known: int = 0  # documents that the ledger had when the scan began
     listed: int = 0
+    unattributed: int = 0
     emptied: int = 0  # documents that are still there and ask for no record any more
     delivered: Mapping[DocumentId, set[RecordKey]] = field(default_factory=dict)
     complete: list[str] = field(default_factory=list)

@@ -129,7 +129,12 @@ async def repair(job: SourceJob) -> Verification:
 async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]] | None = None) -> Sightings:
     """What a scan that begins now has seen: nothing yet."""
     counts = await job.state.counts()
-    return Sightings(await job.state.last_row(), known=counts.documents, delivered=delivered or {})
+    return Sightings(
+        await job.state.last_row(),
+        known=counts.documents,
+        unattributed=counts.unattributed,
+        delivered=delivered or {},
+    )
 
 
 async def bring_in(

@@ -43,7 +43,7 @@ class Differences:
     missing: in the ledger, and the memory has no such record. expired: the memory still shows it, and its time is
     over. changed: not as it was stored. foreign: bears the source's name, and the ledger does not know it. duplicate:
     a second copy of one that the ledger knows. unattributed: foreign, and does not say which document it is of, so that
-    nothing can be proven of it.
+    nothing can be proven of it; `claimable` are those among them that have a key, by which a document may ask for them.
     """
 
     missing: Sequence[RecordKey] = ()
@@ -52,6 +52,7 @@ class Differences:
     foreign: Sequence[FoundRecord] = ()
     duplicate: Sequence[FoundRecord] = ()
     unattributed: Sequence[MemoryRecordId] = ()
+    claimable: Sequence[FoundRecord] = ()
 
 
 @dataclass(slots=True)
@@ -107,8 +108,9 @@ class Verifier:
         """Compare, and make the ledger say what the memory holds. Writes nothing to the memory.
 
         What is missing or changed is let go of, what is foreign is taken over, second copies are made obsolete: the
-        next run does the rest, under the same rules as for any other change. With `is_certain`, the ledger is known to
-        be wrong and nothing is believed that only one listing showed.
+        next run does the rest, under the same rules as for any other change. What is unattributed is remembered, so
+        that a document that has just its text claims it instead of being written once more. With `is_certain`, the
+        ledger is known to be wrong and nothing is believed that only one listing showed.
 
         Raises:
             DestinationError, StateError, LeaseLost: it stopped; what was brought in line before is right.
@@ -121,7 +123,7 @@ class Verifier:
             async for found in all_found:
                 result.count(found)
                 await self.state.forget([*found.missing, *found.expired], found.changed)
-                await self.state.adopt(found.foreign, found.duplicate)
+                await self.state.adopt(found.foreign, found.duplicate, found.claimable)
         return result
 
     async def _differences(
@@ -145,6 +147,9 @@ class Verifier:
         async with aclosing(_pages(comparison.changed)) as pages:
             async for page in pages:
                 yield Differences(changed=[known.key for known in page]) if is_proven else await self._ask(page)
+        async with aclosing(_pages(comparison.unattributed)) as pages:
+            async for page in pages:
+                yield Differences(unattributed=[known.memory_record_id for known in page])
         # Last, since what is missing is let go of by then: another copy of it is not a second one.
         for listing in range(listings, 0, -1):
             async with aclosing(self._unknown(comparison, listing, is_proven=listing == PROVING_LISTING)) as unknown:
@@ -163,7 +168,7 @@ class Verifier:
             known = await self.state.records_by_key({found.key for found in there})
             foreign: list[FoundRecord] = []
             duplicate: list[FoundRecord] = []
-            unattributed: list[MemoryRecordId] = []
+            claimable: list[FoundRecord] = []
             for found in there:
                 if found.key in known:
                     if known[found.key].memory_record_id != found.memory_record_id:
@@ -173,9 +178,10 @@ class Verifier:
                 elif found.document:
                     foreign.append(found)
                 else:
-                    unattributed.append(found.memory_record_id)
+                    claimable.append(found)
                 earlier_key = found.key
-            yield Differences(foreign=foreign, duplicate=duplicate, unattributed=unattributed)
+            unattributed = [found.memory_record_id for found in claimable]
+            yield Differences(foreign=foreign, duplicate=duplicate, unattributed=unattributed, claimable=claimable)
 
     async def _as_they_are(self, page: Sequence[FoundRecord]) -> list[FoundRecord]:
         """The records of `page`, which a listing shows, as the memory holds them: it may show what they were before."""
@@ -212,7 +218,7 @@ class Verifier:
                 missing.append(known.key)
             elif record.expires_at is not None and record.expires_at <= datetime.fromtimestamp(self.now(), UTC):
                 expired.append(known.key)
-            elif digest_of_content(record, self.rules.strategy_id) != known.digest:
+            elif known.document and digest_of_content(record, self.rules.strategy_id) != known.digest:
                 changed.append(known.key)
         return Differences(missing, expired, changed)
 

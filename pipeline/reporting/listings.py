@@ -296,9 +296,10 @@ def _verify_verdict(results: Sequence[VerifiedSource], paths: Mapping[str, str],
     if unattributed := sum(result.unattributed for result in results):
         verb, does = ("bears", "it does") if unattributed == 1 else ("bear", "they do")
         yield f"{amount(unattributed, 'record')} {verb} the name of a source, and {does} not say of which document."
-        yield "memsync leaves that alone; you can tell whether to delete it. In the memory:"
-        examples = [example for result in results for example in result.examples]
-        yield from (f"  {style.text(example)}" for example in examples)
+        yield "Unless a document has just its text, memsync leaves it alone; you can tell whether to delete it."
+        if examples := [example for result in results for example in result.examples]:
+            yield "In the memory:"
+            yield from (f"  {style.text(example)}" for example in examples)
     if to_repair:
         count = sum(result.repairable for result in to_repair)
         yield f"{amount(count, 'record')} in the memory differ from the ledger. To mend that, with a run:"
@@ -338,7 +339,10 @@ def render_recover(
             f"{count:,} {what}"
             for count, what in (
                 (result.duplicate, "second copies, which the next run deletes"),
-                (result.unattributed, "that do not say of which document they are, left alone"),
+                (
+                    result.unattributed,
+                    "that do not say of which document they are, left alone unless one has just their text",
+                ),
             )
             if count
         ]

@@ -32,7 +32,11 @@ _UNSEEN = (
 )
 _CHANGED = (
     "main.record r JOIN temp.shown s ON s.memory_record_id = r.memory_record_id AND s.key = r.key"
-    f" WHERE s.digest <> r.digest AND r.obsolete = 0 AND r.{_NOT_ON_ITS_WAY}"
+    f" WHERE s.digest <> r.digest AND r.document <> '' AND r.obsolete = 0 AND r.{_NOT_ON_ITS_WAY}"
+)
+_UNATTRIBUTED = (
+    "main.record r JOIN temp.shown s ON s.memory_record_id = r.memory_record_id AND s.key = r.key"
+    f" WHERE r.document = '' AND r.obsolete = 0 AND r.{_NOT_ON_ITS_WAY}"
 )
 _UNKNOWN = f"temp.shown s WHERE s.is_known = 0 AND s.{_NOT_ON_ITS_WAY}"
 
@@ -104,6 +108,9 @@ class SqliteComparison:
 
     async def changed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
         return await self._read(self._select_known, f"{_CHANGED} AND r.key > ?", after, limit)  # type: ignore[no-any-return]
+
+    async def unattributed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
+        return await self._read(self._select_known, f"{_UNATTRIBUTED} AND r.key > ?", after, limit)  # type: ignore[no-any-return]
 
     def _select_known(self, condition: str, *parameters: str | int) -> list[KnownRecord]:
         query = f"SELECT {_KNOWN_COLUMNS} FROM {condition} ORDER BY r.key LIMIT ?"  # noqa: S608 - constants of this file

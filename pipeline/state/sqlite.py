@@ -186,6 +186,7 @@ class SqliteStateStore:
         return StateCounts(
             documents=number("SELECT count(*) FROM document WHERE has_parts = 0 AND skipped IS NULL"),
             records=number("SELECT count(*) FROM record"),
+            unattributed=number("SELECT count(*) FROM record WHERE document = '' AND obsolete = 0"),
             batches=number("SELECT count(*) FROM outbox"),
             pending=number("SELECT coalesce(sum(json_array_length(entries)), 0) FROM outbox"),
             letters=dict(letters.fetchall()),
@@ -460,10 +461,14 @@ class SqliteStateStore:
         self._connection.executemany("DELETE FROM record WHERE key = ?", missing)
         self._connection.executemany("UPDATE record SET digest = '' WHERE key = ?", changed)
 
-    async def adopt(self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord]) -> None:
-        await self._write(self._adopt, found, surplus)
+    async def adopt(
+        self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord], unattributed: Sequence[FoundRecord] = ()
+    ) -> None:
+        await self._write(self._adopt, found, surplus, unattributed)
 
-    def _adopt(self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord]) -> None:
+    def _adopt(
+        self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord], unattributed: Sequence[FoundRecord]
+    ) -> None:
         self._connection.executemany(
             "INSERT OR IGNORE INTO document (id, origin, fingerprint, recipe, has_parts, skipped)"
             " VALUES (?, ?, NULL, '', 0, NULL)",
@@ -472,6 +477,8 @@ class SqliteStateStore:
         self._derive_anew([document for record in found for document in (record.document, record.origin)])
         # A second copy goes under a key of its own, which no document will ever ask for.
         copies = [replace(record, key=RecordKey(digest_of("copy", record.memory_record_id))) for record in surplus]
+        # Without a digest, whoever claims it writes it anew: then it says whose it is.
+        unclaimed = [replace(record, document=DocumentId(""), digest="") for record in unattributed]
         self._connection.executemany(
             f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, obsolete) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             [
@@ -484,7 +491,7 @@ class SqliteStateStore:
                     record.memory_record_id,
                     is_obsolete,
                 )
-                for records, is_obsolete in ((found, False), (copies, True))
+                for records, is_obsolete in ((found, False), (copies, True), (unclaimed, False))
                 for record in records
             ],
         )

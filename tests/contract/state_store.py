@@ -32,7 +32,7 @@ from pipeline.model import (
 )
 from pipeline.protocols import StateStore
 
-EMPTY = StateCounts(documents=0, records=0, batches=0, pending=0, letters={})
+EMPTY = StateCounts(documents=0, records=0, unattributed=0, batches=0, pending=0, letters={})
 SAVED_AT = 1_750_000_000.25
 FAILED_AT = 1_750_000_000.5
 FIRST = RecordKey("")  # where paging by key begins
@@ -670,6 +670,27 @@ class StateStoreContract:
             await state.adopt([shown("x")], [shown("x", memory_record_id=MemoryRecordId("mem-of-copy"))])
 
         assert (await state.counts()).records == 2
+
+    async def test_a_record_of_no_document_is_kept_until_one_claims_it(self, state: StateStore) -> None:
+        """Neither the right document's nor anybody's to delete."""
+        of_none = shown("x", "")
+
+        await state.adopt([], [], [of_none])
+
+        counts = await state.counts()
+        assert (counts.documents, counts.records, counts.unattributed) == (0, 1, 1)
+        (kept,) = (await state.records_by_key([RecordKey("x")])).values()
+        assert (kept.document, kept.digest, kept.memory_record_id) == ("", "", of_none.memory_record_id)
+        assert await pages_of_obsolete(state) == []
+        async with state.compared() as comparison:
+            await comparison.note([of_none], listing=1)
+            assert await comparison.counts() == (1, 0)
+            assert keys(await comparison.unattributed(FIRST, limit=10)) == ["x"]
+
+        await store(state, replace(entry("x"), memory_record_id=of_none.memory_record_id, replaces=RecordKey("x")))
+
+        assert (await state.counts()).unattributed == 0
+        assert len(await state.records_after(FIRST, limit=10)) == 1
 
     async def test_a_discarded_outbox_lets_its_documents_be_derived_anew(self, state: StateStore) -> None:
         """What a copy of a state wanted to send is no longer known to be wanted, or to be missing."""

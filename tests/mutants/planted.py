@@ -362,8 +362,8 @@ MEMORY = (
         "copies_kept",
         "second copies stay for ever",
         VERIFYING,
-        "                await self.state.adopt(found.foreign, found.duplicate)",
-        "                await self.state.adopt(found.foreign, ())",
+        "                await self.state.adopt(found.foreign, found.duplicate, found.claimable)",
+        "                await self.state.adopt(found.foreign, (), found.claimable)",
     ),
     Mutant(
         "changed_not_mended",

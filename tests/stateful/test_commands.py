@@ -209,7 +209,7 @@ class Commands(RuleBasedStateMachine):
 
     has_been_moved = False  # since the last run that looked at it
 
-    @precondition(lambda self: self.backup.exists() and not self.user.has_unattributable_records())
+    @precondition(lambda self: self.backup.exists())
     @rule(edits=edits, command=st.sampled_from(["nothing", "plan", "repair", "run", "run"]))
     def put_yesterdays_state_back(self, edits: dict[str, list[int] | None], command: str) -> None:
         shutil.rmtree(self.user.state, ignore_errors=True)
@@ -224,7 +224,7 @@ class Commands(RuleBasedStateMachine):
             case "run":
                 self.run(allow=False)
 
-    @precondition(lambda self: self.user.state.exists() and not self.user.has_unattributable_records())
+    @precondition(lambda self: self.user.state.exists())
     @rule(edits=edits, runs=st.booleans(), recovers=st.booleans())
     def lose_the_state(self, edits: dict[str, list[int] | None], runs: bool, recovers: bool) -> None:
         shutil.rmtree(self.user.state)

@@ -21,6 +21,16 @@ def test_a_repair_does_not_say_that_all_is_well_if_its_run_was_held_back(user: U
     assert len(user.ours()) == 5
 
 
+def test_giving_up_a_batch_does_not_write_anew_what_it_has_stored(user: User) -> None:
+    """Records of an older version may not say of which document they are; the batch that is given up knew that."""
+    user.begin("outbox")
+
+    done = user.memsync("verify", "--repair")
+
+    assert not user.keys_held_twice()
+    assert done.exit_code == 0, done.stdout
+
+
 @pytest.mark.xfail(strict=True, reason="moving a folder changes nothing in it by which it could be told")
 def test_a_state_that_was_moved_away_and_back_is_not_trusted(user: User) -> None:
     """Somebody builds a ledger anew, and finds that he wants the old one back."""

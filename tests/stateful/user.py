@@ -104,13 +104,6 @@ class User:
         )
         return [key for key, count in counted.items() if count > 1]
 
-    def has_unattributable_records(self) -> bool:
-        """Whether there are records whose document nobody can tell, as old versions wrote for very long names."""
-        return any(
-            "=-" in str(metadata_of(record)["memsync-document"]) and "memsync-document-whole" not in metadata_of(record)
-            for record in self.ours()
-        )
-
     def ledger(self, folder: Path | None = None) -> Ledger:
         """What the state says, or a copy of it in `folder`."""
         path = (folder or self.state) / "docs" / "state.sqlite3"
