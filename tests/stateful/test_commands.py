@@ -186,8 +186,8 @@ class Commands(RuleBasedStateMachine):
         if not ledger.pending:
             assert source["missing"] == len(ledger.record_ids - held)
             surplus = source["foreign"] + source["duplicate"] + source["unattributed"]
-            assert surplus == len(held - ledger.record_ids)
-            is_right = ledger.record_ids == held and not source["changed"]
+            assert surplus == len(held - ledger.record_ids) + len(held & ledger.unattributed)
+            is_right = ledger.record_ids == held and not source["changed"] and not ledger.unattributed
             assert done.exit_code == (IN_SYNC if is_right else FAILED)
 
     @rule()
@@ -196,7 +196,7 @@ class Commands(RuleBasedStateMachine):
         done = self.command("verify", "--repair")
         if done.exit_code == IN_SYNC:
             self.check_in_line(self.user.ledger())
-        elif ledger.is_acquainted and self.user.files and not self.user.ledger().letters:
+        elif ledger.is_acquainted and self.user.files and not (self.user.ledger().letters or self.unattributed()):
             raise AssertionError(f"nothing stood in the way of a repair: {done.stdout} {done.stderr}")
 
     def back_up(self) -> None:
@@ -234,6 +234,10 @@ class Commands(RuleBasedStateMachine):
         if recovers:
             self.recover()
             self.run(allow=False)
+
+    def unattributed(self) -> set[str]:
+        """Documents with records that the ledger does not know to be theirs."""
+        return self.user.unattributable() if self.user.ledger().unattributed else set()
 
     @rule()
     def recover(self) -> None:
@@ -337,12 +341,13 @@ class Commands(RuleBasedStateMachine):
     def check_in_line(self, ledger: Any) -> None:
         """The memory holds what the documents say, but for those with a dead letter.
 
-        Where somebody else changed the memory, a run need not notice; nor where a new ledger has nothing to write.
+        Where somebody else changed the memory, a run need not notice; nor where a new ledger has nothing to write. A
+        record that does not say whose it is stays where no document claims it.
         """
         if ledger.is_acquainted and self.is_ledger_right(ledger.record_ids):
-            wanted, held = self.user.wanted(), self.user.held()
-            assert held.keys() <= wanted.keys() | ledger.letters
-            for document in wanted.keys() - ledger.letters:
+            wanted, held, unclaimed = self.user.wanted(), self.user.held(), self.unattributed()
+            assert held.keys() <= wanted.keys() | ledger.letters | unclaimed
+            for document in wanted.keys() - ledger.letters - unclaimed:
                 assert held.get(document) == wanted[document], document
 
 

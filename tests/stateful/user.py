@@ -38,6 +38,7 @@ class Ledger:
     is_acquainted: bool = False
     has_mark: bool = False
     record_ids: frozenset[str] = frozenset()
+    unattributed: frozenset[str] = frozenset()
     letters: frozenset[str] = frozenset()  # the documents that they are of
     pending: int = 0
     documents: int = 0
@@ -104,6 +105,14 @@ class User:
         )
         return [key for key, count in counted.items() if count > 1]
 
+    def unattributable(self) -> set[str]:
+        """Documents with records that do not say whose they are, as old versions wrote them for very long names."""
+        is_any = any(
+            "=-" in str(metadata_of(record)["memsync-document"]) and "memsync-document-whole" not in metadata_of(record)
+            for record in self.ours()
+        )
+        return {LONG_NAME} if is_any else set()
+
     def ledger(self, folder: Path | None = None) -> Ledger:
         """What the state says, or a copy of it in `folder`."""
         path = (folder or self.state) / "docs" / "state.sqlite3"
@@ -123,6 +132,7 @@ class User:
                 is_acquainted="acquainted_at" in meta or "1" in column("SELECT value FROM meta WHERE name = 'schema'"),
                 has_mark="marked_at" in meta,
                 record_ids=frozenset(column("SELECT memory_record_id FROM record")),
+                unattributed=frozenset(column("SELECT memory_record_id FROM record WHERE document = ''")),
                 letters=frozenset(column("SELECT document FROM dead_letter")),
                 pending=column("SELECT count(*) FROM outbox")[0],
                 documents=column("SELECT count(*) FROM document WHERE has_parts = 0 AND skipped IS NULL")[0],
