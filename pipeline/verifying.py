@@ -170,9 +170,10 @@ class Verifier:
             duplicate: list[FoundRecord] = []
             claimable: list[FoundRecord] = []
             for found in there:
-                if found.key in known:
-                    if known[found.key].memory_record_id != found.memory_record_id:
-                        duplicate.append(replace(found, document=known[found.key].document))
+                before = known.get(found.key)
+                if before is not None and (before.document or not found.document):
+                    if before.memory_record_id != found.memory_record_id:
+                        duplicate.append(replace(found, document=before.document))
                 elif found.key == earlier_key:
                     duplicate.append(found)
                 elif found.document:

@@ -36,7 +36,7 @@ _CHANGED = (
 )
 _UNATTRIBUTED = (
     "main.record r JOIN temp.shown s ON s.memory_record_id = r.memory_record_id AND s.key = r.key"
-    f" WHERE r.document = '' AND r.obsolete = 0 AND r.{_NOT_ON_ITS_WAY}"
+    f" WHERE r.document = '' AND s.document = '' AND r.obsolete = 0 AND r.{_NOT_ON_ITS_WAY}"
 )
 _UNKNOWN = f"temp.shown s WHERE s.is_known = 0 AND s.{_NOT_ON_ITS_WAY}"
 
@@ -135,9 +135,10 @@ class SqliteComparison:
         return [FoundRecord(RecordKey(key), MemoryRecordId(record_id), *rest) for key, record_id, *rest in rows]
 
     def _mark_known(self) -> None:
-        """Note which of the shown the ledger has; it has no index by the memory's ids, so this is done at once."""
+        """Note which of the shown the ledger has; not those that say by now whose they are, which it does not know."""
         with self._connection:
             self._connection.execute(
-                "UPDATE temp.shown SET is_known = 1"
-                " WHERE (memory_record_id, key) IN (SELECT memory_record_id, key FROM main.record)"
+                "UPDATE temp.shown SET is_known = 1 WHERE EXISTS ("
+                " SELECT 1 FROM main.record r WHERE r.key = shown.key AND r.memory_record_id = shown.memory_record_id"
+                " AND (r.document <> '' OR shown.document = ''))"
             )

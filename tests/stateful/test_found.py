@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from tests.state.schema_1 import LONG_NAME
 from tests.stateful.user import User
 
 
@@ -29,6 +30,24 @@ def test_giving_up_a_batch_does_not_write_anew_what_it_has_stored(user: User) ->
 
     assert not user.keys_held_twice()
     assert done.exit_code == 0, done.stdout
+
+
+def test_a_record_that_says_whose_it_is_by_now_is_that_documents(user: User) -> None:
+    """The ledger that comes back is from before it said so; meanwhile its document has been removed."""
+    user.begin("in-sync")
+    shutil.rmtree(user.state)
+    user.memsync("recover")
+    backup = user.folder.with_name("backup")
+    shutil.copytree(user.state, backup)
+    user.memsync("run")
+    user.remove(LONG_NAME)
+    shutil.rmtree(user.state)
+    backup.rename(user.state)
+
+    done = user.memsync("run")
+
+    assert done.exit_code == 0
+    assert LONG_NAME not in user.held()
 
 
 @pytest.mark.xfail(strict=True, reason="moving a folder changes nothing in it by which it could be told")
