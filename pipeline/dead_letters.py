@@ -16,7 +16,7 @@ import aiofiles.os
 
 from pipeline import letters as letter_json
 from pipeline.errors import StateError
-from pipeline.files import sync_folder
+from pipeline.files import make_folder, sync_folder
 from pipeline.model import DeadLetter
 
 
@@ -31,7 +31,7 @@ class JsonLinesFile:
         if not letters:
             return
         try:
-            await aiofiles.os.makedirs(self.path.parent, mode=0o700, exist_ok=True)
+            await aiofiles.os.wrap(make_folder)(self.path.parent)
             async with aiofiles.open(self.path, "ab+", opener=_owner_only) as file:
                 # A line that a crash tore apart must not swallow the next one.
                 size = await file.seek(0, os.SEEK_END)
@@ -51,7 +51,7 @@ class JsonLinesFile:
             return
         written = self.path.with_name(self.path.name + ".new")
         try:
-            await aiofiles.os.makedirs(self.path.parent, mode=0o700, exist_ok=True)
+            await aiofiles.os.wrap(make_folder)(self.path.parent)
             others = await self._lines_of_others()
             with suppress(FileNotFoundError):
                 await aiofiles.os.remove(written)  # of a rewrite that was cut off, or whatever else bears the name

@@ -1,6 +1,9 @@
 """What files need beside their content."""
 
+import errno
 import os
+import shlex
+import stat
 from pathlib import Path
 
 
@@ -26,6 +29,19 @@ def make_folder(folder: Path) -> None:
         OSError: it cannot be made.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for each in missing:
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
         sync_folder(each.parent)
+    folder.mkdir(exist_ok=True)  # says so if it is a file
+
+
+def require_private(folder: Path) -> None:
+    """Refuse a folder in which everybody may put one file in place of another, as a wrong `chmod` leaves it.
+
+    Raises:
+        PermissionError: others than its owner and its group may write to it, and to each other's files.
+    """
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        message = f"every user of this machine may replace the files in it; `chmod o-w {shlex.quote(str(folder))}`"
+        raise PermissionError(errno.EPERM, message, str(folder))

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -421,9 +420,7 @@ async def open_destination(settings: SourceSettings, *, is_dry: bool = False) ->
             from pipeline.local_memory import LocalMemory  # noqa: PLC0415 - a memory in AWS needs no server
 
             data = settings.state_folder.parent / LOCAL_MEMORY_FILE
-            server = await stack.enter_async_context(
-                LocalMemory.serve(_private_file(data), memories=[destination.memory_id])
-            )
+            server = await stack.enter_async_context(LocalMemory.serve(data, memories=[destination.memory_id]))
             endpoint_url = server.url
         connection = AgentCoreConnection(
             memory_id=destination.memory_id,
@@ -436,11 +433,6 @@ async def open_destination(settings: SourceSettings, *, is_dry: bool = False) ->
             credentials=_local_credentials(endpoint_url, destination.profile),
         )
         yield await stack.enter_async_context(open_agentcore(connection))
-
-
-def _private_file(path: Path) -> Path:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
 
 
 def _local_credentials(endpoint_url: str | None, profile: str | None) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.files import make_folder
 from pipeline.local_memory.search import TOKENIZER, searchable
 
 __all__ = ("Memory", "Metadata", "Selection", "Store", "StoredRecord", "UnreadableStoreError")
@@ -132,7 +133,7 @@ class Store:
             UnreadableStoreError: the file is something else, or was written by a newer version.
         """
         if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)
             # SQLite gives its side files the mode of the file itself.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=BUSY_TIMEOUT_S)

@@ -22,7 +22,7 @@ import anyio
 
 from pipeline import letters as letter_json
 from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateError
-from pipeline.files import make_folder, sync_folder
+from pipeline.files import make_folder, require_private, sync_folder
 from pipeline.identity import digest_of
 from pipeline.model import (
     Batch,
@@ -613,6 +613,7 @@ def _connect(path: Path | None, *, is_read_only: bool) -> sqlite3.Connection:
         access = "mode=ro" if _wal_of(path).exists() else "mode=ro&immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True, check_same_thread=False)
     make_folder(path.parent)
+    require_private(path.parent)
     # Not through a link: whoever put it here would have our documents, or ruin a file of ours.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     return sqlite3.connect(path, check_same_thread=False, timeout=10)

@@ -3,12 +3,14 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.errors import StateError
+from pipeline.local_memory.store import Store
 from pipeline.runner import offload
 from pipeline.state.sqlite import open_state
 from tests.pipeline.test_dead_letters import SOURCE, letter
@@ -35,11 +37,11 @@ async def write(path: Path, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 async def test_dead_letters_are_for_their_owner_alone(tmp_path: Path, method: str) -> None:
     """They hold the records' text."""
-    path = tmp_path / "folder" / "letters.jsonl"
+    path = tmp_path / "above" / "folder" / "letters.jsonl"
 
     await write(path, method)
 
-    assert (mode_of(path), mode_of(path.parent)) == (0o600, 0o700)
+    assert [mode_of(each) for each in (path, path.parent, path.parent.parent)] == [0o600, 0o700, 0o700]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -129,11 +131,37 @@ async def test_a_link_in_place_of_the_state_is_not_written_through(tmp_path: Pat
 
 async def test_the_state_is_for_its_owner_alone(tmp_path: Path) -> None:
     """Ledger and outbox hold the records' text, and so do the files that SQLite puts beside them."""
-    path = tmp_path / "folder" / "state.db"
+    path = tmp_path / "above" / "folder" / "state.db"
 
     async with open_state(path, source=SOURCE, destination="memory", offload=offload):
         modes = {file.name: mode_of(file) for file in path.parent.iterdir()}
 
-    assert mode_of(path.parent) == 0o700
+    assert mode_of(path.parent) == mode_of(path.parent.parent) == 0o700
     assert "state.db-wal" in modes
     assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize(("mode", "is_refused"), [(0o777, True), (0o702, True), (0o1777, False), (0o770, False)])
+async def test_a_folder_in_which_all_may_replace_files_is_refused(
+    tmp_path: Path, *, mode: int, is_refused: bool
+) -> None:
+    """They could put an outbox of theirs there, and it would be sent; a sticky folder does not allow that."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    opened = open_state(folder / "state.db", source=SOURCE, destination="memory", offload=offload)
+
+    with pytest.raises(StateError, match="chmod o-w") if is_refused else nullcontext():
+        async with opened:
+            pass
+
+    assert (folder / "state.db").exists() is not is_refused
+
+
+async def test_a_local_memory_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """It holds all documents, readable."""
+    path = tmp_path / "above" / "folder" / "memory.db"
+
+    Store(path).close()
+
+    assert [mode_of(each) for each in (path, path.parent, path.parent.parent)] == [0o600, 0o700, 0o700]
