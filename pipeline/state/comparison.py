@@ -27,7 +27,8 @@ _NOT_ON_ITS_WAY = "key NOT IN (SELECT key FROM main.outbox_key)"
 _UNSEEN = (
     "main.record r"  # noqa: S608 - constants of this file
     " WHERE NOT EXISTS (SELECT 1 FROM temp.shown s"
-    " WHERE s.memory_record_id = r.memory_record_id AND s.key = r.key AND s.last_listing >= ?)"
+    # A second copy, which is obsolete, is shown under the key of the first.
+    " WHERE s.memory_record_id = r.memory_record_id AND (s.key = r.key OR r.obsolete = 1) AND s.last_listing >= ?)"
     f" AND r.{_NOT_ON_ITS_WAY}"
 )
 _CHANGED = (
@@ -141,4 +142,5 @@ class SqliteComparison:
                 "UPDATE temp.shown SET is_known = 1 WHERE EXISTS ("
                 " SELECT 1 FROM main.record r WHERE r.key = shown.key AND r.memory_record_id = shown.memory_record_id"
                 " AND (r.document <> '' OR shown.document = ''))"
+                " OR memory_record_id IN (SELECT memory_record_id FROM main.record WHERE obsolete = 1)"
             )

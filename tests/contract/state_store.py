@@ -719,6 +719,20 @@ class StateStoreContract:
             unknown = await comparison.unknown(None, listing=1, limit=10)
             assert sorted(found.memory_record_id for found in unknown) == ["2nd", "mem-of-x"]
 
+    async def test_a_comparison_knows_the_second_copies_that_the_ledger_wants_to_delete(
+        self, state: StateStore
+    ) -> None:
+        """The memory shows them under the key of the first, which the ledger has given to another record."""
+        copy = shown("a", memory_record_id=MemoryRecordId("mem-of-copy"))
+        await store(state, entry("a"))
+        await state.adopt([], [copy])
+
+        async with state.compared() as comparison:
+            await comparison.note([shown("a"), copy], listing=1)
+
+            assert await comparison.counts() == (2, 0)
+            assert await comparison.unknown(None, listing=1, limit=10) == []
+
     async def test_a_comparison_is_silent_about_what_is_on_its_way(self, state: StateStore) -> None:
         """Whether it was written is what the outbox is for to find out."""
         await store(state, entry("a"), entry("b"))
