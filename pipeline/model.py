@@ -302,6 +302,18 @@ class Operation(enum.Enum):
     DELETE = "delete"
 
 
+class Lookup(enum.Enum):
+    """What is asked of a memory without changing it."""
+
+    LIST = "list"
+    GET = "get"
+    SEARCH = "search"
+
+
+Call = Operation | Lookup
+CALLS: tuple[Call, ...] = (*Operation, *Lookup)
+
+
 @dataclass(frozen=True, slots=True)
 class Create:
     record: Record
@@ -383,6 +395,7 @@ class FailedRecord:
     code: str
     message: str
     is_retryable: bool
+    is_throttle: bool = False
 
 
 @dataclass(frozen=True, slots=True)

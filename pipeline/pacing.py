@@ -1,83 +1,166 @@
-"""The gate that every request passes."""
+"""The gate that every request passes: one for each memory, with a lane for each of its operations.
+
+A service with a hard quota shows no sign of it but refusals. So the rate of a lane follows what the service takes: a
+little below that after a refusal, slowly and then faster up again after a while without one, and never above the quota
+that is known. Where none is known, the lane begins slowly and doubles its rate until the first refusal.
+"""
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from heapq import heapify, heappush
+from itertools import count
 
-from anyio import Lock, sleep
+from anyio import Event, sleep
 
-from pipeline.model import Operation
+from pipeline.errors import FatalError
+from pipeline.model import Call
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 20.0
 
-# A service with a hard quota shows no sign of it but the refusals, so the rate follows what it takes: a little below
-# that after a refusal, and slowly up again after a while without one.
 WINDOW_S = 5.0
 SHARE_OF_ACCEPTED = 0.95
-RISE_PER_S = 0.05  # requests per second, each second; it grows with the time since the last refusal
+RISE = 0.0025  # each second, as a share of the best rate that was seen; it grows with the time since the last refusal
+RISE_GROWS_S = 10.0
 SLOWDOWN_EVERY_S = 1.0  # requests that were under way together are refused together, for one reason
+SLOWEST_PER_S = 0.05  # a lane that stood still would not notice that the service has recovered
+
+# A quarter of the service's own default quota (20 creates, updates or deletes a second).
+UNKNOWN_FIRST_PER_S = 5.0
+UNKNOWN_DOUBLES_S = 2.0
+
+# A service that takes nothing for so long will not take it in this run: whoever is responsible should hear of it.
+REFUSED_MAX_S = 900.0
 
 
 @dataclass(slots=True)
 class _Lane:
-    """The requests of one operation. Times are the clock's, in seconds."""
+    """The requests of one operation. Rates are in requests per second, times the clock's, in seconds.
 
-    requests_per_second: float
-    turn: Lock = field(default_factory=Lock)
+    `limit` is never exceeded; None: it is not known. `is_searching` as long as the rate doubles.
+    """
+
+    limit: float | None
+    rate: float = UNKNOWN_FIRST_PER_S
+    is_searching: bool = True
+    waiting: list["Turn"] = field(default_factory=list)  # a heap
     open_at: float = 0.0
+    first_at: float | None = None
     slowed_at: float = float("-inf")
     raised_at: float = 0.0
+    refused_since: float | None = None  # the first request that was, since one was taken
+    best: float = 1.0  # the most that was taken in a second so far, as a mean of WINDOW_S
     accepted_at: deque[float] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            self.know(self.limit)
+
+    def know(self, limit: float) -> None:
+        """From now on, `limit` is never exceeded."""
+        self.limit = limit
+        if self.is_searching:
+            self.rate, self.is_searching = limit, False
+        self.rate = min(self.rate, limit)
+
+    def pass_at(self, now: float) -> None:
+        """Let one request through, and say when the next one may go."""
+        if self.first_at is None:
+            self.first_at = now
+        if self.is_searching:
+            self.rate = max(self.rate, UNKNOWN_FIRST_PER_S * 2.0 ** ((now - self.first_at) / UNKNOWN_DOUBLES_S))
+        self.open_at = now + 1.0 / self.rate
+
+    def accepted(self, now: float) -> None:
+        self.refused_since = None
+        self.accepted_at.append(now)
+        self._forget_old(now)
+        if not self.is_searching:
+            self.best = max(self.best, len(self.accepted_at) / WINDOW_S)
+        if self.slowed_at > float("-inf"):
+            self._rise(now)
+        self.raised_at = now
+
+    def _rise(self, now: float) -> None:
+        quiet_s = now - self.slowed_at - WINDOW_S
+        if quiet_s > 0.0:
+            rise = RISE * self.best * (1.0 + (quiet_s / RISE_GROWS_S) ** 2) * min(now - self.raised_at, 1.0)
+            self.rate = self.rate + rise if self.limit is None else min(self.rate + rise, self.limit)
+
+    def throttled(self, now: float, retry_after_s: float | None) -> None:
+        if self.refused_since is None:
+            self.refused_since = now
+        if retry_after_s is not None:
+            self.open_at = max(self.open_at, now + retry_after_s)
+        if now - self.slowed_at < SLOWDOWN_EVERY_S:
+            return
+        self._forget_old(now)
+        slower = self.rate / 2.0
+        if self.is_searching:
+            # What was taken before the last second came at a lower rate, and tells nothing.
+            slower = max(slower, SHARE_OF_ACCEPTED * sum(at > now - 1.0 for at in self.accepted_at))
+        elif self.accepted_at:
+            slower = SHARE_OF_ACCEPTED * len(self.accepted_at) / max(SLOWDOWN_EVERY_S, now - self.accepted_at[0])
+        self.is_searching = False
+        self.rate = min(self.rate, max(slower, SLOWEST_PER_S))
+        self.slowed_at = now
+        self.open_at = max(self.open_at, now + 1.0 / self.rate)
+
+    def _forget_old(self, now: float) -> None:
+        while self.accepted_at and self.accepted_at[0] <= now - WINDOW_S:
+            self.accepted_at.popleft()
+
+
+@dataclass(order=True)
+class Turn:
+    """The place of one request in the queue. It keeps it until the request was taken, however often it is refused."""
+
+    number: int
+    _pacer: "Pacer" = field(compare=False, repr=False)
+    call: Call = field(compare=False)
+    is_first: Event | None = field(default=None, compare=False, repr=False)  # set when those before it are through
+
+    async def wait(self) -> None:
+        """Return when the request may be sent."""
+        await self._pacer.let_pass(self)
+
+    def taken(self) -> None:
+        """The request was answered: the rate may rise."""
+        self._pacer.taken(self.call)
+
+    def throttled(self, retry_after_s: float | None = None) -> None:
+        """The request was refused for its rate: slow down, and hold the gate for as long as the service asks.
+
+        Raises:
+            FatalError: for a long time nothing has been taken.
+        """
+        self._pacer.throttled(self.call, retry_after_s)
 
 
 class Pacer:
-    """Lets requests of one operation through at an even rate, in the order in which they asked.
+    """Lets the requests of one memory through at an even rate for each operation, in the order in which they asked.
 
-    `requests_per_second` is never exceeded; while the service throttles, the rate is lower. There is no burst: a
-    second of silence earns nothing, since the service's own burst size is not documented.
+    `limits` are requests per second that are never exceeded; None: not known. There is no burst: a second of silence
+    earns nothing, since the service's own burst size is not documented. Those who use it at once, as sources that share
+    a memory do, get equal shares.
     """
 
-    def __init__(self, requests_per_second: float, *, clock: Callable[[], float], rng: random.Random) -> None:
-        self._requests_per_second_max = requests_per_second
+    def __init__(self, limits: Mapping[Call, float | None], *, clock: Callable[[], float], rng: random.Random) -> None:
         self._clock = clock
         self._rng = rng
-        self._lanes = {operation: _Lane(requests_per_second) for operation in Operation}
+        self._lanes = {call: _Lane(limit) for call, limit in limits.items()}
+        self._numbers = count()
 
-    async def wait(self, operation: Operation) -> None:
-        """Return when the next request of `operation` may be sent."""
-        lane = self._lanes[operation]
-        async with lane.turn:
-            while (delay_s := lane.open_at - self._clock()) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
-                await sleep(delay_s)
-            lane.open_at = self._clock() + 1.0 / lane.requests_per_second
+    def turn(self, call: Call) -> Turn:
+        """The place in the queue of a request that begins to wait now."""
+        return Turn(next(self._numbers), self, call)
 
-    def accepted(self, operation: Operation) -> None:
-        """A request was answered: the rate may rise."""
-        lane, now = self._lanes[operation], self._clock()
-        lane.accepted_at.append(now)
-        _forget_old(lane, now)
-        quiet_s = now - lane.slowed_at
-        if quiet_s > WINDOW_S and lane.requests_per_second < self._requests_per_second_max:
-            rise = RISE_PER_S * (1.0 + ((quiet_s - WINDOW_S) / 10.0) ** 2) * min(now - lane.raised_at, 1.0)
-            lane.requests_per_second = min(self._requests_per_second_max, lane.requests_per_second + rise)
-        lane.raised_at = now
-
-    def throttled(self, operation: Operation, retry_after_s: float | None) -> None:
-        """A request was refused for its rate: slow down, and hold the gate for as long as the service asks."""
-        lane, now = self._lanes[operation], self._clock()
-        if retry_after_s is not None:
-            lane.open_at = max(lane.open_at, now + retry_after_s)
-        if now - lane.slowed_at < SLOWDOWN_EVERY_S:
-            return
-        _forget_old(lane, now)
-        slower = lane.requests_per_second / 2.0
-        if lane.accepted_at:
-            slower = SHARE_OF_ACCEPTED * len(lane.accepted_at) / max(SLOWDOWN_EVERY_S, now - lane.accepted_at[0])
-        lane.requests_per_second = min(lane.requests_per_second, max(slower, self._requests_per_second_max / 1000.0))
-        lane.slowed_at = now
-        lane.open_at = max(lane.open_at, now + 1.0 / lane.requests_per_second)
+    def know(self, limits: Mapping[Call, float]) -> None:
+        """Hold these quotas from now on, in requests per second."""
+        for call, limit in limits.items():
+            self._lanes[call].know(limit)
 
     def backoff_s(self, failures: int) -> float:
         """How long to wait after `failures` in a row: up to twice as long each time.
@@ -86,7 +169,37 @@ class Pacer:
         """
         return self._rng.uniform(0.0, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 10)))
 
+    async def let_pass(self, turn: Turn) -> None:
+        lane = self._lanes[turn.call]
+        heappush(lane.waiting, turn)
+        try:
+            while True:
+                if lane.waiting[0] is not turn:
+                    turn.is_first = Event()
+                    await turn.is_first.wait()
+                # What comes meanwhile may put it off, or go before it.
+                elif (delay_s := lane.open_at - self._clock()) > 0:
+                    await sleep(delay_s)
+                else:
+                    lane.pass_at(self._clock())
+                    return
+        finally:
+            lane.waiting.remove(turn)
+            heapify(lane.waiting)
+            if lane.waiting and (is_first := lane.waiting[0].is_first):
+                is_first.set()
 
-def _forget_old(lane: _Lane, now: float) -> None:
-    while lane.accepted_at and lane.accepted_at[0] <= now - WINDOW_S:
-        lane.accepted_at.popleft()
+    def taken(self, call: Call) -> None:
+        self._lanes[call].accepted(self._clock())
+
+    def throttled(self, call: Call, retry_after_s: float | None) -> None:
+        lane, now = self._lanes[call], self._clock()
+        lane.throttled(now, retry_after_s)
+        refused_s = now - (now if lane.refused_since is None else lane.refused_since)
+        if refused_s > REFUSED_MAX_S:
+            raise FatalError(
+                f"The memory has refused every {call.value} for its rate for {refused_s / 60.0:.0f} minutes. What is"
+                " not stored stays in the outbox. See who else uses the account's quota, or have it raised, and run"
+                " again.",
+                code="throttled",
+            )

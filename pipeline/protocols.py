@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from pipeline.model import (
     Batch,
     BatchResult,
+    Call,
     Change,
     Checkpoint,
     ClientToken,
@@ -91,8 +92,43 @@ class DocumentParser(Protocol):
         ...
 
 
+class Turn(Protocol):
+    """The place of one request in the queue before the memory; it is kept until the request was taken."""
+
+    async def wait(self) -> None:
+        """Return when the request may be sent."""
+        ...
+
+    def taken(self) -> None:
+        """The request was answered."""
+        ...
+
+    def throttled(self, retry_after_s: float | None = None) -> None:
+        """The request was refused for its rate; wait again.
+
+        Raises:
+            FatalError: for a long time nothing has been taken.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """What every request to a memory passes."""
+
+    def turn(self, call: Call) -> Turn:
+        """The place in the queue of a request that begins to wait now."""
+        ...
+
+    def know(self, limits: Mapping[Call, float]) -> None:
+        """Hold these quotas from now on, in requests per second."""
+        ...
+
+
 class Destination(Protocol):
-    """A memory that records are written to. One attempt a call: pacing and retrying are the pipeline's."""
+    """A memory that records are written to.
+
+    One attempt a write: its pacing and retrying are the pipeline's. Reads pass the gate by themselves.
+    """
 
     @property
     def records_per_batch_max(self) -> int: ...

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,7 +37,7 @@ from pipeline.lease import ENDED_LEASE, Lease, hold_lease
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules, namespace_root
 from pipeline.memory_check import MemoryCheck
-from pipeline.model import ClientToken
+from pipeline.model import CALLS, ClientToken
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
@@ -46,7 +47,7 @@ from pipeline.report import SourceReport
 from pipeline.reporting.listeners import fan_out
 from pipeline.reporting.listings import SearchHit
 from pipeline.reporting.tally import Tally
-from pipeline.settings import LOCAL, SourceSettings, recipe
+from pipeline.settings import LOCAL, REQUESTS_PER_SECOND_MAX, SourceSettings, recipe
 from pipeline.state.sqlite import open_state
 from pipeline.sync import preview, rebuild, repair, replay, sync
 from pipeline.verifying import SourceComparison, Verification, Verifier, compare_source
@@ -345,7 +346,7 @@ def _job(
         destination=destination,
         state=state,
         dead_letters=JsonLinesFile(settings.dead_letters_path, settings.name),
-        pacer=Pacer(settings.writers.requests_per_second, clock=time.monotonic, rng=rng),
+        pacer=pacer_of(settings),
         check=MemoryCheck(
             state, destination, rules, service_limits(), settings.destination.listing_lag_s, rng, time.time
         ),
@@ -431,8 +432,24 @@ async def open_destination(settings: SourceSettings, *, is_dry: bool = False) ->
             connect_timeout_s=destination.connect_timeout_s,
             read_timeout_s=destination.read_timeout_s,
             credentials=_local_credentials(endpoint_url, destination.profile),
+            asks_quotas=settings.writers.requests_per_second is None and not destination.is_on_this_machine,
         )
-        yield await stack.enter_async_context(open_agentcore(connection))
+        yield await stack.enter_async_context(open_agentcore(connection, pacer_of(settings)))
+
+
+def pacer_of(settings: SourceSettings) -> Pacer:
+    """The gate of the source's memory: one for all sources of this process that share it, and with it a quota."""
+    destination, per_second = settings.destination, settings.writers.requests_per_second
+    if per_second is None and destination.endpoint_url == LOCAL:
+        per_second = REQUESTS_PER_SECOND_MAX
+    return _pacer(destination.memory_id, destination.region, destination.endpoint_url, destination.profile, per_second)
+
+
+@cache
+def _pacer(
+    _memory_id: str, _region: str | None, _endpoint_url: str | None, _profile: str | None, per_second: float | None
+) -> Pacer:
+    return Pacer(dict.fromkeys(CALLS, per_second), clock=time.monotonic, rng=random.SystemRandom())
 
 
 def _local_credentials(endpoint_url: str | None, profile: str | None) -> tuple[str, str] | None:

@@ -57,6 +57,7 @@ STATE_FOLDER = ".memsync"
 DEAD_LETTERS_FILE = "dead-letters.jsonl"
 
 LOCAL = "local"
+REQUESTS_PER_SECOND_MAX = 10_000.0
 LOCAL_MEMORY_ID = "local-0000000000"
 LOCAL_REGION = "us-east-1"
 
@@ -314,8 +315,12 @@ class AgentCoreSettings(Section):
         """`settle_s`, or what it is where nothing was said."""
         if self.settle_s is not None:
             return self.settle_s
+        return 0.0 if self.is_on_this_machine else 90.0
+
+    @property
+    def is_on_this_machine(self) -> bool:
         host = urlsplit(self.endpoint_url or "").hostname or ""
-        return 0.0 if self.endpoint_url == LOCAL or host == "localhost" or _is_loopback(host) else 90.0
+        return self.endpoint_url == LOCAL or host == "localhost" or _is_loopback(host)
 
     @model_validator(mode="before")
     @classmethod
@@ -330,11 +335,14 @@ class WriterSettings(Section):
     """How batches are sent."""
 
     concurrency: int = Field(default=16, ge=1, le=256, description="Requests at a time, 1 to 256.")
-    requests_per_second: float = Field(
-        default=20.0,
+    requests_per_second: float | None = Field(
+        default=None,
         gt=0,
-        le=10_000,
-        description="Most requests a second of each kind: create, update, delete.",
+        le=REQUESTS_PER_SECOND_MAX,
+        description=(
+            "Most requests a second of each kind (create, update, delete, list, get); null: what AWS Service "
+            "Quotas says, or, where it may not be asked, as many as the memory takes."
+        ),
     )
     linger_s: float = Field(
         default=1.0,

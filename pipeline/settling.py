@@ -46,10 +46,10 @@ class Settler:
         letters, again, lost = [], [], []
         for failure in result.failed:
             entry = entries[failure.key]
-            entry = replace(entry, attempts=entry.attempts + 1)
+            entry = replace(entry, attempts=entry.attempts + (not failure.is_throttle))
             if entry.key in lost_keys:
                 lost.append(entry)
-            elif failure.is_retryable and entry.attempts < self.record_attempts_max:
+            elif failure.is_throttle or (failure.is_retryable and entry.attempts < self.record_attempts_max):
                 again.append(entry)
             else:
                 letters.append(self._letter(batch, entry, members[entry.key], failure))

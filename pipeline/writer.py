@@ -24,7 +24,7 @@ from pipeline.model import (
     RecordKey,
     Settlement,
 )
-from pipeline.pacing import Pacer
+from pipeline.pacing import REFUSED_MAX_S, Pacer
 from pipeline.protocols import DeadLetterFile, Destination, StateStore
 from pipeline.settling import NOT_FOUND, Settler
 
@@ -75,12 +75,14 @@ class Delivery:
         """
         # An update that an earlier run saw fail may be of a record that is still too young for it.
         waiting = [(batch, was_sent, YOUNG_RECORD_S if batch.operation is Operation.UPDATE else 0.0)]
+        # A record that alone is refused for its rate, again and again, is refused for something else.
+        believes_throttles_until = self.clock() + REFUSED_MAX_S
         while waiting:
             batch, was_sent, wait_s = waiting.pop()
             failures = max(entry.attempts for entry in batch.entries)
             if failures:
                 await sleep(max(wait_s, self.pacer.backoff_s(failures)))
-            follow_ups = await self._deliver_one(batch, was_sent=was_sent)
+            follow_ups = await self._deliver_one(batch, believes_throttles_until, was_sent=was_sent)
             waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in follow_ups)
 
     async def deliver_outbox(self) -> Mapping[DocumentId, set[RecordKey]]:
@@ -164,7 +166,9 @@ class Delivery:
             await sleep(self.pacer.backoff_s(failures))
         return await ask()
 
-    async def _deliver_one(self, batch: Batch, *, was_sent: bool) -> list[tuple[Batch, float]]:
+    async def _deliver_one(
+        self, batch: Batch, believes_throttles_until: float, *, was_sent: bool
+    ) -> list[tuple[Batch, float]]:
         """Settle `batch`; return what follows from it, and how many seconds that should wait at least."""
         try:
             result = await self._send_until_clear(batch, was_sent=was_sent)
@@ -172,6 +176,8 @@ class Delivery:
             settlement = self.settler.refused(batch, refusal)
             result = BatchResult({})
         else:
+            if self.clock() > believes_throttles_until:
+                result = replace(result, failed=[replace(failure, is_throttle=False) for failure in result.failed])
             settlement = self.settler.answered(batch, result, await self._lost(batch, result))
         await self._settle(settlement, result)
         is_young = any(failure.code == NOT_FOUND for failure in result.failed)
@@ -209,13 +215,14 @@ class Delivery:
 
     async def _send_until_answered(self, batch: Batch, *, was_sent: bool) -> BatchResult:
         failures = 0
+        turn = self.pacer.turn(batch.operation)
         while True:
-            await self.pacer.wait(batch.operation)
+            await turn.wait()
             try:
                 result = await self._send(batch, was_sent=was_sent or failures > 0)
             except RetryableError as error:
                 if error.is_throttle:
-                    self.pacer.throttled(batch.operation, error.retry_after_s)
+                    turn.throttled(error.retry_after_s)
                     continue
                 failures += 1
                 if batch.operation is Operation.UPDATE:
@@ -230,7 +237,10 @@ class Delivery:
                     ) from error
                 await sleep(error.retry_after_s or self.pacer.backoff_s(failures))
             else:
-                self.pacer.accepted(batch.operation)
+                if any(failure.is_throttle for failure in result.failed):
+                    turn.throttled()
+                else:
+                    turn.taken()
                 return result
 
     async def _send(self, batch: Batch, *, was_sent: bool) -> BatchResult:

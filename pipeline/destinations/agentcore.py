@@ -5,24 +5,33 @@ so its events hand it ours instead. That also skips its walk through every recor
 """
 
 import io
-import itertools
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 
 import orjson
-from anyio import Lock, sleep
+from anyio import Lock
 
 from pipeline.destinations.echoes import without_echoes
+from pipeline.destinations.quotas import SERVICE as QUOTAS_SERVICE
+from pipeline.destinations.quotas import read_quotas
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
 from pipeline.limits import service_limits
 from pipeline.model import (
     ORDER_METADATA_KEY,
     Batch,
     BatchResult,
+    Call,
     Change,
     ClientToken,
     Create,
@@ -30,6 +39,7 @@ from pipeline.model import (
     Entry,
     FailedRecord,
     KnownRecord,
+    Lookup,
     MemoryRecord,
     MemoryRecordId,
     MetadataValue,
@@ -37,16 +47,15 @@ from pipeline.model import (
     Record,
     RecordKey,
 )
+from pipeline.protocols import Gate
 from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY, key_of
 
 # The service's own bound is not documented. 100 records of 16,000 bytes and their metadata stay below it.
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
-# Reads are few and have no pacer: verification, a search, a look-up after an interruption.
-READ_THROTTLES_MAX = 20
-READ_WAIT_MAX_S = 5.0
-
 DATA_SERVICE = "bedrock-agentcore"
 CONTROL_SERVICE = "bedrock-agentcore-control"
+QUOTAS_TIMEOUT_S = 3.0  # to connect, and to answer: a network may have no way there, and the first write waits
+SHARE_OF_QUOTA = 0.95  # whoever uses all of it is refused now and then
 FILTERED_KEYS_MAX = 1000  # a listing by key costs a request each, one of a namespace shows 100 records for one
 CLOCK_DIFFERENCE_MAX_S = 300.0  # between this machine and AWS, which refuses requests of clocks that are further off
 
@@ -54,15 +63,21 @@ RECORDS_PER_PAGE = 100  # botocore bedrock-agentcore, shape MaxResults
 
 Understood = TypeVar("Understood")
 
-_METHODS = {
+_METHODS: dict[Call, str] = {
     Operation.CREATE: "batch_create_memory_records",
     Operation.UPDATE: "batch_update_memory_records",
     Operation.DELETE: "batch_delete_memory_records",
+    Lookup.LIST: "list_memory_records",
+    Lookup.GET: "get_memory_record",
+    Lookup.SEARCH: "retrieve_memory_records",
 }
-_API_NAMES = {
+_API_NAMES: dict[Call, str] = {
     Operation.CREATE: "BatchCreateMemoryRecords",
     Operation.UPDATE: "BatchUpdateMemoryRecords",
     Operation.DELETE: "BatchDeleteMemoryRecords",
+    Lookup.LIST: "ListMemoryRecords",
+    Lookup.GET: "GetMemoryRecord",
+    Lookup.SEARCH: "RetrieveMemoryRecords",
 }
 _BODY = "memsync_body"
 
@@ -72,7 +87,7 @@ class AgentCoreConnection:
     """How to reach one memory, with room for `concurrency` requests at once.
 
     Region, profile and credentials come the usual AWS way where they are None. `credentials` are a key id and a
-    secret; they are for memories that check none.
+    secret; they are for memories that check none. With `asks_quotas`, Service Quotas is asked for the account's rates.
     """
 
     memory_id: str
@@ -83,19 +98,24 @@ class AgentCoreConnection:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
     credentials: tuple[str, str] | None = None
+    asks_quotas: bool = False
 
 
 OpenClient = Callable[[AgentCoreConnection, str], AbstractAsyncContextManager[Any]]
 
 
 class AgentCoreDestination:
-    """One memory; made by `open_agentcore`. `open_client` makes the client of a service, given its name."""
+    """One memory; made by `open_agentcore`. `open_client` makes the client of a service, given its name.
+
+    Reads pass `gate`; writes are let through before they come here.
+    """
 
     records_per_batch_max: ClassVar[int] = service_limits().records_per_request_max
     request_bytes_max: ClassVar[int] = REQUEST_BYTES_MAX
 
-    def __init__(self, settings: AgentCoreConnection, open_client: OpenClient | None = None) -> None:
+    def __init__(self, settings: AgentCoreConnection, gate: Gate, open_client: OpenClient | None = None) -> None:
         self._settings = settings
+        self._gate = gate
         self._open_client = open_client or _create_client
         self._memory_id = settings.memory_id
         self._limits = service_limits()
@@ -112,6 +132,8 @@ class AgentCoreDestination:
         async with self._client_made:
             if service not in self._clients:
                 try:
+                    if service == DATA_SERVICE and self._settings.asks_quotas:
+                        await self._learn_quotas()
                     opening = self._open_client(self._settings, service)
                     self._clients[service] = await self._closing.enter_async_context(opening)
                 except ValueError as error:  # an endpoint or a region that is none
@@ -121,6 +143,13 @@ class AgentCoreDestination:
                         code=type(error).__name__,
                     ) from error
         return self._clients[service]
+
+    async def _learn_quotas(self) -> None:
+        """Let the gate know the account's quotas. Whoever may not read them finds out by what is refused."""
+        with suppress(DestinationError), service_errors("ListServiceQuotas"):
+            async with self._open_client(self._settings, QUOTAS_SERVICE) as client:
+                quotas = await read_quotas(client)
+            self._gate.know({call: SHARE_OF_QUOTA * quota for call, quota in quotas.items()})
 
     async def aclose(self) -> None:
         await self._closing.aclose()
@@ -233,7 +262,7 @@ class AgentCoreDestination:
         token: dict[str, str] = {}
         while True:
             records, next_token = await self._read(
-                "list_memory_records",
+                Lookup.LIST,
                 lambda page: (_memory_records(page), page.get("nextToken")),
                 maxResults=RECORDS_PER_PAGE,
                 **where,
@@ -252,7 +281,7 @@ class AgentCoreDestination:
         """
         try:
             return await self._read(
-                "get_memory_record",
+                Lookup.GET,
                 lambda answer: _memory_record(answer["memoryRecord"]),
                 memoryRecordId=memory_record_id,
             )
@@ -268,35 +297,36 @@ class AgentCoreDestination:
             RetryableError, FatalError, BatchRefused: as for `write`.
         """
         return await self._read(
-            "retrieve_memory_records",
+            Lookup.SEARCH,
             _memory_records,
             namespacePath=namespace_path,
             searchCriteria={"searchQuery": query, "topK": count_max},
             maxResults=count_max,
         )
 
-    async def _read(self, method: str, understand: Callable[[Any], Understood], **parameters: Any) -> Understood:
+    async def _read(self, call: Lookup, understand: Callable[[Any], Understood], **parameters: Any) -> Understood:
         """One call that changes nothing, and what `understand` makes of its answer.
 
-        Throttled, it waits and asks again; other faults are the caller's, an answer that cannot be understood too.
+        Throttled, it asks again; other faults are the caller's, an answer that cannot be understood too.
         """
-        action = f"{''.join(word.capitalize() for word in method.split('_'))} on memory {self._memory_id}"
-        for throttles in itertools.count():
+        turn = self._gate.turn(call)
+        while True:
+            await turn.wait()
             try:
-                with service_errors(action):
-                    call = getattr(await self._client(), method)
-                    return understand(await call(memoryId=self._memory_id, **parameters))
+                with service_errors(f"{_API_NAMES[call]} on memory {self._memory_id}"):
+                    answer = await getattr(await self._client(), _METHODS[call])(memoryId=self._memory_id, **parameters)
+                    turn.taken()
+                    return understand(answer)
             except RetryableError as error:
-                if not error.is_throttle or throttles == READ_THROTTLES_MAX:
+                if not error.is_throttle:
                     raise
-                await sleep(error.retry_after_s or min(READ_WAIT_MAX_S, 0.25 * 2**throttles))
-        raise AssertionError("the loop ends by itself")
+                turn.throttled(error.retry_after_s)
 
 
 @asynccontextmanager
-async def open_agentcore(settings: AgentCoreConnection) -> AsyncIterator[AgentCoreDestination]:
+async def open_agentcore(settings: AgentCoreConnection, gate: Gate) -> AsyncIterator[AgentCoreDestination]:
     """A destination that connects with its first request and closes at the end."""
-    destination = AgentCoreDestination(settings)
+    destination = AgentCoreDestination(settings, gate)
     try:
         yield destination
     finally:
@@ -308,18 +338,19 @@ def _create_client(settings: AgentCoreConnection, service: str) -> AbstractAsync
     from aiobotocore.session import AioSession  # noqa: PLC0415
 
     key_id, secret = settings.credentials or (None, None)
+    is_for_quotas = service == QUOTAS_SERVICE
     client: AbstractAsyncContextManager[Any] = AioSession(profile=settings.profile).create_client(
         service,
         region_name=settings.region,
-        endpoint_url=settings.endpoint_url,
+        endpoint_url=None if is_for_quotas else settings.endpoint_url,
         aws_access_key_id=key_id,
         aws_secret_access_key=secret,
         config=AioConfig(
             # The pipeline paces and retries; retries in here would hide throttling from it.
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=settings.concurrency,  # waiting for a connection has no timeout
-            connect_timeout=settings.connect_timeout_s,
-            read_timeout=settings.read_timeout_s,
+            connect_timeout=QUOTAS_TIMEOUT_S if is_for_quotas else settings.connect_timeout_s,
+            read_timeout=QUOTAS_TIMEOUT_S if is_for_quotas else settings.read_timeout_s,
             user_agent_extra="memsync",
         ),
     )
@@ -329,7 +360,7 @@ def _create_client(settings: AgentCoreConnection, service: str) -> AbstractAsync
 @asynccontextmanager
 async def _with_our_bodies(opening: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
     async with opening as client:
-        for name in _API_NAMES.values():
+        for name in map(_API_NAMES.__getitem__, Operation):
             client.meta.events.register_first(f"provide-client-params.bedrock-agentcore.{name}", _keep_body)
             client.meta.events.register_last(f"before-call.bedrock-agentcore.{name}", _send_kept_body)
         yield client
@@ -476,6 +507,7 @@ def _failed_record(key: RecordKey, operation: Operation, outcome: Mapping[str, A
         code="unknown" if code is None else str(code),
         message=message,
         is_retryable=code is not None and (code == 429 or code >= 500 or is_young),
+        is_throttle=code == 429,
     )
 
 

@@ -39,6 +39,7 @@ from tests.contract.destination import (
     store,
 )
 from tests.destinations.front import Answer, Front, answer, break_off, drop, error
+from tests.pipeline.examples import gate
 
 MEMORY_ID = "handbook-a1B2c3D4e5"
 ABSENT_MEMORY_ID = "nobody-a1B2c3D4e5"
@@ -104,8 +105,10 @@ async def world() -> AsyncIterator[AgentCoreWorld]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(LocalMemory.serve(memories=[MEMORY_ID]))
         front = await stack.enter_async_context(Front.serve(server.url))
-        destination = await stack.enter_async_context(open_agentcore(connection(front.url)))
-        stranger = await stack.enter_async_context(open_agentcore(connection(front.url, memory_id=ABSENT_MEMORY_ID)))
+        destination = await stack.enter_async_context(open_agentcore(connection(front.url), gate()))
+        stranger = await stack.enter_async_context(
+            open_agentcore(connection(front.url, memory_id=ABSENT_MEMORY_ID), gate())
+        )
         yield AgentCoreWorld(server, front, destination, stranger)
 
 
@@ -218,7 +221,7 @@ async def test_one_call_is_one_request(world: AgentCoreWorld) -> None:
 
 async def test_an_unused_destination_sends_and_loads_nothing() -> None:
     """A run that has nothing to send pays for no client; not even wrong settings come to light."""
-    async with open_agentcore(connection("no URL at all", profile="nobody")) as destination:
+    async with open_agentcore(connection("no URL at all", profile="nobody"), gate()) as destination:
         assert destination.check(Create(record("first"))) is None
 
 
@@ -401,7 +404,7 @@ def test_the_wish_to_wait_is_read_where_it_is_a_number(header: str | None, secon
 
 async def failure_of(settings: AgentCoreConnection) -> DestinationError:
     """How writing and looking up fail, which must be in the same way."""
-    async with open_agentcore(settings) as destination:
+    async with open_agentcore(settings, gate()) as destination:
         batch = creates(destination, "secret text")
         with pytest.raises(DestinationError) as writing:
             await destination.write(batch)
@@ -465,7 +468,7 @@ async def test_an_answer_that_does_not_come_in_time_is_retryable() -> None:
     """Whether the write happens after all is unknown."""
     async with (
         LocalMemory.serve(memories=[MEMORY_ID], faults=Faults(latency_s=0.3)) as server,
-        open_agentcore(connection(server.url, read_timeout_s=0.05)) as destination,
+        open_agentcore(connection(server.url, read_timeout_s=0.05), gate()) as destination,
     ):
         with pytest.raises(RetryableError) as caught:
             await destination.write(creates(destination, "first"))
@@ -547,7 +550,7 @@ async def test_a_throttled_write_is_the_pipelines_and_a_throttled_look_up_asks_a
 
 async def test_a_connection_can_be_used_after_every_kind_of_failure(world: AgentCoreWorld) -> None:
     """One failure must not leak a connection out of the pool, which would end in silence."""
-    async with open_agentcore(connection(world.front.url, concurrency=1)) as destination:
+    async with open_agentcore(connection(world.front.url, concurrency=1), gate()) as destination:
         batch = creates(destination, "first")
         for an_answer in (drop, break_off, answer(201, b"garbage"), answer(500), error(429, "ThrottledException")):
             world.front.answers.append(an_answer)
@@ -579,7 +582,7 @@ async def test_a_long_namespace_is_not_listed_if_the_memory_can_filter_by_key(
     """A request a record, instead of one for each hundred neighbours; but not if the index may be younger."""
     async with (
         LocalMemory.serve(memories=()) as server,
-        open_agentcore(connection(server.url)) as destination,
+        open_agentcore(connection(server.url), gate()) as destination,
     ):
         server.create_memory(MEMORY_ID, indexed_keys)
         stored: dict[RecordKey, MemoryRecordId] = {}
@@ -600,7 +603,7 @@ async def test_a_long_namespace_is_not_listed_if_the_memory_can_filter_by_key(
 
 def offline() -> AgentCoreDestination:
     """A destination that only encodes."""
-    return AgentCoreDestination(connection(None))
+    return AgentCoreDestination(connection(None), gate())
 
 
 def outcome(text: str, **members: Any) -> dict[str, Any]:

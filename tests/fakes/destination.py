@@ -180,7 +180,13 @@ class MemoryDestination:
             code = self._failure_of(record, is_absent="id" in member and memory_record_id not in self.records)
             if code is not None:
                 failed.append(
-                    FailedRecord(entry.key, str(code), "told to fail", is_retryable=code in {404, 429} or code >= 500)
+                    FailedRecord(
+                        entry.key,
+                        str(code),
+                        "told to fail",
+                        is_retryable=code in {404, 429} or code >= 500,
+                        is_throttle=code == 429,
+                    )
                 )
                 continue
             succeeded[entry.key] = memory_record_id

@@ -1,6 +1,8 @@
 """Small values that the tests of the pipeline's parts are made of."""
 
 import itertools
+import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import ClassVar, TypeVar
@@ -11,6 +13,7 @@ from trio.testing import MockClock
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination
 from pipeline.identity import digest_of
 from pipeline.model import (
+    CALLS,
     Change,
     ClientToken,
     Create,
@@ -24,6 +27,7 @@ from pipeline.model import (
     RecordKey,
     Update,
 )
+from pipeline.pacing import Pacer
 
 Result = TypeVar("Result")
 
@@ -82,9 +86,14 @@ def tokens() -> Callable[[], ClientToken]:
     return lambda: ClientToken(f"token-{next(numbers)}")
 
 
+def gate(requests_per_second: float = 1000.0) -> Pacer:
+    """A gate that holds nobody up for long."""
+    return Pacer(dict.fromkeys(CALLS, requests_per_second), clock=time.monotonic, rng=random.Random(0))
+
+
 def memory() -> AgentCoreDestination:
     """A destination that can say all of a request, and is never connected."""
-    return AgentCoreDestination(AgentCoreConnection(MEMORY_ID))
+    return AgentCoreDestination(AgentCoreConnection(MEMORY_ID), gate())
 
 
 class SmallRequestMemory(AgentCoreDestination):

@@ -35,6 +35,7 @@ from pipeline.state.sqlite import SqliteStateStore, open_state
 from tests.pipeline.examples import (
     SmallRequestMemory,
     change,
+    gate,
     inline,
     memory,
     run_on_virtual_clock,
@@ -47,7 +48,7 @@ ENVELOPE_BYTES = 100  # what a request says beside its records
 
 
 def small_memory() -> SmallRequestMemory:
-    return SmallRequestMemory(AgentCoreConnection("local-0000000000"))
+    return SmallRequestMemory(AgentCoreConnection("local-0000000000"), gate())
 
 
 def batcher_for(destination: Destination) -> Batcher:

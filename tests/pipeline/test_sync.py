@@ -23,6 +23,7 @@ from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules
 from pipeline.memory_check import MemoryCheck
 from pipeline.model import (
+    CALLS,
     Batch,
     BatchResult,
     Checkpoint,
@@ -90,7 +91,7 @@ class World:
             destination=self.memory,
             state=self.state,
             dead_letters=self.letters,
-            pacer=Pacer(1000.0, clock=anyio.current_time, rng=self.rng),
+            pacer=Pacer(dict.fromkeys(CALLS, 1000.0), clock=anyio.current_time, rng=self.rng),
             check=MemoryCheck(
                 self.state, self.memory, self.rules, service_limits(), SETTLE_S, self.rng, lambda: self.now
             ),

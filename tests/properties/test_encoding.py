@@ -22,9 +22,9 @@ from pipeline.model import (
     RecordKey,
     Update,
 )
-from tests.pipeline.examples import WRITTEN_AT
+from tests.pipeline.examples import WRITTEN_AT, gate
 
-MEMORY = AgentCoreDestination(AgentCoreConnection("handbook-a1B2c3D4e5"))
+MEMORY = AgentCoreDestination(AgentCoreConnection("handbook-a1B2c3D4e5"), gate())
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

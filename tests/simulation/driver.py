@@ -20,7 +20,7 @@ from pipeline.lease import hold_lease
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules
 from pipeline.memory_check import MemoryCheck
-from pipeline.model import ClientToken, DeadLetter
+from pipeline.model import CALLS, ClientToken, DeadLetter
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.parsing.settings import ParsingSettings
@@ -187,7 +187,8 @@ class History:
     async def _job(self, process: Process, tally: Tally, allow_mass: bool) -> AsyncIterator[SourceJob]:
         rng = self.world.rng
         connection = AgentCoreConnection("docs-a1B2c3D4e5", concurrency=3)
-        destination = AgentCoreDestination(connection, opener(self.service, process, self.checker.requested))
+        pacer = Pacer(dict.fromkeys(CALLS, 50.0), clock=trio.current_time, rng=rng)
+        destination = AgentCoreDestination(connection, pacer, opener(self.service, process, self.checker.requested))
         destination.records_per_batch_max = self.records_per_batch  # type: ignore[misc]
         await destination._client()
         async with aclosing(destination), self._state(process) as state:
@@ -204,7 +205,7 @@ class History:
                     destination=destination,
                     state=state,
                     dead_letters=self.letters.of(process),
-                    pacer=Pacer(50.0, clock=trio.current_time, rng=rng),
+                    pacer=pacer,
                     check=MemoryCheck(state, destination, RULES, service_limits(), SETTLE_S, rng, self.world.now),
                     lease=lease,
                     deletes=DeletePolicy(allow_mass=allow_mass),
