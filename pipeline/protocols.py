@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
+from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.model import (
     Batch,
     BatchResult,
@@ -69,6 +70,21 @@ class SourceConnector(Protocol):
 
         Raises:
             SourceError: the source cannot tell.
+        """
+        ...
+
+
+@runtime_checkable
+class FetchesMany(Protocol):
+    """A connector that can fetch many documents for little more than one, as from a disk. Need not be."""
+
+    async def fetch_many(
+        self, refs: Sequence[DocumentRef]
+    ) -> Sequence[Document | UnreadableDocument | UnsupportedDocument]:
+        """Return for each of `refs`, in their order, what `fetch` returns, or what it raises about the document.
+
+        Raises:
+            SourceError: the source itself is gone; this must not look like the document's end.
         """
         ...
 

@@ -39,10 +39,11 @@ from pipeline.model import (
     Unread,
     Vanished,
 )
-from pipeline.protocols import DocumentParser, Offload, SourceConnector, StateStore
+from pipeline.protocols import DocumentParser, FetchesMany, Offload, SourceConnector, StateStore
 from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
+FETCHED_AT_ONCE = 64  # documents in one list
 FETCHED_BYTES_MAX = 8 * 1024 * 1024  # that wait together between two stages, unless one document is larger
 PARSED_AT_ONCE = 100  # documents, or parts of one, in one list
 
@@ -170,25 +171,41 @@ async def fetch_documents(
 
 
 async def _fetch_window(window: Sequence[Selected], connector: SourceConnector) -> list[Fetched]:
-    results: dict[int, Fetched] = {}
+    refs = [item for item in window if isinstance(item, DocumentRef)]
+    fetching = connector.fetch_many(refs) if isinstance(connector, FetchesMany) else _fetch_each(refs, connector)
+    fetched = map(_fetched, refs, await fetching)
+    return [next(fetched) if isinstance(item, DocumentRef) else item for item in window]
 
-    async def fetch(position: int, ref: DocumentRef) -> None:
-        try:
-            results[position] = await connector.fetch(ref)
-        except DocumentVanished:
-            results[position] = Vanished(ref)
-        except UnreadableDocument as error:
-            results[position] = Unread(ref, "fetch", error.code, str(error))
-        except UnsupportedDocument as error:
-            results[position] = LeftOut(ref, error.reason)
+
+async def _fetch_each(
+    refs: Sequence[DocumentRef], connector: SourceConnector
+) -> list[Document | UnreadableDocument | UnsupportedDocument]:
+    outcomes: dict[int, Document | UnreadableDocument | UnsupportedDocument] = {}
+    waiting = iter(enumerate(refs))
+
+    async def fetch() -> None:
+        for position, ref in waiting:
+            try:
+                outcomes[position] = await connector.fetch(ref)
+            except (UnreadableDocument, UnsupportedDocument) as error:
+                outcomes[position] = error
 
     async with create_task_group() as tasks:
-        for position, item in enumerate(window):
-            if isinstance(item, DocumentRef):
-                tasks.start_soon(fetch, position, item)
-            else:
-                results[position] = item
-    return [results[position] for position in range(len(window))]
+        for _ in range(min(FETCHES_AT_ONCE, len(refs))):
+            tasks.start_soon(fetch)
+    return [outcomes[position] for position in range(len(refs))]
+
+
+def _fetched(ref: DocumentRef, outcome: Document | UnreadableDocument | UnsupportedDocument) -> Fetched:
+    match outcome:
+        case Document():
+            return outcome
+        case DocumentVanished():
+            return Vanished(ref)
+        case UnreadableDocument():
+            return Unread(ref, "fetch", outcome.code, str(outcome))
+        case UnsupportedDocument():
+            return LeftOut(ref, outcome.reason)
 
 
 def _windows(items: Sequence[Selected]) -> Iterator[Sequence[Selected]]:
@@ -196,14 +213,18 @@ def _windows(items: Sequence[Selected]) -> Iterator[Sequence[Selected]]:
     window: list[Selected] = []
     window_bytes = 0
     for item in items:
-        item_bytes = item.size_bytes or 0 if isinstance(item, DocumentRef) else 0
-        if window and (len(window) == FETCHES_AT_ONCE or window_bytes + item_bytes > FETCHED_BYTES_MAX):
+        item_bytes = _expected_bytes(item) if isinstance(item, DocumentRef) else 0
+        if window and (len(window) == FETCHED_AT_ONCE or window_bytes + item_bytes > FETCHED_BYTES_MAX):
             yield window
             window, window_bytes = [], 0
         window.append(item)
         window_bytes += item_bytes
     if window:
         yield window
+
+
+def _expected_bytes(ref: DocumentRef) -> int:
+    return FETCHED_BYTES_MAX // FETCHES_AT_ONCE if ref.size_bytes is None else ref.size_bytes
 
 
 async def parse_documents(
@@ -217,8 +238,12 @@ async def parse_documents(
     async with fetched, parsed:
         async for documents in fetched:
             reading = _parse_all(documents, parser)
-            while some := await offload(lambda reading=reading: list(islice(reading, PARSED_AT_ONCE))):  # type: ignore[misc]
-                await parsed.send(some)
+            is_end = False
+            while not is_end:
+                some = await offload(lambda reading=reading: list(islice(reading, PARSED_AT_ONCE)))  # type: ignore[misc]
+                is_end = len(some) < PARSED_AT_ONCE
+                if some:
+                    await parsed.send(some)
 
 
 def _parse_all(documents: Iterable[Fetched], parser: DocumentParser) -> Iterator[Read]:

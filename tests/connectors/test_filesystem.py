@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
+    Document,
     DocumentId,
     DocumentRef,
     DocumentSkipped,
@@ -23,6 +24,7 @@ from pipeline.model import (
     ScanError,
     SourceEvent,
 )
+from pipeline.protocols import FetchesMany
 from tests.contract.source_connector import (
     SourceConnectorContract,
     SourceWorld,
@@ -545,6 +547,42 @@ async def test_a_link_that_leads_out_only_while_the_file_is_opened_is_found_out(
     monkeypatch.setattr(os.path, "realpath", realpath_after_swapping_back)
     with pytest.raises(UnreadableDocument):
         await connector.fetch(ref)
+
+
+async def test_many_files_are_read_as_each_would_be_alone(root: Path) -> None:
+    """In their order, and one that cannot be read says so in its place."""
+    for number in range(70):
+        write(root, f"{number:02}.md", content=f"text {number}")
+    write(root, "large.md", content="x" * 200)
+    connector = connect(root, max_bytes=100)
+    refs = [*(await scan_refs(connector)).values(), DocumentRef(DocumentId("large.md"), "file:///large.md")]
+    (root / "13.md").unlink()
+
+    outcomes = await connector.fetch_many(refs)
+
+    assert isinstance(connector, FetchesMany)
+    for ref, outcome in zip(refs, outcomes, strict=True):
+        if isinstance(outcome, Document):
+            assert outcome == await connector.fetch(ref)
+        else:
+            with pytest.raises(type(outcome)) as caught:
+                await connector.fetch(ref)
+            assert str(caught.value) == str(outcome)
+    assert sum(not isinstance(outcome, Document) for outcome in outcomes) >= 2
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
+async def test_few_files_are_read_too(root: Path, count: int) -> None:
+    """Fewer than there are threads."""
+    for number in range(count):
+        write(root, f"{number}.md", content=f"text {number}")
+    connector = connect(root)
+
+    outcomes = await connector.fetch_many(list((await scan_refs(connector)).values()))
+
+    assert [outcome.content for outcome in outcomes if isinstance(outcome, Document)] == [
+        f"text {number}".encode() for number in range(count)
+    ]
 
 
 # ------------------------------------------------------------------------------------- what is not a file

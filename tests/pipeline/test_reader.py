@@ -37,6 +37,7 @@ from pipeline.model import (
     Vanished,
 )
 from pipeline.reader import (
+    FETCHED_AT_ONCE,
     FETCHED_BYTES_MAX,
     FETCHES_AT_ONCE,
     PARSED_AT_ONCE,
@@ -388,12 +389,21 @@ async def test_documents_are_passed_on_in_the_order_of_the_scan() -> None:
 
 async def test_a_bounded_number_of_documents_is_fetched_at_once() -> None:
     """Each may be large, and a source has its own limits."""
-    names = [f"{number:02}.md" for number in range(3 * FETCHES_AT_ONCE)]
+    names = [f"{number:03}.md" for number in range(3 * FETCHED_AT_ONCE)]
     source = WatchedSource(dict.fromkeys(names, "text"))
 
-    fetched = await fetch(source, *map(ref, names))
+    fetched = await fetch(source, *(ref(name, size_bytes=4) for name in names))
 
     assert source.most_under_way == FETCHES_AT_ONCE
+    assert [len(window) for window in fetched] == [FETCHED_AT_ONCE] * 3
+
+
+async def test_fewer_documents_are_held_at_once_if_their_sizes_are_not_known() -> None:
+    """All of them may be large."""
+    names = [f"{number:02}.md" for number in range(3 * FETCHES_AT_ONCE)]
+
+    fetched = await fetch(MemorySource(dict.fromkeys(names, "text")), *map(ref, names))
+
     assert [len(window) for window in fetched] == [FETCHES_AT_ONCE] * 3
 
 
@@ -406,13 +416,15 @@ def test_windows_are_bounded_in_items_and_bytes(sizes: list[int | None]) -> None
 
     assert flat(windows) == items
     for window in windows:
-        window_bytes = sum(item.size_bytes or 0 for item in window if isinstance(item, DocumentRef))
-        assert 1 <= len(window) <= FETCHES_AT_ONCE
+        window_bytes = sum(map(_size, window))
+        assert 1 <= len(window) <= FETCHED_AT_ONCE
         assert window_bytes <= FETCHED_BYTES_MAX or len([item for item in window if _size(item)]) == 1
 
 
 def _size(item: Selected) -> int:
-    return item.size_bytes or 0 if isinstance(item, DocumentRef) else 0
+    if not isinstance(item, DocumentRef):
+        return 0
+    return FETCHED_BYTES_MAX // FETCHES_AT_ONCE if item.size_bytes is None else item.size_bytes
 
 
 async def test_a_document_that_cannot_be_fetched_does_not_stop_the_rest() -> None:
