@@ -1,7 +1,8 @@
 """Amazon Bedrock AgentCore Memory, through aiobotocore: the only file that imports it.
 
 The bytes that the outbox saved are the bytes that are sent: botocore would build a body of its own from parameters,
-so its events hand it ours instead. That also skips its walk through every record, most of a request's cost.
+so its events hand it ours instead. That also skips its walk through every record, most of a request's cost; likewise
+the answers are read by orjson, and judged by `read_answer`.
 """
 
 import io
@@ -363,6 +364,7 @@ async def _with_our_bodies(opening: AbstractAsyncContextManager[Any]) -> AsyncIt
         for name in map(_API_NAMES.__getitem__, Operation):
             client.meta.events.register_first(f"provide-client-params.bedrock-agentcore.{name}", _keep_body)
             client.meta.events.register_last(f"before-call.bedrock-agentcore.{name}", _send_kept_body)
+            client.meta.events.register_last(f"before-parse.bedrock-agentcore.{name}", _read_outcomes)
         yield client
 
 
@@ -375,6 +377,15 @@ def _keep_body(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dic
 def _send_kept_body(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     # As a stream: aiohttp warns of bytes that are longer than 1 MiB, since it writes them in one go.
     params["body"] = io.BytesIO(context[_BODY])
+
+
+def _read_outcomes(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Take what became of each record out of the answer, and leave an empty one to botocore. Not out of errors."""
+    if response_dict["status_code"] < 300:
+        with suppress(orjson.JSONDecodeError):  # then botocore finds that, too
+            answer = orjson.loads(response_dict["body"])
+            customized_response_dict.update(answer if isinstance(answer, dict) else {})
+            response_dict["body"] = b"{}"
 
 
 def _content(record: Record) -> dict[str, Any]:
