@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, MutableSequence
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum, auto
+from enum import IntEnum, auto
 
 from pipeline.model import Chunk, Markup
 
@@ -313,7 +313,7 @@ def _plain_outline(text: str) -> _Outline:
     return outline
 
 
-class _Kind(Enum):
+class _Kind(IntEnum):
     """What a line of Markdown is, as far as cutting needs to know."""
 
     TEXT = auto()
@@ -374,20 +374,24 @@ def _kind_of_line(text: str, start: int, end: int, line: str, previous: _Kind, *
         return _Kind.TEXT  # code by its indentation, or a part of a list item
     if first in "=-" and previous is _Kind.HEADING and not is_after_blank and _UNDERLINE.match(text, start):
         return _Kind.UNDERLINE
+    if first == "#" and _HASHES.match(line):
+        return _Kind.HEADING
     is_first_of_block = is_after_blank or previous is not _Kind.TEXT
-    is_underlined = is_first_of_block and _UNDERLINE.match(text, end + 1) and not _NOT_UNDERLINED.match(line)
-    return _Kind.HEADING if is_underlined or _HASHES.match(line) else _Kind.TEXT
+    may_be_underlined = is_first_of_block and text.startswith(("=", "-", " "), end + 1)
+    is_underlined = may_be_underlined and _UNDERLINE.match(text, end + 1) and not _NOT_UNDERLINED.match(line)
+    return _Kind.HEADING if is_underlined else _Kind.TEXT
 
 
 def _strength(kind: _Kind, previous: _Kind, *, is_after_blank: bool) -> int:
-    if previous in {_Kind.HEADING, _Kind.UNDERLINE}:
+    if previous is _Kind.HEADING or previous is _Kind.UNDERLINE:
         return _Strength.NONE  # a heading stays with what it stands over
     if kind is _Kind.TABLE_RULE or (previous is _Kind.TABLE_RULE and kind is _Kind.TABLE_ROW):
         return _Strength.NONE  # a table's head stays with its first row
-    was_in_table = previous in {_Kind.TABLE_ROW, _Kind.TABLE_RULE}
-    is_edge = (kind is _Kind.TABLE_ROW) is not was_in_table or _Kind.FENCE in {kind, previous}
-    is_new_block = is_after_blank or is_edge or kind is _Kind.HEADING
-    return _Strength.PARAGRAPH if is_new_block else _Strength.LINE
+    if is_after_blank or kind is _Kind.HEADING:
+        return _Strength.PARAGRAPH
+    was_in_table = previous is _Kind.TABLE_ROW or previous is _Kind.TABLE_RULE
+    is_edge = (kind is _Kind.TABLE_ROW) is not was_in_table or kind is _Kind.FENCE or previous is _Kind.FENCE
+    return _Strength.PARAGRAPH if is_edge else _Strength.LINE
 
 
 # ------------------------------------------------------------------------------------------------ headings

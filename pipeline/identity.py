@@ -14,12 +14,9 @@ DIGEST_CHARACTERS = 40  # 160 bits: a collision among 10^15 records is still unl
 
 def digest_of(*parts: str) -> str:
     """A digest of `parts` in order: 40 characters of [0-9a-f]."""
-    hashed = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        hashed.update(b"%d:" % len(encoded))
-        hashed.update(encoded)
-    return hashed.hexdigest()[:DIGEST_CHARACTERS]
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    prefixed = b"".join([b"%d:%b" % (len(part), part) for part in encoded])
+    return hashlib.sha256(prefixed).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def record_key(source: str, document: DocumentId, chunk_text: str, repeat: int) -> RecordKey:

@@ -85,9 +85,10 @@ class ServiceLimits:
         for name, limit, value in checks:
             if problem := limit.breach(value):
                 return f"{name} {problem}"
-        if len(record.text.encode("utf-8", "replace")) > self.text.max:
-            return f"content.text has more than {self.text.max} bytes in UTF-8"
-        if not _is_encodable(record.text):
+        try:
+            if len(record.text.encode()) > self.text.max:
+                return f"content.text has more than {self.text.max} bytes in UTF-8"
+        except UnicodeEncodeError:
             return "content.text holds a lone surrogate, which UTF-8 cannot carry"
         if len(record.metadata) > self.metadata_entries_max:
             return f"metadata has {len(record.metadata)} entries, {self.metadata_entries_max} are allowed"
@@ -104,14 +105,6 @@ class ServiceLimits:
                 return f"is a list of {len(value)}, 1 to {self.metadata_list_max} are allowed"
             return next(filter(None, map(self.metadata_list_string.breach, value)), None)
         return None if math.isfinite(value) else "is a number that JSON cannot carry"
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @functools.cache

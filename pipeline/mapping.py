@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pipeline.chunking import chunk
 from pipeline.identity import digest_of, encode_metadata, encode_namespace_segment, record_digest, record_key
 from pipeline.limits import ServiceLimits
-from pipeline.model import Chunk, DocumentRef, MetadataValue, ParsedDocument, Record
+from pipeline.model import ORDER_METADATA_KEY, Chunk, DocumentRef, MetadataValue, ParsedDocument, Record
 from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY, document_provenance, own_metadata
 from pipeline.templates import render
 
@@ -73,19 +73,26 @@ def derive_records(
         repeats[piece.text] += 1
         text = _with_heading_path(piece, rules)
         digest = record_digest(key, text, namespace, rules.strategy_id, shared)
-        metadata = {**shared, **provenance, KEY_METADATA_KEY: key, DIGEST_METADATA_KEY: digest}
-        record = Record(
-            key=key,
-            document=document.id,
-            namespace=namespace,
-            text=text,
-            timestamp=timestamp,
-            metadata=metadata,
-            digest=digest,
-            order=0.0,
-            strategy_id=rules.strategy_id,
+        metadata = {
+            **shared,
+            **provenance,
+            KEY_METADATA_KEY: key,
+            DIGEST_METADATA_KEY: digest,
+            ORDER_METADATA_KEY: float(order),
+        }
+        records.append(
+            Record(
+                key=key,
+                document=document.id,
+                namespace=namespace,
+                text=text,
+                timestamp=timestamp,
+                metadata=metadata,
+                digest=digest,
+                order=float(order),
+                strategy_id=rules.strategy_id,
+            )
         )
-        records.append(record.at(float(order)))
     return records
 
 

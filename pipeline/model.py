@@ -184,6 +184,8 @@ class Record:
 
     def at(self, order: float) -> "Record":
         """The same record at another place of its document."""
+        if order == self.order:
+            return self
         return replace(self, order=order, metadata={**self.metadata, ORDER_METADATA_KEY: order})
 
 
@@ -294,7 +296,7 @@ class LastRun:
 # ------------------------------------------------------------------------------------------------ changes
 
 
-class Operation(enum.Enum):
+class Operation(enum.StrEnum):
     """The three things that can be asked of a memory."""
 
     CREATE = "create"
@@ -302,7 +304,7 @@ class Operation(enum.Enum):
     DELETE = "delete"
 
 
-class Lookup(enum.Enum):
+class Lookup(enum.StrEnum):
     """What is asked of a memory without changing it."""
 
     LIST = "list"

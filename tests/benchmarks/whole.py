@@ -1,0 +1,93 @@
+"""What a record costs on its whole way: from a source in this process, through pipeline and ledger, to the stub."""
+
+import random
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from pipeline.model import (
+    Checkpoint,
+    Document,
+    DocumentId,
+    DocumentRef,
+    Fingerprint,
+    ScanComplete,
+    SourceEvent,
+)
+from pipeline.planner import DeletePolicy
+from pipeline.runner import open_job
+from pipeline.settings import SourceSettings, load_sources
+from pipeline.sync import sync
+from tests.benchmarks.client import MEMORY_ID, REGION
+from tests.benchmarks.corpus import document
+
+LISTED_AT_ONCE = 256
+
+
+class Generated:
+    """A connector whose documents cost nothing: `count` of them, made beforehand."""
+
+    def __init__(self, count: int, *, sections: int) -> None:
+        rng = random.Random(1)
+        text = "".join(document(rng, 0) for _ in range(40)).replace("#", "")
+        self._texts = []
+        for number in range(min(count, 1000)):
+            pieces = [text[start : start + 1400] for start in rng.sample(range(len(text) - 1400), sections)]
+            self._texts.append("\n\n".join(f"# Section {number}\n\n{piece}" for piece in pieces))
+        self._count = count
+
+    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        for start in range(0, self._count, LISTED_AT_ONCE):
+            yield [self._ref(number) for number in range(start, min(start + LISTED_AT_ONCE, self._count))]
+        yield [ScanComplete("")]
+
+    def _ref(self, number: int) -> DocumentRef:
+        return DocumentRef(
+            DocumentId(f"{number:07}.md"), f"memory:{number}", fingerprint=Fingerprint("1"), size_bytes=2000
+        )
+
+    async def fetch(self, ref: DocumentRef) -> Document:
+        (outcome,) = await self.fetch_many([ref])
+        return outcome
+
+    async def fetch_many(self, refs: Sequence[DocumentRef]) -> list[Document]:
+        return [Document(ref, f"{ref.id}\n\n{self._texts[int(ref.id[:7]) % 1000]}".encode()) for ref in refs]
+
+    async def locate(self, document: DocumentId) -> DocumentRef | None:
+        return self._ref(int(document[:7]))
+
+
+async def measure(url: str, source: Generated, *, writers: int) -> tuple[int, float, float]:
+    """Records that were stored, and the seconds and seconds of CPU that each took."""
+    stored = 0
+
+    def observe(event: object) -> None:
+        nonlocal stored
+        stored += getattr(event, "succeeded", 0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = _settings(Path(folder), url, writers)
+        async with open_job(settings, "benchmark", DeletePolicy(), observe) as opened:
+            job = replace(opened, connector=source)
+            began, cpu_began = time.perf_counter(), time.process_time()
+            await sync(job)
+            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
+    return stored, seconds / stored, cpu / stored
+
+
+def _settings(folder: Path, url: str, writers: int) -> SourceSettings:
+    file = folder / "bench.yaml"
+    settings = {
+        "name": "bench",
+        "source": {"type": "filesystem", "path": "."},
+        "destination": {"type": "agentcore", "memory_id": MEMORY_ID, "region": REGION, "endpoint_url": url},
+        "chunking": {"max_chars": 1500},
+        "writers": {"requests_per_second": 10_000, "concurrency": writers},
+    }
+    file.write_text(yaml.safe_dump(settings))
+    (loaded,) = load_sources([file])
+    return loaded
