@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs: `memsync --help` must not wait for the AWS client."""
 
+import gc
 import json
 import os
 import signal
@@ -83,6 +84,7 @@ def main() -> None:
     withheld by the guard, 5 another run holds the source, 130 and 143 interrupted.
     """
     os.umask(0o077)  # state, outbox and dead letters hold documents: they are their owner's alone
+    gc.set_threshold(20_000)  # what flows through forms no circles: looking for them so often costs a tenth of a run
 
 
 # ------------------------------------------------------------------------------------ run, plan and replay

@@ -52,6 +52,8 @@ from pipeline.state.migrations import back_up, migrate
 SCHEMA_VERSION = 2
 MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
+# 32 MiB of log before it is copied into the file: the pages of the outbox are written again and again until then.
+WAL_PAGES = 8000
 IDS_PER_QUERY = 500  # SQLite allows 32,766 parameters; more than this gains nothing
 
 Parameters = ParamSpec("Parameters")
@@ -644,6 +646,7 @@ def _schema_of(connection: sqlite3.Connection, path: Path | None) -> int:
 def _prepare(connection: sqlite3.Connection, path: Path | None, found: int) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     if not found:
         _create(connection)
     elif found < SCHEMA_VERSION:
