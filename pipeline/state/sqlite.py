@@ -13,10 +13,10 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 
@@ -69,6 +69,17 @@ _ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "co
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
 
 
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A change that somebody waits for."""
+
+    work: Callable[[], Any]
+    result: Any = None
+    error: Exception | None = None
+    is_done: bool = False
+    is_given_up: bool = False
+
+
 class SqliteStateStore:
     """A `StateStore` in a file; made by `open_state`."""
 
@@ -80,6 +91,7 @@ class SqliteStateStore:
         self._offload = offload
         self._mark = mark
         self._turn = anyio.Lock()
+        self._wanted: list[_Wanted] = []
         self._fence = 0  # as long as nobody ever took a lease, none is needed
 
     async def _read(
@@ -92,20 +104,55 @@ class SqliteStateStore:
     async def _write(
         self, work: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
     ) -> Result:
-        """Run `work` as one transaction under the lease, after what was asked for earlier."""
-        async with self._turn:
-            return await self._offload(functools.partial(self._transact, functools.partial(work, *arguments, **named)))
+        """Run `work` in a transaction under the lease, after what was asked for earlier.
+
+        Whatever waits at the same time goes into one: the disk takes as long for a commit of much as for one of little.
+        """
+        wanted = _Wanted(functools.partial(work, *arguments, **named))
+        self._wanted.append(wanted)
+        try:
+            async with self._turn:
+                if not wanted.is_done:
+                    await self._carry_out_all()
+        finally:
+            wanted.is_given_up = not wanted.is_done
+        if wanted.error is not None:
+            raise wanted.error
+        return wanted.result  # type: ignore[no-any-return]
+
+    async def _carry_out_all(self) -> None:
+        group = [wanted for wanted in self._wanted if not wanted.is_given_up]
+        self._wanted = []
+        try:
+            if not await self._carry_out(group):
+                for wanted in group:
+                    await self._carry_out([wanted])
+        finally:
+            # Whoever carries it out may be cancelled; the others still want theirs done.
+            self._wanted[:0] = [wanted for wanted in group if not wanted.is_done]
+
+    async def _carry_out(self, group: "Sequence[_Wanted]") -> bool:
+        """Carry out `group` as one transaction. False: nothing of it was done, since one of several failed."""
+        try:
+            results = await self._offload(functools.partial(self._transact, *(wanted.work for wanted in group)))
+        except Exception as error:
+            if len(group) > 1:
+                return False
+            results, group[0].error = [None], error
+        for wanted, result in zip(group, results, strict=True):
+            wanted.result, wanted.is_done = result, True
+        return True
 
     def _look(self, work: Callable[[], Result]) -> Result:
         with _state_errors(self._path):
             return work()
 
-    def _transact(self, work: Callable[[], Result]) -> Result:
+    def _transact(self, *works: Callable[[], Any]) -> list[Any]:
         with _state_errors(self._path), self._connection:
             # The right to write is checked in the same transaction, which nobody can come in between.
             self._connection.execute("BEGIN IMMEDIATE")
             self._check_fence()
-            return work()
+            return [work() for work in works]
 
     # ------------------------------------------------------------------------------- lease and trust
 
