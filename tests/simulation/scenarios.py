@@ -294,7 +294,7 @@ async def late_update(history: History) -> None:
 
 
 async def stopped_beyond_its_lease(history: History) -> None:
-    """A run is stopped anywhere, another one takes over, the source moves on, the first one wakes up."""
+    """A run is stopped anywhere, or before it sends; another one takes over, the source moves on, the first one wakes."""
     rng = history.world.rng
     names = await prepare(history, 4)
     for name in names:
@@ -302,7 +302,9 @@ async def stopped_beyond_its_lease(history: History) -> None:
     history.source.put("a/new.md", {"p": history.source.paragraph()})
     history.service.faults["service: reply lost"] = rng.choice((0.0, 0.5))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(operate, history, "run", {"at_step": (rng.randint(20, 500), stop_for_long)})
+        anywhere = {"at_step": (rng.randint(20, 500), stop_for_long)}
+        before_it_sends = {"at_point": ("after save", rng.randint(1, 3), stop_for_long)}
+        nursery.start_soon(operate, history, "run", rng.choice((anywhere, before_it_sends)))
         await trio.sleep(rng.uniform(150, 300))
         for name in names:
             edit(history, name)
