@@ -294,7 +294,7 @@ async def late_update(history: History) -> None:
 
 
 async def stopped_beyond_its_lease(history: History) -> None:
-    """A run is stopped anywhere, or before it sends; another one takes over, the source moves on, the first wakes up."""
+    """A run is stopped anywhere, or before it sends; another one takes over, the source moves on, the first wakes."""
     rng = history.world.rng
     names = await prepare(history, 4)
     for name in names:
