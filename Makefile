@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture simulate mutants kills powerloss io-errors stateful hostile format clean
+.PHONY: quickstart test lint picture simulate mutants kills powerloss io-errors stateful hostile bench format clean
 .DEFAULT_GOAL := quickstart
 
 $(READY): pyproject.toml constraints.txt
@@ -59,6 +59,11 @@ simulate: $(READY)
 # Plants bugs and lets the simulation look for them: some 15 minutes on two cores.
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants --write
+
+# Ratios to what stands beside it in the same run, into docs/performance.md; some 10 minutes, on a quiet machine.
+ROUNDS ?= 5
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks --rounds $(ROUNDS) --write
 
 picture: $(READY)
 	$(BIN)/python docs/record_quickstart.py

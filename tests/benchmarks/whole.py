@@ -61,7 +61,9 @@ class Generated:
         return self._ref(int(document[:7]))
 
 
-async def measure(url: str, source: Generated, *, writers: int) -> tuple[int, float, float]:
+async def measure(
+    url: str, source: Generated, *, writers: int, requests_per_second: float = 10_000.0
+) -> tuple[int, float, float]:
     """Records that were stored, and the seconds and seconds of CPU that each took."""
     stored = 0
 
@@ -70,7 +72,7 @@ async def measure(url: str, source: Generated, *, writers: int) -> tuple[int, fl
         stored += getattr(event, "succeeded", 0)
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = _settings(Path(folder), url, writers)
+        settings = _settings(Path(folder), url, writers, requests_per_second)
         async with open_job(settings, "benchmark", DeletePolicy(), observe) as opened:
             job = replace(opened, connector=source)
             began, cpu_began = time.perf_counter(), time.process_time()
@@ -79,14 +81,14 @@ async def measure(url: str, source: Generated, *, writers: int) -> tuple[int, fl
     return stored, seconds / stored, cpu / stored
 
 
-def _settings(folder: Path, url: str, writers: int) -> SourceSettings:
+def _settings(folder: Path, url: str, writers: int, requests_per_second: float) -> SourceSettings:
     file = folder / "bench.yaml"
     settings = {
         "name": "bench",
         "source": {"type": "filesystem", "path": "."},
         "destination": {"type": "agentcore", "memory_id": MEMORY_ID, "region": REGION, "endpoint_url": url},
         "chunking": {"max_chars": 1500},
-        "writers": {"requests_per_second": 10_000, "concurrency": writers},
+        "writers": {"requests_per_second": requests_per_second, "concurrency": writers},
     }
     file.write_text(yaml.safe_dump(settings))
     (loaded,) = load_sources([file])

@@ -1,0 +1,96 @@
+"""Whole processes, timed one beside the other: the command as users run it, and what its work costs at the least."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.benchmarks.client import MEMORY_ID, REGION
+from tests.benchmarks.corpus import write_corpus
+
+MEMSYNC = str(Path(sys.executable).with_name("memsync"))
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A process that has ended: its seconds, its seconds of CPU, the most memory that it had, in bytes, its output."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    output: str
+
+
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Ran:
+    """Run `command` to its end.
+
+    Raises:
+        AssertionError: it failed.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - began
+    process.stdout.close()
+    assert process.returncode == 0, f"{command} ended with {process.returncode}"
+    return Ran(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder of documents with its configuration."""
+
+    folder: Path
+    documents: int
+
+    @classmethod
+    def make(cls, folder: Path, documents: int) -> "Source":
+        write_corpus(folder / "docs", documents)
+        return cls(folder, documents)
+
+    def configure(self, url: str, **sections: Any) -> None:
+        settings = {
+            "name": "bench",
+            "source": {"type": "filesystem", "path": "docs"},
+            "destination": {"type": "agentcore", "memory_id": MEMORY_ID, "region": REGION, "endpoint_url": url},
+            "writers": {"requests_per_second": 10_000, "concurrency": 8},
+            **sections,
+        }
+        (self.folder / "bench.yaml").write_text(yaml.safe_dump(settings))
+
+    def forget(self) -> None:
+        """Back to before the first sync."""
+        shutil.rmtree(self.folder / ".memsync", ignore_errors=True)
+
+    def sync(self) -> tuple[Ran, dict[str, Any]]:
+        """Run the command, and return its report of the source."""
+        ran = run([MEMSYNC, "run", "bench.yaml", "--json"], self.folder)
+        (report,) = json.loads(ran.output.splitlines()[-1])["sources"]
+        assert report["status"] == "in_sync", report
+        return ran, dict(report)
+
+    def find(self) -> Ran:
+        """The least that looking at every file costs: `find` prints the size and time of each."""
+        return run(["find", "docs", "-type", "f", "-printf", "%p %s %T@\n"], self.folder)
+
+
+def start(*arguments: str, folder: Path) -> Ran:
+    return run([sys.executable, *arguments], folder)
