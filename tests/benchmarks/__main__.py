@@ -157,8 +157,8 @@ def page(rows: Sequence[str]) -> Iterator[str]:
         "and the lowest and highest of them. The memory is a stub that takes everything and costs next to nothing, so",
         "that what is measured is memsync.",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, aiobotocore {client_version}, {os.cpu_count()}",
-        "cores.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"aiobotocore {client_version}.",
         "",
         "| what | median | spread | goal | met |",
         "|---|---|---|---|---|",
