@@ -150,6 +150,7 @@ BENCHMARKS: dict[str, Callable[[int], Awaitable[list[Figure]]]] = {
 
 
 def page(rows: Sequence[str]) -> Iterator[str]:
+    versions = f"{os.cpu_count()} cores, Python {platform.python_version()}, aiobotocore {client_version}"
     yield from (
         "# How fast memsync is",
         "",
@@ -157,8 +158,7 @@ def page(rows: Sequence[str]) -> Iterator[str]:
         "and the lowest and highest of them. The memory is a stub that takes everything and costs next to nothing, so",
         "that what is measured is memsync.",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"aiobotocore {client_version}.",
+        f"{datetime.now(UTC):%Y-%m-%d}. {versions}.",
         "",
         "| what | median | spread | goal | met |",
         "|---|---|---|---|---|",
