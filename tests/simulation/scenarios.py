@@ -233,14 +233,17 @@ def edit(history: History, name: str, *, marker: str = "") -> None:
 
 async def throttled_beyond_the_token(history: History) -> None:
     """An interrupted create waits behind a throttle until its token has aged."""
-    faults = history.service.faults
+    faults, rng = history.service.faults, history.world.rng
     await prepare(history, 2)
     history.source.put("a/new.md", {"p": history.source.paragraph()})
     faults["service: reply lost"] = 1.0
     await history.run(at_point=("after create request", 1, kill))
     faults.clear()
+    # It begins while the token is still trusted; and a run gives up if it is throttled for longer than this takes.
+    waited_s = rng.uniform(300, 500)
+    await trio.sleep(waited_s)
     faults["service: throttled"] = 1.0
-    history.world.nursery.start_soon(relent, history, TOKEN_MEMORY_S + history.world.rng.uniform(-200, 400))
+    history.world.nursery.start_soon(relent, history, TOKEN_MEMORY_S - waited_s + rng.uniform(-200, 200))
     await history.run()
 
 
