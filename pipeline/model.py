@@ -184,7 +184,7 @@ class Record:
 
     def at(self, order: float) -> "Record":
         """The same record at another place of its document."""
-        if order == self.order:
+        if order == self.order and order == self.metadata.get(ORDER_METADATA_KEY):
             return self
         return replace(self, order=order, metadata={**self.metadata, ORDER_METADATA_KEY: order})
 

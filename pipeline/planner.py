@@ -45,7 +45,8 @@ from pipeline.protocols import Destination, SourceConnector, StateStore
 from pipeline.reader import Planned
 from pipeline.sightings import Sightings
 
-PAGE = 500  # rows read from the ledger at once
+PAGE = 500  # documents read from the ledger at once
+PAGE_OF_ROWS = 10_000  # and no more of them than their rows: nearly all were seen, and need not be read
 
 # Documents that may be planned and not saved yet: a batch of each operation, and what the streams hold.
 JUST_PLANNED_MAX = 1000
@@ -321,13 +322,12 @@ async def may_delete(
 async def unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list[KnownDocument], None]:
     """The documents that the scan should have shown and did not."""
     row = 0
-    while page := await state.documents_after(row, up_to=sightings.last_row, limit=PAGE):
-        row = page[-1].row
-        yield [
-            document
-            for document in page
-            if not sightings.has(document.row) and sightings.is_listed_scope(document.state.origin)
-        ]
+    while rows := await state.rows_after(row, up_to=sightings.last_row, limit=PAGE_OF_ROWS):
+        row = rows[-1]
+        missing = [each for each in rows if not sightings.has(each)]
+        for start in range(0, len(missing), PAGE):
+            documents = await state.documents_at(missing[start : start + PAGE])
+            yield [document for document in documents if sightings.is_listed_scope(document.state.origin)]
 
 
 async def find_vanished(

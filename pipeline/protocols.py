@@ -263,8 +263,12 @@ class StateStore(Protocol):
         """The documents that fetching `origin` gave, without `origin` itself."""
         ...
 
-    async def documents_after(self, row: int, *, up_to: int, limit: int) -> Sequence[KnownDocument]:
-        """Up to `limit` documents with a row above `row` and not above `up_to`, by row."""
+    async def rows_after(self, row: int, *, up_to: int, limit: int) -> Sequence[int]:
+        """Up to `limit` rows of documents above `row` and not above `up_to`, ascending."""
+        ...
+
+    async def documents_at(self, rows: Sequence[int]) -> Sequence[KnownDocument]:
+        """The documents with these rows, by row."""
         ...
 
     async def records(self, documents: Collection[DocumentId]) -> Mapping[DocumentId, Sequence[KnownRecord]]:

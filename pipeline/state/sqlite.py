@@ -268,12 +268,15 @@ class SqliteStateStore:
             self._select_documents, "WHERE d.origin = ? AND d.origin <> d.id ORDER BY d.row", (origin,)
         )
 
-    async def documents_after(self, row: int, *, up_to: int, limit: int) -> Sequence[KnownDocument]:
+    async def rows_after(self, row: int, *, up_to: int, limit: int) -> Sequence[int]:
+        query = "SELECT row FROM document WHERE row > ? AND row <= ? ORDER BY row LIMIT ?"
         return await self._read(
-            self._select_documents,
-            "WHERE d.row > ? AND d.row <= ? ORDER BY d.row LIMIT ?",
-            (row, up_to, limit),
+            lambda: [found for (found,) in self._connection.execute(query, (row, up_to, limit)).fetchall()]
         )
+
+    async def documents_at(self, rows: Sequence[int]) -> Sequence[KnownDocument]:
+        marks = ",".join("?" * len(rows))
+        return await self._read(self._select_documents, f"WHERE d.row IN ({marks}) ORDER BY d.row", rows)
 
     def _select_documents(self, condition: str, parameters: Sequence[object]) -> list[KnownDocument]:
         query = f"SELECT {_DOCUMENT_COLUMNS} FROM document d {condition}"  # noqa: S608 - constants of this file

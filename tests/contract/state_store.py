@@ -279,11 +279,12 @@ class StateStoreContract:
         up_to = await state.last_row()
         await saved_documents(state, "later.md")
 
-        first = await state.documents_after(0, up_to=up_to, limit=2)
-        second = await state.documents_after(first[-1].row, up_to=up_to, limit=2)
-        third = await state.documents_after(second[-1].row, up_to=up_to, limit=2)
+        first = await state.rows_after(0, up_to=up_to, limit=2)
+        second = await state.rows_after(first[-1], up_to=up_to, limit=2)
+        third = await state.rows_after(second[-1], up_to=up_to, limit=2)
 
-        assert (names(first), names(second), names(third)) == (["c.md", "a.md"], ["b.md"], [])
+        found = [await state.documents_at(rows) for rows in (first, second, third)]
+        assert [names(documents) for documents in found] == [["c.md", "a.md"], ["b.md"], []]
 
     async def test_the_parts_of_a_file_are_found_by_it(self, state: StateStore) -> None:
         """The file itself is none of them."""

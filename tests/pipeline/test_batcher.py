@@ -261,7 +261,8 @@ class Bench:
         return batch
 
     async def documents(self) -> set[str]:
-        return {document.state.id for document in await self.state.documents_after(0, up_to=10**9, limit=100)}
+        rows = await self.state.rows_after(0, up_to=10**9, limit=100)
+        return {document.state.id for document in await self.state.documents_at(rows)}
 
 
 @asynccontextmanager
@@ -424,7 +425,7 @@ def test_a_plan_that_spans_two_batches_is_recorded_with_the_second() -> None:
 
 async def recipe_of(bench: Bench) -> str:
     """The settings that the one document was last derived with."""
-    [document] = await bench.state.documents_after(0, up_to=10**9, limit=100)
+    [document] = await bench.state.documents_at(await bench.state.rows_after(0, up_to=10**9, limit=100))
     return document.state.recipe
 
 
