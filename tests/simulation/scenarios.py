@@ -355,8 +355,19 @@ async def refused_replacement(history: History) -> None:
     (name,) = await prepare(history, 1, paragraphs=5)
     marker = history.world.rng.choice(("poison", "reject"))
     history.source.put(name, {"new": history.source.paragraph(marker), "newer": history.source.paragraph()})
+    await trio.sleep(1)  # so that it changed before the run began
     await history.run()
     await history.run("replay")
+
+
+async def vanished_before_its_update(history: History) -> None:
+    """Somebody has deleted records whose documents are edited: the updates find nothing, and must become creates."""
+    names = await prepare(history, 4)
+    for _ in range(history.world.rng.randint(1, 2)):
+        history.tamper("record vanishes")
+    for name in names:
+        edit(history, name)
+    await history.run()
 
 
 async def emptied_memory(history: History) -> None:
@@ -428,6 +439,7 @@ SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "long_run": long_run,
     "not_mounted": not_mounted,
     "refused_replacement": refused_replacement,
+    "vanished_before_its_update": vanished_before_its_update,
     "emptied_memory": emptied_memory,
     "batches_cut_short": batches_cut_short,
     "interrupted_rebuild": interrupted_rebuild,
