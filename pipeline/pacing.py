@@ -29,7 +29,7 @@ SLOWEST_PER_S = 0.05  # a lane that stood still would not notice that the servic
 
 # A quarter of the service's own default quota (20 creates, updates or deletes a second).
 UNKNOWN_FIRST_PER_S = 5.0
-UNKNOWN_DOUBLES_S = 2.0
+UNKNOWN_DOUBLES_S = 2.0  # in which a lane that is used without a pause doubles its rate
 
 # A service that takes nothing for so long will not take it in this run: whoever is responsible should hear of it.
 REFUSED_MAX_S = 900.0
@@ -47,7 +47,6 @@ class _Lane:
     is_searching: bool = True
     waiting: list["Turn"] = field(default_factory=list)  # a heap
     open_at: float = 0.0
-    first_at: float | None = None
     slowed_at: float = float("-inf")
     raised_at: float = 0.0
     refused_since: float | None = None  # the first request that was, since one was taken
@@ -67,11 +66,10 @@ class _Lane:
 
     def pass_at(self, now: float) -> None:
         """Let one request through, and say when the next one may go."""
-        if self.first_at is None:
-            self.first_at = now
-        if self.is_searching:
-            self.rate = max(self.rate, UNKNOWN_FIRST_PER_S * 2.0 ** ((now - self.first_at) / UNKNOWN_DOUBLES_S))
         self.open_at = now + 1.0 / self.rate
+        if self.is_searching:
+            # For the time that this request stands for: silence proves nothing.
+            self.rate *= 2.0 ** (1.0 / (self.rate * UNKNOWN_DOUBLES_S))
 
     def accepted(self, now: float) -> None:
         self.refused_since = None
@@ -143,8 +141,7 @@ class Pacer:
     """Lets the requests of one memory through at an even rate for each operation, in the order in which they asked.
 
     `limits` are requests per second that are never exceeded; None: not known. There is no burst: a second of silence
-    earns nothing, since the service's own burst size is not documented. Those who use it at once, as sources that share
-    a memory do, get equal shares.
+    earns nothing, since the service's own burst size is not documented. Whoever shares the memory stands in one queue.
     """
 
     def __init__(self, limits: Mapping[Call, float | None], *, clock: Callable[[], float], rng: random.Random) -> None:

@@ -327,6 +327,37 @@ def test_a_lane_that_knows_no_quota_begins_slowly_and_doubles_its_rate() -> None
     assert all(1.7 < later / earlier < 2.3 for earlier, later in pairwise(per_two_seconds))
 
 
+def test_a_lane_that_was_not_used_does_not_begin_with_a_burst() -> None:
+    """A slow source sends one batch, and an hour later a hundred."""
+    times: list[float] = []
+
+    async def body() -> None:
+        gate = pacer(None)
+        await gate.turn(CREATE).wait()
+        await sleep(3600.0)
+        async with create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(ask, gate, times)
+
+    on_virtual_clock(body)
+
+    assert times[-1] - times[0] > 1.0
+
+
+def test_a_memory_that_never_refuses_is_not_too_much_for_the_gate() -> None:
+    """A first sync may go on for hours at whatever rate there is."""
+
+    async def body() -> None:
+        gate = pacer(None)
+        for _ in range(20_000):
+            turn = gate.turn(CREATE)
+            await turn.wait()
+            turn.taken()
+        assert current_time() < 60.0
+
+    on_virtual_clock(body)
+
+
 def test_a_quota_that_becomes_known_is_held_from_then_on() -> None:
     """It is asked for when the first request is about to leave."""
     times: list[float] = []
