@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,23 +34,31 @@ def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | N
     Raises:
         AssertionError: it failed.
     """
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command,
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _LAUNCHER, *command],
         cwd=folder,
         env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
+        check=False,
     )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - began
-    process.stdout.close()
-    assert process.returncode == 0, f"{command} ended with {process.returncode}"
-    return Ran(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+    output, _, said = done.stdout.rpartition("\n")
+    status, seconds, cpu_seconds, peak_kib = json.loads(said)
+    assert status == 0, f"{command} ended with {status}"
+    return Ran(seconds, cpu_seconds, peak_kib * 1024, output)
+
+
+# A process counts the memory of the one that started it as its own peak: so a small one stands in between.
+_LAUNCHER = """
+import os, sys, time
+began = time.perf_counter()
+process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(process, 0)
+seconds = time.perf_counter() - began
+print()
+print([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss], end="")
+"""
 
 
 @dataclass(frozen=True, slots=True)
