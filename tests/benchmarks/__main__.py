@@ -30,8 +30,8 @@ At the service's own quota (20 requests, 2,000 records a second) memsync waits f
 quarter of one core. What follows counts where the quota is raised, and for the first look at many files.
 
 - **The whole pipeline** spends some 140 µs of CPU on a record. No step stands out: cutting and keying the text 30 %,
-  the client 15 %, planning 12 %, batches 9 %, the ledger 8 %, changes of threads 15 to 20 %. Commits to the disk were the
-  most before what waits together was made durable together (320 to 200 µs a record).
+  the client 15 %, planning 12 %, batches 9 %, the ledger 8 %, changes of threads 15 to 20 %. Commits were the most
+  before what waits together was made durable together (320 to 200 µs a record).
 - **With 100 ms to an answer** this bounds it at some 4,500 records a second, whatever the number of writers.
 - **A run without changes** looks at 20,000 files a second beside some 0.5 s of start; `find` only prints them.
 
