@@ -1,8 +1,6 @@
 """What files need beside their content."""
 
-import errno
 import os
-import shlex
 import stat
 from pathlib import Path
 
@@ -35,13 +33,11 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(exist_ok=True)  # says so if it is a file
 
 
-def require_private(folder: Path) -> None:
-    """Refuse a folder in which everybody may put one file in place of another, as a wrong `chmod` leaves it.
+def is_open_to_all(folder: Path) -> bool:
+    """Whether every user of this machine may put one file in place of another in `folder`, as a wrong `chmod` allows.
 
     Raises:
-        PermissionError: others than its owner and its group may write to it, and to each other's files.
+        OSError: it cannot be looked at.
     """
     mode = folder.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        message = f"every user of this machine may replace the files in it; `chmod o-w {shlex.quote(str(folder))}`"
-        raise PermissionError(errno.EPERM, message, str(folder))
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX

@@ -9,6 +9,7 @@ import functools
 import importlib.resources
 import json
 import os
+import shlex
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import anyio
 
 from pipeline import letters as letter_json
 from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateError
-from pipeline.files import make_folder, require_private, sync_folder
+from pipeline.files import is_open_to_all, make_folder, sync_folder
 from pipeline.identity import digest_of
 from pipeline.model import (
     Batch,
@@ -131,7 +132,7 @@ class SqliteStateStore:
             # Whoever carries it out may be cancelled; the others still want theirs done.
             self._wanted[:0] = [wanted for wanted in group if not wanted.is_done]
 
-    async def _carry_out(self, group: "Sequence[_Wanted]") -> bool:
+    async def _carry_out(self, group: Sequence[_Wanted]) -> bool:
         """Carry out `group` as one transaction. False: nothing of it was done, since one of several failed."""
         try:
             results = await self._offload(functools.partial(self._transact, *(wanted.work for wanted in group)))
@@ -665,7 +666,11 @@ def _connect(path: Path | None, *, is_read_only: bool) -> sqlite3.Connection:
         access = "mode=ro" if _wal_of(path).exists() else "mode=ro&immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{access}", uri=True, check_same_thread=False)
     make_folder(path.parent)
-    require_private(path.parent)
+    if is_open_to_all(path.parent):
+        raise StateError(
+            f"Every user of this machine may replace the files in {path.parent}, where the state is. Nothing was sent."
+            f" `chmod o-w {shlex.quote(str(path.parent))}` closes it."
+        )
     # Not through a link: whoever put it here would have our documents, or ruin a file of ours.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     return sqlite3.connect(path, check_same_thread=False, timeout=10)
