@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import anyio.abc
+import anyio.lowlevel
 import pytest
 from anyio import to_thread
 
 from pipeline.errors import ConfigurationError, SourceLocked, StateError
-from pipeline.model import Checkpoint, DocumentId, Operation, RecordKey
+from pipeline.model import Checkpoint, DocumentId, Operation, RecordKey, Settlement
 from pipeline.state import sqlite
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from tests.contract.state_store import (
@@ -388,6 +390,115 @@ async def test_a_batch_is_settled_once(path: Path) -> None:
             await state.settle(settled(saved, stored=(), deleted=(entry("a"),)))
 
         assert keys(await state.records_after(FIRST, limit=10)) == ["a"]
+
+
+# ------------------------------------------------------------------------------- what waits at the same time
+
+
+class SlowDisk:
+    """An offload whose first work waits until it is told to go on, and that counts the pieces of work."""
+
+    def __init__(self) -> None:
+        self.works = 0
+        self.is_at_work = anyio.Event()
+        self.may_go_on = anyio.Event()
+
+    async def __call__(self, work: Callable[[], Result]) -> Result:
+        self.works += 1
+        if self.works == 1:
+            self.is_at_work.set()
+            await self.may_go_on.wait()
+        return await in_thread(work)
+
+
+@asynccontextmanager
+async def busy(state: SqliteStateStore) -> AsyncIterator[tuple[SlowDisk, anyio.abc.TaskGroup]]:
+    """A state whose disk is busy with one change; what the block starts waits, and is done at the end."""
+    disk = SlowDisk()
+    state._offload = disk
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(state.save, [batch("first", entry("first"))], [])
+        await disk.is_at_work.wait()
+        yield disk, tasks
+        await anyio.wait_all_tasks_blocked()
+        disk.may_go_on.set()
+
+
+async def test_what_waits_is_made_durable_together(path: Path) -> None:
+    """Each commit waits for the disk, however little is in it."""
+    async with opened(path) as state:
+        async with busy(state) as (disk, tasks):
+            for name in "abc":
+                tasks.start_soon(state.save, [batch(f"token-{name}", entry(name))], [])
+
+        assert disk.works == 2
+        assert await state.outbox() == ["first", "token-a", "token-b", "token-c"]
+
+
+async def test_of_what_is_made_durable_together_only_what_is_at_fault_fails(path: Path) -> None:
+    """A batch that was settled already must not undo the answer to another one."""
+    batches = [batch(f"token-{name}", entry(name)) for name in "abc"]
+    failed: list[Exception] = []
+
+    async def settle(settlement: Settlement) -> None:
+        try:
+            await state.settle(settlement)
+        except AssertionError as error:
+            failed.append(error)
+
+    async with opened(path) as state:
+        await state.save(batches, [])
+        await state.settle(settled(batches[1]))
+        async with busy(state) as (_, tasks):
+            for each in batches:
+                tasks.start_soon(settle, settled(each))
+
+        assert len(failed) == 1
+        assert keys(await state.records_after(FIRST, limit=10)) == ["a", "b", "c"]
+        assert await state.outbox() == ["first"]
+
+
+async def test_a_change_whose_asker_was_cancelled_while_it_waited_is_not_made(path: Path) -> None:
+    """Nobody would know of it."""
+    async with opened(path) as state:
+        async with busy(state) as (_, tasks):
+            given_up = anyio.CancelScope()
+
+            async def ask() -> None:
+                with given_up:
+                    await state.save([batch("given-up", entry("x"))], [])
+
+            tasks.start_soon(ask)
+            tasks.start_soon(state.save, [batch("token-a", entry("a"))], [])
+            await anyio.wait_all_tasks_blocked()
+            given_up.cancel()
+
+        assert await state.outbox() == ["first", "token-a"]
+
+
+async def test_what_waits_is_made_durable_if_whoever_was_to_do_it_is_cancelled(path: Path) -> None:
+    """A run that is stopped cancels its tasks one after the other; some of them still write down what they heard."""
+    async with opened(path) as state:
+        async with busy(state) as (disk, tasks):
+            carrier = anyio.CancelScope()
+
+            async def carry() -> None:
+                with carrier:
+                    await state.save([batch("carried", entry("x"))], [])
+
+            async def cancel_as_it_begins(work: Callable[[], Result]) -> Result:
+                if disk.works == 1:
+                    disk.works += 1
+                    carrier.cancel()
+                    await anyio.lowlevel.checkpoint()
+                return await in_thread(work)
+
+            tasks.start_soon(carry)
+            tasks.start_soon(state.save, [batch("token-a", entry("a"))], [])
+            await anyio.wait_all_tasks_blocked()
+            state._offload = cancel_as_it_begins
+
+        assert await state.outbox() == ["first", "token-a"]
 
 
 async def test_a_full_disk_stops_the_run_and_loses_nothing(path: Path) -> None:
