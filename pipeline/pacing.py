@@ -21,7 +21,7 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 20.0
 
 WINDOW_S = 5.0
-SHARE_OF_ACCEPTED = 0.95
+SHARE_OF_TAKEN = 0.95
 RISE = 0.0025  # each second, as a share of the best rate that was seen; it grows with the time since the last refusal
 RISE_GROWS_S = 10.0
 SLOWDOWN_EVERY_S = 1.0  # requests that were under way together are refused together, for one reason
@@ -42,6 +42,8 @@ class _Lane:
     `limit` is never exceeded; None: it is not known. `is_searching` as long as the rate doubles.
     """
 
+    call: Call
+    clock: Callable[[], float]
     limit: float | None
     rate: float = UNKNOWN_FIRST_PER_S
     is_searching: bool = True
@@ -51,7 +53,7 @@ class _Lane:
     raised_at: float = 0.0
     refused_since: float | None = None  # the first request that was, since one was taken
     best: float = 1.0  # the most that was taken in a second so far, as a mean of WINDOW_S
-    accepted_at: deque[float] = field(default_factory=deque)
+    taken_at: deque[float] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         if self.limit is not None:
@@ -64,19 +66,38 @@ class _Lane:
             self.rate, self.is_searching = limit, False
         self.rate = min(self.rate, limit)
 
-    def pass_at(self, now: float) -> None:
-        """Let one request through, and say when the next one may go."""
-        self.open_at = now + 1.0 / self.rate
+    async def let_pass(self, turn: "Turn") -> None:
+        heappush(self.waiting, turn)
+        try:
+            while True:
+                if self.waiting[0] is not turn:
+                    turn.is_first = Event()
+                    await turn.is_first.wait()
+                # What comes meanwhile may put it off, or go before it.
+                elif (delay_s := self.open_at - self.clock()) > 0:
+                    await sleep(delay_s)
+                else:
+                    break
+            self._close_for_a_while()
+        finally:
+            self.waiting.remove(turn)
+            heapify(self.waiting)
+            if self.waiting and (is_first := self.waiting[0].is_first):
+                is_first.set()
+
+    def _close_for_a_while(self) -> None:
+        self.open_at = self.clock() + 1.0 / self.rate
         if self.is_searching:
             # For the time that this request stands for: silence proves nothing.
             self.rate *= 2.0 ** (1.0 / (self.rate * UNKNOWN_DOUBLES_S))
 
-    def accepted(self, now: float) -> None:
+    def taken(self) -> None:
+        now = self.clock()
         self.refused_since = None
-        self.accepted_at.append(now)
+        self.taken_at.append(now)
         self._forget_old(now)
         if not self.is_searching:
-            self.best = max(self.best, len(self.accepted_at) / WINDOW_S)
+            self.best = max(self.best, len(self.taken_at) / WINDOW_S)
         if self.slowed_at > float("-inf"):
             self._rise(now)
         self.raised_at = now
@@ -87,28 +108,39 @@ class _Lane:
             rise = RISE * self.best * (1.0 + (quiet_s / RISE_GROWS_S) ** 2) * min(now - self.raised_at, 1.0)
             self.rate = self.rate + rise if self.limit is None else min(self.rate + rise, self.limit)
 
-    def throttled(self, now: float, retry_after_s: float | None) -> None:
-        if self.refused_since is None:
-            self.refused_since = now
+    def throttled(self, retry_after_s: float | None) -> None:
+        now = self.clock()
         if retry_after_s is not None:
             self.open_at = max(self.open_at, now + retry_after_s)
-        if now - self.slowed_at < SLOWDOWN_EVERY_S:
-            return
+        if now - self.slowed_at >= SLOWDOWN_EVERY_S:
+            self._slow_down(now)
+        if self.refused_since is None:
+            self.refused_since = now
+        refused_s = now - self.refused_since
+        if refused_s > REFUSED_MAX_S:
+            raise FatalError(
+                f"The memory has refused every {self.call.value} for its rate for {refused_s / 60.0:.0f} minutes. What"
+                " is not stored stays in the outbox. See who else uses the account's quota, or have it raised, and run"
+                " again.",
+                code="throttled",
+            )
+
+    def _slow_down(self, now: float) -> None:
         self._forget_old(now)
         slower = self.rate / 2.0
         if self.is_searching:
             # What was taken before the last second came at a lower rate, and tells nothing.
-            slower = max(slower, SHARE_OF_ACCEPTED * sum(at > now - 1.0 for at in self.accepted_at))
-        elif self.accepted_at:
-            slower = SHARE_OF_ACCEPTED * len(self.accepted_at) / max(SLOWDOWN_EVERY_S, now - self.accepted_at[0])
+            slower = max(slower, SHARE_OF_TAKEN * sum(at > now - 1.0 for at in self.taken_at))
+        elif self.taken_at:
+            slower = SHARE_OF_TAKEN * len(self.taken_at) / max(SLOWDOWN_EVERY_S, now - self.taken_at[0])
         self.is_searching = False
         self.rate = min(self.rate, max(slower, SLOWEST_PER_S))
         self.slowed_at = now
         self.open_at = max(self.open_at, now + 1.0 / self.rate)
 
     def _forget_old(self, now: float) -> None:
-        while self.accepted_at and self.accepted_at[0] <= now - WINDOW_S:
-            self.accepted_at.popleft()
+        while self.taken_at and self.taken_at[0] <= now - WINDOW_S:
+            self.taken_at.popleft()
 
 
 @dataclass(order=True)
@@ -116,17 +148,16 @@ class Turn:
     """The place of one request in the queue. It keeps it until the request was taken, however often it is refused."""
 
     number: int
-    _pacer: "Pacer" = field(compare=False, repr=False)
-    call: Call = field(compare=False)
+    _lane: _Lane = field(compare=False, repr=False)
     is_first: Event | None = field(default=None, compare=False, repr=False)  # set when those before it are through
 
     async def wait(self) -> None:
         """Return when the request may be sent."""
-        await self._pacer.let_pass(self)
+        await self._lane.let_pass(self)
 
     def taken(self) -> None:
         """The request was answered: the rate may rise."""
-        self._pacer.taken(self.call)
+        self._lane.taken()
 
     def throttled(self, retry_after_s: float | None = None) -> None:
         """The request was refused for its rate: slow down, and hold the gate for as long as the service asks.
@@ -134,7 +165,7 @@ class Turn:
         Raises:
             FatalError: for a long time nothing has been taken.
         """
-        self._pacer.throttled(self.call, retry_after_s)
+        self._lane.throttled(retry_after_s)
 
 
 class Pacer:
@@ -145,14 +176,13 @@ class Pacer:
     """
 
     def __init__(self, limits: Mapping[Call, float | None], *, clock: Callable[[], float], rng: random.Random) -> None:
-        self._clock = clock
         self._rng = rng
-        self._lanes = {call: _Lane(limit) for call, limit in limits.items()}
+        self._lanes = {call: _Lane(call, clock, limit) for call, limit in limits.items()}
         self._numbers = count()
 
     def turn(self, call: Call) -> Turn:
         """The place in the queue of a request that begins to wait now."""
-        return Turn(next(self._numbers), self, call)
+        return Turn(next(self._numbers), self._lanes[call])
 
     def know(self, limits: Mapping[Call, float]) -> None:
         """Hold these quotas from now on, in requests per second."""
@@ -165,38 +195,3 @@ class Pacer:
         Jitter covers the whole interval: writers that failed together must not come back together.
         """
         return self._rng.uniform(0.0, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 10)))
-
-    async def let_pass(self, turn: Turn) -> None:
-        lane = self._lanes[turn.call]
-        heappush(lane.waiting, turn)
-        try:
-            while True:
-                if lane.waiting[0] is not turn:
-                    turn.is_first = Event()
-                    await turn.is_first.wait()
-                # What comes meanwhile may put it off, or go before it.
-                elif (delay_s := lane.open_at - self._clock()) > 0:
-                    await sleep(delay_s)
-                else:
-                    lane.pass_at(self._clock())
-                    return
-        finally:
-            lane.waiting.remove(turn)
-            heapify(lane.waiting)
-            if lane.waiting and (is_first := lane.waiting[0].is_first):
-                is_first.set()
-
-    def taken(self, call: Call) -> None:
-        self._lanes[call].accepted(self._clock())
-
-    def throttled(self, call: Call, retry_after_s: float | None) -> None:
-        lane, now = self._lanes[call], self._clock()
-        lane.throttled(now, retry_after_s)
-        refused_s = now - (now if lane.refused_since is None else lane.refused_since)
-        if refused_s > REFUSED_MAX_S:
-            raise FatalError(
-                f"The memory has refused every {call.value} for its rate for {refused_s / 60.0:.0f} minutes. What is"
-                " not stored stays in the outbox. See who else uses the account's quota, or have it raised, and run"
-                " again.",
-                code="throttled",
-            )

@@ -132,7 +132,7 @@ def test_a_throttle_holds_the_gate_for_all_behind_it() -> None:
             for _ in range(3):
                 tasks.start_soon(ask, gate, times)
             await sleep(0.05)
-            gate.throttled(CREATE, 7.0)
+            gate.turn(CREATE).throttled(7.0)
 
     on_virtual_clock(body)
 
@@ -148,7 +148,7 @@ def test_the_service_s_own_wish_is_honoured(retry_after_s: float) -> None:
     async def body() -> None:
         gate = pacer(10.0)
         await gate.turn(CREATE).wait()
-        gate.throttled(CREATE, retry_after_s)
+        gate.turn(CREATE).throttled(retry_after_s)
         await ask(gate, times)
 
     on_virtual_clock(body)
@@ -163,8 +163,8 @@ def test_a_shorter_wish_does_not_open_the_gate_earlier() -> None:
 
     async def body() -> None:
         gate = pacer(10.0)
-        gate.throttled(CREATE, 9.0)
-        gate.throttled(CREATE, 1.0)
+        gate.turn(CREATE).throttled(9.0)
+        gate.turn(CREATE).throttled(1.0)
         await ask(gate, times)
 
     on_virtual_clock(body)
@@ -179,7 +179,7 @@ def test_operations_are_independent() -> None:
 
     async def body() -> None:
         gate = pacer(1.0)
-        gate.throttled(CREATE, 60.0)
+        gate.turn(CREATE).throttled(60.0)
         async with create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(ask, gate, creates, CREATE)
@@ -211,7 +211,7 @@ def test_a_throttle_slows_down_what_comes_after_it() -> None:
 
     async def throttled(gate: Pacer) -> None:
         await gate.turn(CREATE).wait()
-        gate.throttled(CREATE, None)
+        gate.turn(CREATE).throttled(None)
 
     assert min(pauses_after(throttled, requests_per_second=10.0)) > 0.1 + TICK_S
 
@@ -222,7 +222,7 @@ def test_requests_that_are_refused_together_slow_down_once() -> None:
     async def throttled(gate: Pacer, count: int) -> None:
         await gate.turn(CREATE).wait()
         for _ in range(count):
-            gate.throttled(CREATE, None)
+            gate.turn(CREATE).throttled(None)
             await sleep(0.01)
 
     once = pauses_after(lambda gate: throttled(gate, 1), requests_per_second=10.0)
@@ -236,7 +236,7 @@ def test_however_often_it_is_throttled_a_run_goes_on() -> None:
 
     async def throttled(gate: Pacer) -> None:
         for _ in range(400):
-            gate.throttled(CREATE, None)
+            gate.turn(CREATE).throttled(None)
             await sleep(2.0)
 
     assert max(pauses_after(throttled, requests_per_second=10.0)) <= 20.0 + TICK_S
@@ -380,7 +380,7 @@ def test_look_ups_have_a_lane_of_their_own() -> None:
 
     async def body() -> None:
         gate = pacer(1.0)
-        gate.throttled(CREATE, 60.0)
+        gate.turn(CREATE).throttled(60.0)
         for _ in range(3):
             turn = gate.turn(Lookup.LIST)
             await turn.wait()
@@ -396,12 +396,12 @@ def test_a_service_that_recovers_gets_the_whole_rate_again() -> None:
 
     async def recovered(gate: Pacer) -> None:
         for _ in range(5):
-            gate.throttled(CREATE, None)
+            gate.turn(CREATE).throttled(None)
             await sleep(2.0)
         ends_at = current_time() + 600.0
         while current_time() < ends_at:
             await gate.turn(CREATE).wait()
-            gate.taken(CREATE)
+            gate.turn(CREATE).taken()
 
     assert pauses_after(recovered, requests_per_second=10.0) == pytest.approx([0.1] * 5)
 
