@@ -92,8 +92,8 @@ async def use_of_the_writers(rounds: int) -> list[Figure]:
             figures.append(
                 Figure(f"client at 100 ms, {writers} writers: share of what they can send", shares, 0.95, is_least=True)
             )
-        for writers, sections in ((8, 10), (32, 10)):
-            source = whole.Generated(50 * writers, sections=sections)
+        for writers in (8, 32):
+            source = whole.Generated(50 * writers, sections=10)
             shares = []
             for _ in range(rounds):
                 stored, seconds, _ = await whole.measure(url, source, writers=writers)

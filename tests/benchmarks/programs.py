@@ -1,11 +1,10 @@
 """Whole processes, timed one beside the other: the command as users run it, and what its work costs at the least."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ class Ran:
     output: str
 
 
-def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Ran:
+def run(command: Sequence[str], folder: Path) -> Ran:
     """Run `command` to its end.
 
     Raises:
@@ -37,7 +36,6 @@ def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | N
     done = subprocess.run(
         [sys.executable, "-I", "-c", _LAUNCHER, *command],
         cwd=folder,
-        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
