@@ -19,6 +19,7 @@ from pipeline.model import Call
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 20.0
+PAUSE_MAX_S = 5.0
 
 WINDOW_S = 5.0
 SHARE_OF_TAKEN = 0.95
@@ -102,6 +103,10 @@ class _Lane:
             self._rise(now)
         self.raised_at = now
 
+    def taken_in_part(self) -> None:
+        self.refused_since = None
+        self._slow_down()
+
     def _rise(self, now: float) -> None:
         quiet_s = now - self.slowed_at - WINDOW_S
         if quiet_s > 0.0:
@@ -112,8 +117,7 @@ class _Lane:
         now = self.clock()
         if retry_after_s is not None:
             self.open_at = max(self.open_at, now + retry_after_s)
-        if now - self.slowed_at >= SLOWDOWN_EVERY_S:
-            self._slow_down(now)
+        self._slow_down()
         if self.refused_since is None:
             self.refused_since = now
         refused_s = now - self.refused_since
@@ -125,7 +129,10 @@ class _Lane:
                 code="throttled",
             )
 
-    def _slow_down(self, now: float) -> None:
+    def _slow_down(self) -> None:
+        now = self.clock()
+        if now - self.slowed_at < SLOWDOWN_EVERY_S:
+            return
         self._forget_old(now)
         slower = self.rate / 2.0
         if self.is_searching:
@@ -159,6 +166,10 @@ class Turn:
         """The request was answered: the rate may rise."""
         self._lane.taken()
 
+    def taken_in_part(self) -> None:
+        """The request was answered, and some of its records were refused for their rate: slow down."""
+        self._lane.taken_in_part()
+
     def throttled(self, retry_after_s: float | None = None) -> None:
         """The request was refused for its rate: slow down, and hold the gate for as long as the service asks.
 
@@ -188,6 +199,10 @@ class Pacer:
         """Hold these quotas from now on, in requests per second."""
         for call, limit in limits.items():
             self._lanes[call].know(limit)
+
+    def pause_s(self) -> float:
+        """How long records wait that the memory refused for their rate while it took others: up to 5 s."""
+        return self._rng.uniform(0.0, PAUSE_MAX_S)
 
     def backoff_s(self, failures: int) -> float:
         """How long to wait after `failures` in a row: up to twice as long each time.

@@ -74,14 +74,16 @@ class Delivery:
             LeaseLost: another run may have taken over.
         """
         # An update that an earlier run saw fail may be of a record that is still too young for it.
-        waiting = [(batch, was_sent, YOUNG_RECORD_S if batch.operation is Operation.UPDATE else 0.0)]
+        may_be_young = batch.operation is Operation.UPDATE and _failures(batch) > 0
+        waiting = [(batch, was_sent, YOUNG_RECORD_S if may_be_young else 0.0)]
         # A record that alone is refused for its rate, again and again, is refused for something else.
         believes_throttles_until = self.clock() + REFUSED_MAX_S
         while waiting:
             batch, was_sent, wait_s = waiting.pop()
-            failures = max(entry.attempts for entry in batch.entries)
-            if failures:
-                await sleep(max(wait_s, self.pacer.backoff_s(failures)))
+            if failures := _failures(batch):
+                wait_s = max(wait_s, self.pacer.backoff_s(failures))
+            if wait_s:
+                await sleep(wait_s)
             follow_ups = await self._deliver_one(batch, believes_throttles_until, was_sent=was_sent)
             waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in follow_ups)
 
@@ -180,8 +182,12 @@ class Delivery:
                 result = replace(result, failed=[replace(failure, is_throttle=False) for failure in result.failed])
             settlement = self.settler.answered(batch, result, await self._lost(batch, result))
         await self._settle(settlement, result)
-        is_young = any(failure.code == NOT_FOUND for failure in result.failed)
-        return [(follow_up, YOUNG_RECORD_S if is_young else 0.0) for follow_up in settlement.follow_ups]
+        wait_s = 0.0
+        if any(failure.is_throttle for failure in result.failed):
+            wait_s = self.pacer.pause_s()
+        if any(failure.code == NOT_FOUND for failure in result.failed):
+            wait_s = YOUNG_RECORD_S
+        return [(follow_up, wait_s) for follow_up in settlement.follow_ups]
 
     async def _lost(self, batch: Batch, result: BatchResult) -> set[RecordKey]:
         """The records that failed to be updated because the memory has them no more.
@@ -238,7 +244,7 @@ class Delivery:
                 await sleep(error.retry_after_s or self.pacer.backoff_s(failures))
             else:
                 if any(failure.is_throttle for failure in result.failed):
-                    turn.throttled()
+                    turn.taken_in_part()
                 else:
                     turn.taken()
                 return result
@@ -300,6 +306,10 @@ class Delivery:
         for letter in settlement.letters:
             outcome = counted_as[letter.document_id]
             self.observe(DeadLettered(letter.document_id, letter.stage, letter.code, letter.message, outcome))
+
+
+def _failures(batch: Batch) -> int:
+    return max(entry.attempts for entry in batch.entries)
 
 
 async def write_batches(batches: MemoryObjectReceiveStream[Batch], *, delivery: Delivery) -> None:

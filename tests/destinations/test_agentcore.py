@@ -3,8 +3,8 @@
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pipeline.destinations.agentcore import (
 )
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
 from pipeline.local_memory import Faults, LocalMemory
-from pipeline.model import Batch, Change, Create, Delete, MemoryRecordId, Record, RecordKey, Update
+from pipeline.model import Batch, Call, Change, Create, Delete, MemoryRecordId, Record, RecordKey, Update
 from tests.contract.destination import (
     ABSENT,
     WRITTEN_AT,
@@ -546,6 +546,56 @@ async def test_a_throttled_write_is_the_pipelines_and_a_throttled_look_up_asks_a
 
     assert caught.value.is_throttle
     assert found == {}
+
+
+@dataclass
+class WatchedGate:
+    """A gate that lets all through and says what it heard, in order."""
+
+    heard: list[str] = field(default_factory=list)
+
+    def turn(self, call: Call) -> "WatchedTurn":
+        return WatchedTurn(call, self.heard)
+
+    def know(self, limits: Mapping[Call, float]) -> None:
+        raise AssertionError("nobody was asked for quotas")
+
+
+@dataclass
+class WatchedTurn:
+    call: Call
+    heard: list[str]
+
+    async def wait(self) -> None:
+        self.heard.append(f"{self.call} waits")
+
+    def taken(self) -> None:
+        self.heard.append(f"{self.call} taken")
+
+    def throttled(self, retry_after_s: float | None = None) -> None:
+        self.heard.append(f"{self.call} throttled {retry_after_s}")
+
+
+async def test_every_look_up_passes_the_gate_and_tells_it_what_came_of_it(world: AgentCoreWorld) -> None:
+    """Agents read through the same quota: a verification of a large memory must leave them some of it."""
+    gate = WatchedGate()
+    async with open_agentcore(connection(world.front.url), gate) as destination:
+        result = await destination.write(creates(destination, "first"))
+        (memory_record_id,) = result.succeeded.values()
+        assert gate.heard == [], "writes were let through by the pipeline"
+
+        world.front.answers.append(error(429, "ThrottledException", Retry_After="2"))
+        await destination.get(memory_record_id)
+        await destination.search("first", namespace_path="/", count_max=1)
+        async with aclosing(destination.list_records(namespace_path="/")) as pages:
+            async for _ in pages:
+                pass
+
+    assert gate.heard == [
+        *("get waits", "get throttled 2.0", "get waits", "get taken"),
+        *("search waits", "search taken"),
+        *("list waits", "list taken"),
+    ]
 
 
 async def test_a_connection_can_be_used_after_every_kind_of_failure(world: AgentCoreWorld) -> None:

@@ -86,7 +86,8 @@ def answers(draw: st.DrawFn) -> Answered:
             succeeded[entry.key] = memory_id_of(entry.key)
         else:
             is_retryable = draw(st.booleans()) if code == NOT_FOUND else code in {"429", "500"}
-            failed.append(failure(entry.key, code, is_retryable=is_retryable))
+            is_throttle = code == "429" and draw(st.booleans())  # not any more, once it has gone on for too long
+            failed.append(replace(failure(entry.key, code, is_retryable=is_retryable), is_throttle=is_throttle))
     return Answered(replace(batch, entries=tuple(entries)), BatchResult(succeeded, failed))
 
 
@@ -102,10 +103,14 @@ def test_every_entry_ends_in_exactly_one_class(settler: Settler, answer: Answere
 
 @given(answer=answers())
 def test_each_answer_has_its_consequence(settler: Settler, answer: Answered) -> None:
-    """Stored if it succeeded, sent again if that may help, else a dead letter."""
+    """Stored if it succeeded, sent again if that may help, else a dead letter; a throttle is no attempt that failed."""
     is_delete = answer.batch.operation is Operation.DELETE
     attempts = {entry.key: entry.attempts + 1 for entry in answer.batch.entries}
-    again = [one.key for one in answer.result.failed if one.is_retryable and attempts[one.key] < ATTEMPTS_MAX]
+    again = [
+        one.key
+        for one in answer.result.failed
+        if one.is_throttle or (one.is_retryable and attempts[one.key] < ATTEMPTS_MAX)
+    ]
     given_up = [one.key for one in answer.result.failed if one.key not in again]
 
     classes = classes_of(settler.answered(answer.batch, answer.result))
@@ -133,12 +138,14 @@ def test_a_follow_up_has_a_new_token_and_the_same_records(settler: Settler, answ
 
     for follow_up in settlement.follow_ups:
         before = {entry.key: entry for entry in answer.batch.entries}
+        throttled = {one.key for one in answer.result.failed if one.is_throttle}
         assert follow_up.client_token != answer.batch.client_token
         assert follow_up.operation is answer.batch.operation
         assert follow_up.saved_at == NOW, "its token is only as old as it is"
         assert members_of(follow_up).items() <= members_of(answer.batch).items()
         for entry in follow_up.entries:
-            assert entry == replace(before[entry.key], attempts=before[entry.key].attempts + 1)
+            attempts = before[entry.key].attempts + (entry.key not in throttled)
+            assert entry == replace(before[entry.key], attempts=attempts)
 
 
 @given(answer=answers())

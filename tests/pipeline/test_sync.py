@@ -1073,3 +1073,54 @@ def test_a_record_too_young_to_be_updated_is_waited_for() -> None:
         assert await world.state.letters() == []
 
     on_virtual_time(story)
+
+
+class Limited(MemoryDestination):
+    """A memory that refuses records with `limited` in their text for their rate, one by one, until some time."""
+
+    until = 0.0
+
+    async def write(self, batch: Batch) -> BatchResult:
+        self._rejected = {"limited": 429} if anyio.current_time() < self.until else {}
+        return await super().write(batch)
+
+
+def test_records_that_are_refused_for_their_rate_wait_and_slow_the_others_down() -> None:
+    """They are no worse than others. Whoever sent them again at once would send thousands of requests for nothing."""
+
+    async def story(world: World) -> None:
+        world.memory = memory = Limited()
+        memory.until = anyio.current_time() + 600.0
+        world.source.documents = {**numbered(20), "limited.md": "a limited text"}
+
+        await world.do()
+
+        assert anyio.current_time() >= memory.until
+        assert len(world.memory.records) == 21
+        assert await world.state.letters() == []
+        assert len(world.memory.requests) < 600
+
+    on_virtual_time(story)
+
+
+def test_a_record_that_alone_is_refused_for_its_rate_for_ever_is_given_up() -> None:
+    """Then it is not its rate. The others must not wait for it, nor the next run."""
+
+    async def story(world: World) -> None:
+        world.memory = memory = Limited()
+        memory.until = float("inf")
+        world.source.documents = {**numbered(20), "limited.md": "a limited text"}
+        # Others go on being taken, so that the memory has not stopped taking.
+        began_at = anyio.current_time()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(world.do)
+            await anyio.sleep(2 * 3600.0)
+            tasks.cancel_scope.cancel()
+
+        (letter,) = await world.state.letters()
+        assert (letter.document_id, letter.code) == ("limited.md", "429")
+        assert len(world.memory.records) == 20
+        assert letter.first_failed_at >= began_at
+
+    on_virtual_time(story)
