@@ -462,6 +462,7 @@ async def test_credentials_that_aws_does_not_know_stop_the_run() -> None:
 
     assert type(failure) is FatalError
     assert "The AWS credentials are not valid. Check the profile" in str(failure)
+    assert "words of the service" in str(failure)
 
 
 async def test_an_answer_that_does_not_come_in_time_is_retryable() -> None:

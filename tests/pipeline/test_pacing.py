@@ -216,6 +216,19 @@ def test_a_throttle_slows_down_what_comes_after_it() -> None:
     assert min(pauses_after(throttled, requests_per_second=10.0)) > 0.1 + TICK_S
 
 
+def test_an_answer_that_refuses_some_records_slows_down_too_and_never_ends_a_run() -> None:
+    """The memory takes requests; only whoever sends one record again and again should hear of it."""
+
+    async def refused_in_part(gate: Pacer) -> None:
+        for _ in range(20):
+            turn = gate.turn(CREATE)
+            await turn.wait()
+            turn.taken_in_part()
+            await sleep(REFUSED_MAX_S / 10)
+
+    assert min(pauses_after(refused_in_part, requests_per_second=10.0)) > 0.1 + TICK_S
+
+
 def test_requests_that_are_refused_together_slow_down_once() -> None:
     """They were refused for one reason; sixteen halvings would stop the run."""
 

@@ -1103,6 +1103,30 @@ def test_records_that_are_refused_for_their_rate_wait_and_slow_the_others_down()
     on_virtual_time(story)
 
 
+def test_a_memory_that_refuses_records_for_their_rate_is_asked_less_often() -> None:
+    """What one batch has more of, the others have less of: else all of them would be refused in part."""
+    sent_at: list[float] = []
+
+    class Watched(Limited):
+        async def write(self, batch: Batch) -> BatchResult:
+            sent_at.append(anyio.current_time())
+            return await super().write(batch)
+
+    async def story(world: World) -> None:
+        world.memory = memory = Watched(records_per_batch_max=1)
+        memory.until = anyio.current_time() + 0.5
+        world.source.documents = {
+            "0.md": "a limited text",
+            **{f"1{name}": text for name, text in numbered(1_000).items()},
+        }
+
+        await world.do()
+
+        assert sent_at[900] - sent_at[0] > 1.5, "a thousand a second are allowed, half of that after a refusal"
+
+    on_virtual_time(story)
+
+
 def test_a_record_that_alone_is_refused_for_its_rate_for_ever_is_given_up() -> None:
     """Then it is not its rate. The others must not wait for it, nor the next run."""
 
