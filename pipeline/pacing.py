@@ -105,6 +105,7 @@ class _Lane:
 
     def taken_in_part(self) -> None:
         self.refused_since = None
+        self.taken_at.append(self.clock())
         self._slow_down()
 
     def _rise(self, now: float) -> None:
