@@ -32,6 +32,7 @@ from pipeline.model import (
     ScanError,
     SourceEvent,
 )
+from pipeline.protocols import FetchOutcome
 
 EVENTS_PER_LIST_MAX = 256  # a hop into a worker thread costs as much as looking at ten files
 READS_MAX = 2
@@ -149,23 +150,20 @@ class FilesystemConnector:
         """Return the file's bytes; the document's ref has the size and times of just those bytes."""
         return await to_thread.run_sync(self._read, ref.id, abandon_on_cancel=True)
 
-    async def fetch_many(
-        self, refs: Sequence[DocumentRef]
-    ) -> list[Document | UnreadableDocument | UnsupportedDocument]:
+    async def fetch_many(self, refs: Sequence[DocumentRef]) -> list[FetchOutcome]:
         """Read them in a few threads: a change of threads costs more than to read a small file."""
-        outcomes: list[list[Document | UnreadableDocument | UnsupportedDocument]] = [[] for _ in range(READERS)]
-        share = -(-len(refs) // READERS)
+        share = max(1, -(-len(refs) // READERS))
+        outcomes: dict[int, list[FetchOutcome]] = {start: [] for start in range(0, len(refs), share)}
 
-        async def read(part: int) -> None:
-            some = refs[part * share : (part + 1) * share]
-            outcomes[part] = await to_thread.run_sync(
-                lambda: [self._outcome(ref.id) for ref in some], abandon_on_cancel=True
+        async def read(start: int) -> None:
+            outcomes[start] = await to_thread.run_sync(
+                lambda: [self._outcome(ref.id) for ref in refs[start : start + share]], abandon_on_cancel=True
             )
 
         async with create_task_group() as tasks:
-            for part in range(READERS):
-                tasks.start_soon(read, part)
-        return list(chain.from_iterable(outcomes))
+            for start in outcomes:
+                tasks.start_soon(read, start)
+        return list(chain.from_iterable(outcomes.values()))
 
     async def locate(self, document: DocumentId) -> DocumentRef | None:
         """Return the file as a scan would list it now; None if a scan would not."""
@@ -334,7 +332,7 @@ class FilesystemConnector:
 
     # ------------------------------------------------------------------------------------------- reading
 
-    def _outcome(self, document: DocumentId) -> Document | UnreadableDocument | UnsupportedDocument:
+    def _outcome(self, document: DocumentId) -> FetchOutcome:
         try:
             return self._read(document)
         except (UnreadableDocument, UnsupportedDocument) as error:

@@ -74,13 +74,14 @@ class SourceConnector(Protocol):
         ...
 
 
+FetchOutcome = Document | UnreadableDocument | UnsupportedDocument
+
+
 @runtime_checkable
 class FetchesMany(Protocol):
     """A connector that can fetch many documents for little more than one, as from a disk. Need not be."""
 
-    async def fetch_many(
-        self, refs: Sequence[DocumentRef]
-    ) -> Sequence[Document | UnreadableDocument | UnsupportedDocument]:
+    async def fetch_many(self, refs: Sequence[DocumentRef]) -> Sequence[FetchOutcome]:
         """Return for each of `refs`, in their order, what `fetch` returns, or what it raises about the document.
 
         Raises:

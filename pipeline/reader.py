@@ -39,7 +39,7 @@ from pipeline.model import (
     Unread,
     Vanished,
 )
-from pipeline.protocols import DocumentParser, FetchesMany, Offload, SourceConnector, StateStore
+from pipeline.protocols import DocumentParser, FetchesMany, FetchOutcome, Offload, SourceConnector, StateStore
 from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
@@ -177,10 +177,8 @@ async def _fetch_window(window: Sequence[Selected], connector: SourceConnector) 
     return [next(fetched) if isinstance(item, DocumentRef) else item for item in window]
 
 
-async def _fetch_each(
-    refs: Sequence[DocumentRef], connector: SourceConnector
-) -> list[Document | UnreadableDocument | UnsupportedDocument]:
-    outcomes: dict[int, Document | UnreadableDocument | UnsupportedDocument] = {}
+async def _fetch_each(refs: Sequence[DocumentRef], connector: SourceConnector) -> list[FetchOutcome]:
+    outcomes: dict[int, FetchOutcome] = {}
     waiting = iter(enumerate(refs))
 
     async def fetch() -> None:
@@ -196,7 +194,7 @@ async def _fetch_each(
     return [outcomes[position] for position in range(len(refs))]
 
 
-def _fetched(ref: DocumentRef, outcome: Document | UnreadableDocument | UnsupportedDocument) -> Fetched:
+def _fetched(ref: DocumentRef, outcome: FetchOutcome) -> Fetched:
     match outcome:
         case Document():
             return outcome
