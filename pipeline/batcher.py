@@ -14,6 +14,7 @@ from pipeline.model import (
     ClientToken,
     Create,
     Delete,
+    DocumentId,
     DocumentOutcome,
     DocumentPlan,
     DocumentState,
@@ -48,6 +49,7 @@ class Batcher:
     )
     _bytes: dict[Operation, int] = field(default_factory=lambda: dict.fromkeys(Operation, 0))
     _plans: deque[_OpenPlan] = field(default_factory=deque)  # not taken yet, oldest first
+    _open: set[DocumentId] = field(default_factory=set)  # the documents that these are of
 
     @property
     def is_empty(self) -> bool:
@@ -56,6 +58,10 @@ class Batcher:
     def add(self, plan: DocumentPlan) -> list[Batch]:
         """Take in `plan`; return the batches that are full now."""
         full = []
+        if plan.state:
+            if plan.state.id in self._open:
+                return []  # listed twice
+            self._open.add(plan.state.id)
         slot = _OpenPlan(plan, len(plan.changes))
         self._plans.append(slot)
         for change in plan.changes:
@@ -78,7 +84,10 @@ class Batcher:
         """Return, once, the plans that are finished, in the order in which they came."""
         finished = []
         while self._plans and self._plans[0].waiting == 0:
-            finished.append(self._plans.popleft().plan)
+            plan = self._plans.popleft().plan
+            if plan.state:
+                self._open.remove(plan.state.id)
+            finished.append(plan)
         return finished
 
     def begun(self) -> list[DocumentState]:
