@@ -71,7 +71,7 @@ class Planner:
     observe: Observer
     now: Callable[[], float]
     resends: Collection[DocumentId] = ()
-    _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # new documents, the oldest first
+    _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # the oldest first
 
     async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
         derived = [item for item in items if isinstance(item, Derived)]
@@ -116,9 +116,9 @@ class Planner:
         return claimed
 
     def _was_planned(self, document: DocumentId, before: KnownDocument | None) -> bool:
-        """Whether this scan has planned `document` already, as a new one; if not, it does now."""
-        if before is not None:
-            return before.row > self.sightings.last_row
+        """Whether this scan has planned `document` already; if not, it does now."""
+        if before is not None and before.row > self.sightings.last_row:
+            return True
         if document in self._just_planned:
             return True
         self._just_planned[document] = None
