@@ -12,7 +12,7 @@ import unicodedata
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
@@ -107,8 +107,10 @@ def _best_cut(text: str, outline: "_Outline", measure: "_Measure", start: int, r
     return _spare(outline.fence_around(cut), measure, start, cut)
 
 
-def _choose(text: str, candidates: Iterable[int]) -> int:
+def _choose(text: str, candidates: Sequence[int]) -> int:
     """The same one of `candidates` whatever stands before them; of places that look the same, the last."""
+    if len(candidates) == 1:
+        return candidates[0]
 
     def signature(position: int) -> tuple[int, int]:
         return zlib.crc32(text[position : position + SIGNATURE_CHARS].encode()), -position
@@ -259,26 +261,40 @@ class _Strength(IntEnum):
 
 @dataclass(slots=True)
 class _Outline:
-    """What the lines of a text say about its structure. All positions ascend."""
+    """What the lines of a text say about its structure. All positions ascend.
 
-    line_starts: MutableSequence[int] = field(default_factory=lambda: array("q"))
-    strengths: bytearray = field(default_factory=bytearray)  # one for each of the line starts
+    Only boundaries that are stronger than the start of any line are written down; the rest is looked up where a cut
+    finds none of them.
+    """
+
+    text: str
+    boundaries: MutableSequence[int] = field(default_factory=lambda: array("q"))
+    strengths: bytearray = field(default_factory=bytearray)  # one for each boundary
+    glued: set[int] = field(default_factory=set)  # starts of lines that stay with what stands before them
     headings: list[tuple[int, int, str]] = field(default_factory=list)  # position, level, words
     fence_starts: list[int] = field(default_factory=list)
     fence_ends: list[int] = field(default_factory=list)
     has_tables: bool = False
 
     def add_boundary(self, position: int, strength: int) -> None:
-        if strength > _Strength.NONE:
-            self.line_starts.append(position)
+        if strength > _Strength.LINE:
+            self.boundaries.append(position)
             self.strengths.append(strength)
+        elif strength == _Strength.NONE:
+            self.glued.add(position)
 
     def strongest_within(self, low: int, high: int) -> list[int]:
         """The strongest of the boundaries from `low` to `high`, both included."""
-        first = bisect_left(self.line_starts, low)
-        strengths = self.strengths[first : bisect_right(self.line_starts, high)]
-        strongest = max(strengths, default=_Strength.NONE)
-        return [self.line_starts[first + index] for index, value in enumerate(strengths) if value == strongest]
+        first, last = bisect_left(self.boundaries, low), bisect_right(self.boundaries, high)
+        if first == last:
+            return self._line_starts(low, high)
+        strengths = self.strengths[first:last]
+        strongest = max(strengths)
+        return [self.boundaries[first + index] for index, value in enumerate(strengths) if value == strongest]
+
+    def _line_starts(self, low: int, high: int) -> list[int]:
+        starts = (newline.end() for newline in _NEWLINE.finditer(self.text, low - 1, high))
+        return [start for start in starts if start not in self.glued and _WORDS_OF_LINE.match(self.text, start)]
 
     def fence_around(self, position: int) -> tuple[int, int] | None:
         """The fenced code block that a cut at `position` would go through."""
@@ -288,28 +304,40 @@ class _Outline:
         return self.fence_starts[index], self.fence_ends[index]
 
 
+_NEWLINE = re.compile(r"\n")
+_WORDS_OF_LINE = re.compile(r"[^\S\n]*\S")
+_BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)*(?:\n|\Z)")
+
+
 def _outline(text: str, markup: Markup) -> _Outline:
     return _markdown_outline(text) if markup is Markup.MARKDOWN else _plain_outline(text)
 
 
-def _lines(text: str) -> Iterator[tuple[int, int, str]]:
-    """Each line's start, its end without the newline, and what stands between, stripped."""
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start)
-        if end < 0:
-            end = len(text)
-        yield start, end, text[start:end].strip()
-        start = end + 1
+def _blocks(text: str) -> Iterator[tuple[int, int]]:
+    """The starts and ends of what blank lines part; the newline that ends a block is not a part of it."""
+    first = _position_of(_NOT_BLANK, text, 0)
+    start = text.rfind("\n", 0, first) + 1 if first < len(text) else len(text)
+    for blank in _BLANK_LINES.finditer(text, start):
+        yield start, blank.start()
+        start = blank.end()
+    if start < len(text):
+        yield start, len(text)
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
+    """Each line's start, its end without the newline, and what stands between, stripped; from `start` to `end`."""
+    while start < end:
+        newline = text.find("\n", start, end)
+        if newline < 0:
+            newline = end
+        yield start, newline, text[start:newline].strip()
+        start = newline + 1
 
 
 def _plain_outline(text: str) -> _Outline:
-    outline = _Outline()
-    is_after_blank = False
-    for start, _, line in _lines(text):
-        if line:
-            outline.add_boundary(start, _Strength.PARAGRAPH if is_after_blank else _Strength.LINE)
-        is_after_blank = not line
+    outline = _Outline(text)
+    for start, _ in _blocks(text):
+        outline.add_boundary(start, _Strength.PARAGRAPH)
     return outline
 
 
@@ -330,34 +358,46 @@ _UNDERLINE = re.compile(r" {0,3}(?:={2,}|-{3,})[ \t]*$", re.MULTILINE)
 _NOT_UNDERLINED = re.compile(r"[>#=]|[-+*] |\d{1,9}[.)] |---")  # a list item, a quotation, a rule
 
 
+# The starts of lines that can be more than text; they also decide what the lines around them are.
+_MARKS_STRUCTURE = re.compile(r"\n[^\S\n]*(?:`{3}|~{3}|\||\#{1,6}[ \t]|={2}|-{3})")
+
+
 def _markdown_outline(text: str) -> _Outline:
-    outline = _Outline()
+    outline = _Outline(text)
+    structured = [found.end() - 1 for found in _MARKS_STRUCTURE.finditer(text)]
     closing_fence = ""  # what ends the code block that is open
-    kind, is_after_blank = _Kind.TEXT, True
-    for start, end, line in _lines(text):
-        if not line:
-            is_after_blank = True
-            continue
-        if closing_fence:
-            if line.startswith(closing_fence) and not line.strip(closing_fence[0]):
-                outline.fence_ends.append(end)
-                closing_fence = ""
+    kind = _Kind.TEXT
+    for block_start, block_end in _blocks(text):
+        if block_start and bisect_left(structured, block_start) == bisect_left(structured, block_end):
+            if closing_fence:
+                outline.add_boundary(block_start, _Strength.BLANK_LINE_IN_CODE)
             else:
-                outline.add_boundary(start, _Strength.BLANK_LINE_IN_CODE if is_after_blank else _Strength.LINE)
-        else:
-            previous = kind
-            kind = _kind_of_line(text, start, end, line, previous, is_after_blank=is_after_blank)
-            strength = _strength(kind, previous, is_after_blank=is_after_blank)
-            if kind is _Kind.HEADING:
-                level = _heading_level(text, line, end)
-                outline.headings.append((start, level, _heading_words(line)))
-                strength = _Strength.HEADING_1 + 1 - level if strength else strength
-            elif kind is _Kind.FENCE:
-                closing_fence = line[: len(line) - len(line.lstrip(line[0]))]
-                outline.fence_starts.append(start)
-            outline.has_tables |= kind is _Kind.TABLE_ROW
-            outline.add_boundary(start, strength)
-        is_after_blank = False
+                kind, previous = _Kind.TEXT, kind
+                outline.add_boundary(block_start, _strength(kind, previous, is_after_blank=True))
+            continue
+        is_after_blank = True
+        for start, end, line in _lines(text, block_start, block_end):
+            if closing_fence:
+                if line.startswith(closing_fence) and not line.strip(closing_fence[0]):
+                    outline.fence_ends.append(end)
+                    outline.add_boundary(start, _Strength.NONE)
+                    closing_fence = ""
+                else:
+                    outline.add_boundary(start, _Strength.BLANK_LINE_IN_CODE if is_after_blank else _Strength.LINE)
+            else:
+                previous = kind
+                kind = _kind_of_line(text, start, end, line, previous, is_after_blank=is_after_blank)
+                strength = _strength(kind, previous, is_after_blank=is_after_blank)
+                if kind is _Kind.HEADING:
+                    level = _heading_level(text, line, end)
+                    outline.headings.append((start, level, _heading_words(line)))
+                    strength = _Strength.HEADING_1 + 1 - level if strength else strength
+                elif kind is _Kind.FENCE:
+                    closing_fence = line[: len(line) - len(line.lstrip(line[0]))]
+                    outline.fence_starts.append(start)
+                outline.has_tables |= kind is _Kind.TABLE_ROW
+                outline.add_boundary(start, strength)
+            is_after_blank = False
     if closing_fence:
         outline.fence_ends.append(len(text))
     return outline
@@ -383,6 +423,8 @@ def _kind_of_line(text: str, start: int, end: int, line: str, previous: _Kind, *
 
 
 def _strength(kind: _Kind, previous: _Kind, *, is_after_blank: bool) -> int:
+    if kind is previous is _Kind.TEXT:  # most of them
+        return _Strength.PARAGRAPH if is_after_blank else _Strength.LINE
     if previous is _Kind.HEADING or previous is _Kind.UNDERLINE:
         return _Strength.NONE  # a heading stays with what it stands over
     if kind is _Kind.TABLE_RULE or (previous is _Kind.TABLE_RULE and kind is _Kind.TABLE_ROW):
@@ -428,6 +470,7 @@ def _heading_words(line: str) -> str:
 def _heading_paths(headings: list[tuple[int, int, str]], positions: list[int]) -> Iterator[tuple[str, ...]]:
     """For each of the ascending `positions`, the headings in force there, the outermost first."""
     in_force: list[tuple[int, str]] = []
+    path: tuple[str, ...] = ()
     index = 0
     for position in positions:
         while index < len(headings) and headings[index][0] <= position:
@@ -435,5 +478,6 @@ def _heading_paths(headings: list[tuple[int, int, str]], positions: list[int]) -
             while in_force and in_force[-1][0] >= level:
                 in_force.pop()
             in_force.append((level, words))
+            path = tuple(words for _, words in in_force if words)
             index += 1
-        yield tuple(words for _, words in in_force if words)
+        yield path

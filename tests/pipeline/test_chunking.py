@@ -1,5 +1,6 @@
 """Chunks fit, hold everything, follow the text's structure, and stay what they were when something else changes."""
 
+import hashlib
 import random
 import unicodedata
 from collections import Counter
@@ -515,3 +516,22 @@ def test_no_text_takes_more_than_linear_time(text: str) -> None:
     chunks = chunk(text, Markup.MARKDOWN, max_chars=4_000, max_bytes=16_000)
 
     assert "".join(words_of(piece.text) for piece in chunks) == words_of(text)
+
+
+LINES = (
+    "# Heading", "## Part", "Under", "=====", "-----", "words in a line", "- an item", "1. first", "    code", "\tcode",
+    "```", "```python", "~~~", "````", "  ```", "| a | b |", "|---|---|", "| 1 | 2 |", "> said", "#tag", "### ", "",
+    "", "  ", "\x0b", "\u2028", "One sentence. Another one! And 水火木金。土日月山。", "a word " * 30,
+)  # fmt: skip
+
+
+def test_a_new_version_cuts_as_the_one_before() -> None:
+    """Records are named after their text: to cut elsewhere is to write every document anew."""
+    rng = random.Random(4)
+    seen = hashlib.sha256()
+    for _ in range(300):
+        text = "\n".join(rng.choices(LINES, k=rng.randrange(1, 60)))
+        for markup in Markup:
+            for piece in chunk(text, markup, max_chars=rng.choice((12, 30, 60, 120, 400)), max_bytes=500):
+                seen.update(repr((piece.text, piece.heading_path)).encode())
+    assert seen.hexdigest()[:16] == "8d56d9680306732e"
