@@ -14,30 +14,47 @@ DIGEST_CHARACTERS = 40  # 160 bits: a collision among 10^15 records is still unl
 
 def digest_of(*parts: str) -> str:
     """A digest of `parts` in order: 40 characters of [0-9a-f]."""
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    prefixed = b"".join([b"%d:%b" % (len(part), part) for part in encoded])
+    return _digest_of_bytes(b"".join(map(_prefixed, parts)))
+
+
+def _prefixed(part: str) -> bytes:
+    encoded = part.encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(encoded), encoded)
+
+
+def _digest_of_bytes(prefixed: bytes) -> str:
     return hashlib.sha256(prefixed).hexdigest()[:DIGEST_CHARACTERS]
 
 
-def record_key(source: str, document: DocumentId, chunk_text: str, repeat: int) -> RecordKey:
-    """The key of a chunk: it depends on the chunk's own text, not on its place.
+def record_keys(source: str, document: DocumentId) -> Callable[[str, int], RecordKey]:
+    """What names the chunks of a document, by their text and `repeat`.
 
-    So an insertion elsewhere in the document leaves the key alone. `repeat` tells equal chunks of one document
-    apart, counting from 0.
+    The key depends on the chunk's own text, not on its place: an insertion elsewhere in the document leaves it alone.
+    `repeat` tells equal chunks of one document apart, counting from 0.
     """
-    return RecordKey(digest_of(source, document, chunk_text, str(repeat)))
+    of_document = _prefixed(source) + _prefixed(document)
+
+    def record_key(chunk_text: str, repeat: int) -> RecordKey:
+        return RecordKey(_digest_of_bytes(of_document + _prefixed(chunk_text) + _prefixed(str(repeat))))
+
+    return record_key
 
 
-def record_digest(
-    key: RecordKey, text: str, namespace: str, strategy_id: str | None, metadata: Mapping[str, MetadataValue]
-) -> str:
-    """A digest of what a record says; `metadata` without the record's provenance."""
+def record_digests(
+    namespace: str, strategy_id: str | None, metadata: Mapping[str, MetadataValue]
+) -> Callable[[RecordKey, str], str]:
+    """What digests the records of a document, by their key and text; `metadata` without the records' provenance."""
     written = [
         # A memory gives back 1.0 where it was sent 1, or the other way round.
         f"{name}={float(value) if isinstance(value, int) else value!r}"
         for name, value in sorted(metadata.items())
     ]
-    return digest_of(key, text, namespace, strategy_id or "", *written)
+    of_document = b"".join(map(_prefixed, (namespace, strategy_id or "", *written)))
+
+    def record_digest(key: RecordKey, text: str) -> str:
+        return _digest_of_bytes(_prefixed(key) + _prefixed(text) + of_document)
+
+    return record_digest
 
 
 # -------------------------------------------------------------------------------------------- encodings

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.identity import digest_of
-from pipeline.model import ClientToken, DeadLetter, DocumentId, Operation, RecordKey
+from pipeline.model import ClientToken, DeadLetter, Delete, DocumentId, DocumentPlan, Operation, RecordKey
 
 SCHEMA = "memsync/dead-letter/1"
 
@@ -18,6 +18,16 @@ def document_letter_id(source: str, document: DocumentId) -> str:
 def record_letter_id(key: RecordKey, digest: str) -> str:
     """The id of a letter about one version of one record; failing again replaces it."""
     return digest_of("record", key, digest)
+
+
+def standing_letters(plan: DocumentPlan) -> set[str]:
+    """The ids of letters that speak of the version that `plan` is of, also of those that a writer made meanwhile."""
+    versions = (change.record for change in plan.changes if not isinstance(change, Delete))
+    return {
+        *plan.standing,
+        *(letter.id for letter in plan.letters),
+        *(record_letter_id(record.key, record.digest) for record in versions),
+    }
 
 
 def to_json(letter: DeadLetter) -> bytes:

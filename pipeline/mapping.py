@@ -1,12 +1,11 @@
 """A parsed document becomes records: cut, named, placed in a namespace and given its provenance."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pipeline.chunking import chunk
-from pipeline.identity import digest_of, encode_metadata, encode_namespace_segment, record_digest, record_key
+from pipeline.identity import digest_of, encode_metadata, encode_namespace_segment, record_digests, record_keys
 from pipeline.limits import ServiceLimits
 from pipeline.model import ORDER_METADATA_KEY, Chunk, DocumentRef, MetadataValue, ParsedDocument, Record
 from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY, document_provenance, own_metadata
@@ -66,13 +65,15 @@ def derive_records(
     shared = own_metadata(_metadata(rules.metadata, fields, limits))
     provenance = document_provenance(rules.source, document.id, ref.id, limits)
     timestamp = document.modified_at or ref.modified_at or NO_TIME
-    repeats: Counter[str] = Counter()
+    record_key = record_keys(rules.source, document.id)
+    record_digest = record_digests(namespace, rules.strategy_id, shared)
+    repeats: dict[str, int] = {}
     records = []
     for order, piece in enumerate(chunks, start=1):
-        key = record_key(rules.source, document.id, piece.text, repeats[piece.text])
-        repeats[piece.text] += 1
+        repeat = repeats[piece.text] = repeats.get(piece.text, -1) + 1
+        key = record_key(piece.text, repeat)
         text = _with_heading_path(piece, rules)
-        digest = record_digest(key, text, namespace, rules.strategy_id, shared)
+        digest = record_digest(key, text)
         metadata = {
             **shared,
             **provenance,
@@ -110,8 +111,9 @@ def _with_heading_path(piece: Chunk, rules: RecordRules) -> str:
     """The chunk's text below the headings it stands under, without those that it begins with itself."""
     if not rules.heading_path:
         return piece.text
-    first_line = piece.text.split("\n", 1)[0].strip("# \t")
-    above = [heading for heading in piece.heading_path if heading != first_line]
+    first_line, _, _ = piece.text.partition("\n")
+    begins_with = first_line.strip("# \t")
+    above = [heading for heading in piece.heading_path if heading != begins_with]
     if not above:
         return piece.text
     room = _heading_room(rules.max_chars) - 2

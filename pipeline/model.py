@@ -345,8 +345,8 @@ class DocumentPlan:
 
     `state` is None where only changes or letters are to be written. `obsolete` names the records that this version
     has no place for: they are deleted once everything else is stored; None leaves what was said of them before.
-    `letters` are new; `standing` names older ones that still speak of this version, any other letter of the
-    document is overtaken and goes.
+    `letters` are new; `standing` names older ones that still speak of this version, as do those about its changes.
+    Any other letter of the document is overtaken and goes.
     """
 
     state: DocumentState | None

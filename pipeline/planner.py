@@ -149,15 +149,14 @@ class Planner:
         given_up = False
         new_letters: list[DeadLetter] = []
         for change in found.changes:
-            letter_id = record_letter_id(change.record.key, change.record.digest)
-            # A letter that a writer makes before this plan is recorded must outlive that.
-            standing.add(letter_id)
-            letter = letters.get(letter_id)
+            letter = letters.get(record_letter_id(change.record.key, change.record.digest)) if letters else None
+            if letter is not None:
+                standing.add(letter.id)
             if letter is not None and letter.operation is not Operation.DELETE and item.ref.id not in self.resends:
                 given_up = True
                 continue
             if problem := self.destination.check(change):
-                new_letters.append(self._record_letter(letter_id, change, problem))
+                new_letters.append(self._record_letter(change, problem))
                 given_up = True
             else:
                 changes.append(change)
@@ -233,12 +232,12 @@ class Planner:
         letter_id = document_letter_id(self.source, document)
         return DeadLetter(letter_id, self.source, document, stage, code, message, 1, now, now, self.run_id)
 
-    def _record_letter(self, letter_id: str, change: Create | Update, problem: str) -> DeadLetter:
+    def _record_letter(self, change: Create | Update, problem: str) -> DeadLetter:
         record = change.record
         self.observe(DeadLettered(record.document, "derive", "limit", problem))
         now = self.now()
         return DeadLetter(
-            id=letter_id,
+            id=record_letter_id(record.key, record.digest),
             source=self.source,
             document_id=record.document,
             stage="derive",

@@ -15,7 +15,7 @@ from pipeline.identity import (
     decode,
     encode_metadata,
     is_cut,
-    record_digest,
+    record_digests,
 )
 from pipeline.limits import ServiceLimits
 from pipeline.model import (
@@ -104,7 +104,7 @@ def found_record(record: MemoryRecord, strategy_id: str | None) -> FoundRecord |
 
 def digest_of_content(record: MemoryRecord, strategy_id: str | None) -> str:
     """The digest of what `record` says now, whatever it claims to say."""
-    return record_digest(key_of(record), record.text, record.namespace, strategy_id, own_metadata(record.metadata))
+    return record_digests(record.namespace, strategy_id, own_metadata(record.metadata))(key_of(record), record.text)
 
 
 def own_metadata(metadata: Mapping[str, MetadataValue]) -> dict[str, MetadataValue]:

@@ -423,10 +423,11 @@ class SqliteStateStore:
             self._connection.executemany(
                 "UPDATE record SET obsolete = 1 WHERE key = ?", [(key,) for key in plan.obsolete]
             )
-        overtaken = self._connection.execute("SELECT id FROM dead_letter WHERE document = ?", (state.id,)).fetchall()
-        self._connection.executemany(
-            "DELETE FROM dead_letter WHERE id = ?", [row for row in overtaken if row[0] not in plan.standing]
-        )
+        letters = self._connection.execute("SELECT id FROM dead_letter WHERE document = ?", (state.id,)).fetchall()
+        if letters:
+            standing = letter_json.standing_letters(plan)
+            overtaken = [row for row in letters if row[0] not in standing]
+            self._connection.executemany("DELETE FROM dead_letter WHERE id = ?", overtaken)
 
     def _add_letters(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:

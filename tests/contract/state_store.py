@@ -11,10 +11,12 @@ import anyio
 import pytest
 
 from pipeline.errors import StateError
+from pipeline.letters import record_letter_id
 from pipeline.model import (
     Batch,
     Checkpoint,
     ClientToken,
+    Create,
     DeadLetter,
     DocumentId,
     DocumentPlan,
@@ -31,6 +33,7 @@ from pipeline.model import (
     StateCounts,
 )
 from pipeline.protocols import StateStore
+from tests.pipeline.examples import record
 
 EMPTY = StateCounts(documents=0, records=0, unattributed=0, batches=0, pending=0, letters={})
 SAVED_AT = 1_750_000_000.25
@@ -574,6 +577,16 @@ class StateStoreContract:
         await state.save([], [plan("a.md", letters=(letter("4"),), standing=frozenset({"2"}))])
 
         assert {each.id for each in await state.letters()} == {"2", "3", "4"}
+
+    async def test_a_letter_about_a_change_of_the_plan_stands(self, state: StateStore) -> None:
+        """A large document's first batches may have failed already when its plan is recorded."""
+        changed = record("a")
+        about_it = letter(record_letter_id(changed.key, changed.digest))
+        await state.save([], [DocumentPlan(None, letters=(about_it, letter("2")))])
+
+        await state.save([], [plan("a.md", changes=(Create(changed),))])
+
+        assert [each.id for each in await state.letters()] == [about_it.id]
 
     async def test_a_plan_without_a_document_overtakes_no_letters(self, state: StateStore) -> None:
         """It brings changes or letters, and no new version."""

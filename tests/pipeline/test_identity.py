@@ -16,8 +16,8 @@ from pipeline.identity import (
     digest_of,
     encode_metadata,
     encode_namespace_segment,
-    record_digest,
-    record_key,
+    record_digests,
+    record_keys,
 )
 from pipeline.limits import service_limits
 from pipeline.model import DocumentId, MetadataValue, RecordKey
@@ -96,14 +96,23 @@ def test_a_digest_never_changes() -> None:
     assert digest_of("handbook", "a.md") == "1c1582fd7f9e89ce9d3b5604fece5bbb39ebc0c6"
 
 
+def test_keys_and_digests_are_made_of_the_parts_that_they_always_were() -> None:
+    """For ledgers of earlier versions, as above."""
+    key = record_keys("handbook", DocumentId("a.md"))("text", 2)
+    digest = record_digests("/docs/", None, {"b": ("x",), "a": 1})(key, "# A\n\ntext")
+
+    assert key == digest_of("handbook", "a.md", "text", "2")
+    assert digest == digest_of(key, "# A\n\ntext", "/docs/", "", "a=1.0", "b=('x',)")
+
+
 def test_each_part_of_a_chunk_s_identity_changes_its_key() -> None:
     """Sources, documents and repeats must not share records."""
     keys = {
-        record_key("source", DocumentId("document"), "text", 0),
-        record_key("other", DocumentId("document"), "text", 0),
-        record_key("source", DocumentId("other"), "text", 0),
-        record_key("source", DocumentId("document"), "other", 0),
-        record_key("source", DocumentId("document"), "text", 1),
+        record_keys("source", DocumentId("document"))("text", 0),
+        record_keys("other", DocumentId("document"))("text", 0),
+        record_keys("source", DocumentId("other"))("text", 0),
+        record_keys("source", DocumentId("document"))("other", 0),
+        record_keys("source", DocumentId("document"))("text", 1),
     }
 
     assert len(keys) == 5
@@ -113,17 +122,17 @@ def test_everything_that_a_record_says_changes_its_digest() -> None:
     """What the digest leaves out would never be brought up to date."""
     key = RecordKey("key")
     digests = {
-        record_digest(key, "text", "/docs/", None, {"a": "1"}),
-        record_digest(RecordKey("other"), "text", "/docs/", None, {"a": "1"}),
-        record_digest(key, "other", "/docs/", None, {"a": "1"}),
-        record_digest(key, "text", "/other/", None, {"a": "1"}),
-        record_digest(key, "text", "/docs/", "strategy-1", {"a": "1"}),
-        record_digest(key, "text", "/docs/", None, {}),
-        record_digest(key, "text", "/docs/", None, {"b": "1"}),
-        record_digest(key, "text", "/docs/", None, {"a": "2"}),
-        record_digest(key, "text", "/docs/", None, {"a": 1.0}),
-        record_digest(key, "text", "/docs/", None, {"a": ("1",)}),
-        record_digest(key, "text", "/docs/", None, {"a": "1", "b": "1"}),
+        record_digests("/docs/", None, {"a": "1"})(key, "text"),
+        record_digests("/docs/", None, {"a": "1"})(RecordKey("other"), "text"),
+        record_digests("/docs/", None, {"a": "1"})(key, "other"),
+        record_digests("/other/", None, {"a": "1"})(key, "text"),
+        record_digests("/docs/", "strategy-1", {"a": "1"})(key, "text"),
+        record_digests("/docs/", None, {})(key, "text"),
+        record_digests("/docs/", None, {"b": "1"})(key, "text"),
+        record_digests("/docs/", None, {"a": "2"})(key, "text"),
+        record_digests("/docs/", None, {"a": 1.0})(key, "text"),
+        record_digests("/docs/", None, {"a": ("1",)})(key, "text"),
+        record_digests("/docs/", None, {"a": "1", "b": "1"})(key, "text"),
     }
 
     assert len(digests) == 11
@@ -133,7 +142,7 @@ def test_the_order_of_metadata_does_not_change_a_digest() -> None:
     """A mapping has no order; moving a line of front matter changes nothing that is stored."""
     entries: list[tuple[str, MetadataValue]] = [("a", "1"), ("b", 2.0), ("c", ("3", "4"))]
 
-    digests = {record_digest(RecordKey("key"), "text", "/", None, dict(order)) for order in permutations(entries)}
+    digests = {record_digests("/", None, dict(order))(RecordKey("key"), "text") for order in permutations(entries)}
 
     assert len(digests) == 1
 

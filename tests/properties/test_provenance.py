@@ -6,7 +6,7 @@ from anyio import run
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.identity import digest_of, record_digest
+from pipeline.identity import digest_of, record_digests
 from pipeline.limits import service_limits
 from pipeline.model import (
     ORDER_METADATA_KEY,
@@ -153,7 +153,7 @@ def test_a_digest_tells_whether_a_record_still_is_as_it_was_written(
     key: RecordKey, text: str, own: dict[str, MetadataValue], strategy: str | None, changed: bool
 ) -> None:
     """`verify` sees by it what somebody changed, and nothing else: provenance and the service's own are left out."""
-    digest = record_digest(key, text, "/docs/", strategy, own)
+    digest = record_digests("/docs/", strategy, own)(key, text)
     provenance = document_provenance("s", DocumentId("a.csv#1" * 99), DocumentId("a.csv"), LIMITS)
     assert {PART_METADATA_KEY, WHOLE_ID_METADATA_KEY} <= provenance.keys()
     system: dict[str, MetadataValue] = {"x-amz-agentcore-memory-createdAt": "now"}

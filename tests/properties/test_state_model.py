@@ -51,7 +51,8 @@ class Model:
             if plan.obsolete is not None:
                 self.obsolete -= {key for key in self.obsolete if self.records[key].document == plan.state.id}
                 self.obsolete |= set(plan.obsolete) & self.records.keys()
-            self._drop({name for name, old in self.letters.items() if old.document_id == plan.state.id} - plan.standing)
+            standing = plan.standing | {letter.id for letter in plan.letters}
+            self._drop({name for name, old in self.letters.items() if old.document_id == plan.state.id} - standing)
             self._add(plan.letters)
 
     def settle(self, settlement: Settlement) -> None:
