@@ -11,7 +11,7 @@ from pipeline.errors import FatalError
 from pipeline.identity import DIGEST_CHARACTERS
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules, namespace_root
-from pipeline.model import KnownRecord, RecordKey
+from pipeline.model import FIRST_PLACE, KnownRecord, RecordKey
 from pipeline.protocols import Destination, StateStore
 from pipeline.provenance import is_of_source
 
@@ -71,12 +71,16 @@ class MemoryCheck:
             )
 
     async def _sample(self, count: int) -> list[KnownRecord]:
-        """Up to `count` records of the ledger, anywhere in it: keys are digests, so they are spread evenly."""
+        """Up to `count` records of the ledger, anywhere in it: of any document, and anywhere in that."""
         sample: dict[RecordKey, KnownRecord] = {}
+        last_row = await self.state.last_row()
         for _ in range(count):
-            start = RecordKey(f"{self.rng.getrandbits(4 * DIGEST_CHARACTERS):0{DIGEST_CHARACTERS}x}")
+            rows = await self.state.rows_after(self.rng.randint(0, last_row), up_to=last_row, limit=1)
+            documents = [document.state.id for document in await self.state.documents_at(rows)]
+            key = RecordKey(f"{self.rng.getrandbits(4 * DIGEST_CHARACTERS):0{DIGEST_CHARACTERS}x}")  # they are digests
+            start = (documents[0], key) if documents else FIRST_PLACE
             page = await self.state.records_after(start, limit=1, settled=True)
-            page = page or await self.state.records_after(RecordKey(""), limit=1, settled=True)
+            page = page or await self.state.records_after(FIRST_PLACE, limit=1, settled=True)
             sample |= {record.key: record for record in page}
         return list(sample.values())
 

@@ -212,6 +212,15 @@ class KnownRecord:
     order: float
     memory_record_id: MemoryRecordId
 
+    @property
+    def place(self) -> "RecordPlace":
+        return self.document, self.key
+
+
+# Where a record stands in the ledger, which is sorted by document. The first place is before every record.
+RecordPlace = tuple[DocumentId, RecordKey]
+FIRST_PLACE: RecordPlace = (DocumentId(""), RecordKey(""))
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryRecord:

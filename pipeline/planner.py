@@ -17,6 +17,7 @@ from pipeline.events import (
 )
 from pipeline.letters import document_letter_id, record_letter_id
 from pipeline.model import (
+    FIRST_PLACE,
     Change,
     Checkpoint,
     Create,
@@ -34,7 +35,6 @@ from pipeline.model import (
     LeftOut,
     Operation,
     PartsEnd,
-    RecordKey,
     ScanError,
     Stage,
     Unread,
@@ -110,9 +110,8 @@ class Planner:
             return records
         asked_for = {record.key: item.document for item in derived for record in item.records}
         claimed = {document: list(known) for document, known in records.items()}
-        for key, record in (await self.state.records_by_key(asked_for)).items():
-            if not record.document:
-                claimed[asked_for[key]].append(replace(record, document=asked_for[key]))
+        for key, record in (await self.state.records_at([(DocumentId(""), key) for key in asked_for])).items():
+            claimed[asked_for[key]].append(replace(record, document=asked_for[key]))
         return claimed
 
     def _was_planned(self, document: DocumentId, before: KnownDocument | None) -> bool:
@@ -368,8 +367,8 @@ async def plan_deletes(
     `only` the records of some documents, unless that is None.
     """
     async with planned:
-        after = RecordKey("")
+        after = FIRST_PLACE
         while page := await state.obsolete(after, limit=PAGE):
-            after = page[-1].key
+            after = page[-1].place
             doomed = tuple(Delete(record) for record in page if only is None or record.document in only)
             await planned.send([DocumentPlan(None, changes=doomed)])

@@ -28,6 +28,7 @@ from pipeline.model import (
     Operation,
     ParsedDocument,
     RecordKey,
+    RecordPlace,
     Settlement,
     SourceEvent,
     StateCounts,
@@ -276,8 +277,8 @@ class StateStore(Protocol):
         """The records of `documents`, in the order of their text; also of documents that were removed since."""
         ...
 
-    async def records_after(self, key: RecordKey, *, limit: int, settled: bool = False) -> Sequence[KnownRecord]:
-        """Up to `limit` records with a key above `key`, by key; the empty key begins.
+    async def records_after(self, place: RecordPlace, *, limit: int, settled: bool = False) -> Sequence[KnownRecord]:
+        """Up to `limit` records behind `place`, in order.
 
         With `settled`, only those that no batch in the outbox speaks of.
         """
@@ -320,8 +321,8 @@ class StateStore(Protocol):
 
     async def batch(self, token: ClientToken) -> Batch: ...
 
-    async def obsolete(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        """Up to `limit` records that nothing asks for any more, with a key above `after`, by key.
+    async def obsolete(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
+        """Up to `limit` records that nothing asks for any more, behind `after`, in order.
 
         Not those of documents with dead letters: the old stays until the new is stored.
         """
@@ -335,7 +336,11 @@ class StateStore(Protocol):
         """Forget documents that the source has no more; their records become obsolete, their letters go."""
         ...
 
-    async def records_by_key(self, keys: Collection[RecordKey]) -> Mapping[RecordKey, KnownRecord]: ...
+    async def records_at(self, places: Collection[RecordPlace]) -> Mapping[RecordKey, KnownRecord]: ...
+
+    async def records_by_key(self, keys: Collection[RecordKey]) -> Mapping[RecordKey, KnownRecord]:
+        """The records with these keys, whatever document they are of. Looks through the whole ledger."""
+        ...
 
     async def adopt(
         self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord], unattributed: Sequence[FoundRecord] = ()
@@ -368,7 +373,7 @@ class StateStore(Protocol):
 
     async def note_acquainted(self, at: float = 0.0) -> None: ...
 
-    async def forget(self, missing: Collection[RecordKey], changed: Collection[RecordKey]) -> None:
+    async def forget(self, missing: Collection[KnownRecord], changed: Collection[KnownRecord]) -> None:
         """Let go of records that the memory does not hold, or not as it was told.
 
         Their documents are derived anew by the next run, which creates the missing and updates the changed.
@@ -397,16 +402,16 @@ class Comparison(Protocol):
         """How many records were shown, and how many differences there are between them and the ledger."""
         ...
 
-    async def unseen(self, after: RecordKey, *, listing: int, limit: int) -> Sequence[KnownRecord]:
-        """Records of the ledger that listing number `listing`, the last, did not show; with a key above `after`."""
+    async def unseen(self, after: RecordPlace, *, listing: int, limit: int) -> Sequence[KnownRecord]:
+        """Records of the ledger that listing number `listing`, the last, did not show; behind `after`, in order."""
         ...
 
-    async def changed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        """Records of the ledger whose content is shown as another one, with a key above `after`, by key."""
+    async def changed(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
+        """Records of the ledger whose content is shown as another one, behind `after`, in order."""
         ...
 
-    async def unattributed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        """Records of the ledger that are of no document and were shown, with a key above `after`, by key."""
+    async def unattributed(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
+        """Records of the ledger that are of no document and were shown, behind `after`, in order."""
         ...
 
     async def unknown(self, after: FoundRecord | None, *, listing: int, limit: int) -> Sequence[FoundRecord]:

@@ -4,7 +4,7 @@ A listing only points at differences, since it lags behind: each is proven by as
 there are too many to ask, by a second listing after the time that the first one may have been late.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules, namespace_root
 from pipeline.memory_check import YOUNG_RECORD_S
 from pipeline.model import (
+    FIRST_PLACE,
     DocumentRef,
     FoundRecord,
     KnownRecord,
@@ -46,9 +47,9 @@ class Differences:
     nothing can be proven of it; `claimable` are those among them that have a key, by which a document may ask for them.
     """
 
-    missing: Sequence[RecordKey] = ()
-    expired: Sequence[RecordKey] = ()
-    changed: Sequence[RecordKey] = ()
+    missing: Sequence[KnownRecord] = ()
+    expired: Sequence[KnownRecord] = ()
+    changed: Sequence[KnownRecord] = ()
     foreign: Sequence[FoundRecord] = ()
     duplicate: Sequence[FoundRecord] = ()
     unattributed: Sequence[MemoryRecordId] = ()
@@ -143,10 +144,10 @@ class Verifier:
         async with aclosing(_pages(partial(comparison.unseen, listing=listings))) as pages:
             async for page in pages:
                 result.checked += len(page)
-                yield Differences(missing=[known.key for known in page]) if is_proven else await self._ask(page)
+                yield Differences(missing=page) if is_proven else await self._ask(page)
         async with aclosing(_pages(comparison.changed)) as pages:
             async for page in pages:
-                yield Differences(changed=[known.key for known in page]) if is_proven else await self._ask(page)
+                yield Differences(changed=page) if is_proven else await self._ask(page)
         async with aclosing(_pages(comparison.unattributed)) as pages:
             async for page in pages:
                 yield Differences(unattributed=[known.memory_record_id for known in page])
@@ -165,7 +166,7 @@ class Verifier:
             earlier_key = after.key if after else None
             after = page[-1]
             there = page if is_proven else await self._as_they_are(page)
-            known = await self.state.records_by_key({found.key for found in there})
+            known = await self._known(there)
             foreign: list[FoundRecord] = []
             duplicate: list[FoundRecord] = []
             claimable: list[FoundRecord] = []
@@ -183,6 +184,12 @@ class Verifier:
                 earlier_key = found.key
             unattributed = [found.memory_record_id for found in claimable]
             yield Differences(foreign=foreign, duplicate=duplicate, unattributed=unattributed, claimable=claimable)
+
+    async def _known(self, shown: Sequence[FoundRecord]) -> Mapping[RecordKey, KnownRecord]:
+        """What the ledger has under the keys of `shown`."""
+        known = await self.state.records_at([(found.document, found.key) for found in shown if found.document])
+        nobodys = [found.key for found in shown if not found.document]
+        return {**known, **await self.state.records_by_key(nobodys)} if nobodys else known
 
     async def _as_they_are(self, page: Sequence[FoundRecord]) -> list[FoundRecord]:
         """The records of `page`, which a listing shows, as the memory holds them: it may show what they were before."""
@@ -216,20 +223,20 @@ class Verifier:
         for known in page:
             record = records[known.key]
             if record is None or key_of(record) not in ("", known.key):  # its id has become another record
-                missing.append(known.key)
+                missing.append(known)
             elif record.expires_at is not None and record.expires_at <= datetime.fromtimestamp(self.now(), UTC):
-                expired.append(known.key)
+                expired.append(known)
             elif known.document and digest_of_content(record, self.rules.strategy_id) != known.digest:
-                changed.append(known.key)
+                changed.append(known)
         return Differences(missing, expired, changed)
 
 
 async def _pages(
     read: Callable[..., Awaitable[Sequence[KnownRecord]]],
 ) -> AsyncGenerator[Sequence[KnownRecord], None]:
-    after = RecordKey("")
+    after = FIRST_PLACE
     while page := await read(after, limit=PAGE):
-        after = page[-1].key
+        after = page[-1].place
         yield page
 
 

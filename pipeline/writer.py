@@ -119,7 +119,7 @@ class Delivery:
             # What was sent last may still arrive; it must not arrive after what is planned now.
             await self.lease.wait_for_unheard(self.now)
         delivered: dict[DocumentId, set[RecordKey]] = {}
-        for key in await self.state.records_by_key(sent):
+        for key in await self.state.records_at([(document, key) for key, document in sent.items()]):
             delivered.setdefault(sent[key], set()).add(key)
         return delivered
 

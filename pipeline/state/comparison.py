@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from pipeline.model import DocumentId, FoundRecord, KnownRecord, MemoryRecordId, RecordKey
+from pipeline.model import DocumentId, FoundRecord, KnownRecord, MemoryRecordId, RecordKey, RecordPlace
 
 _TABLE = """
 CREATE TEMP TABLE shown (
@@ -104,20 +104,26 @@ class SqliteComparison:
 
         return number("temp.shown"), number(_UNSEEN, 1) + number(_CHANGED) + number(_UNKNOWN)
 
-    async def unseen(self, after: RecordKey, *, listing: int, limit: int) -> Sequence[KnownRecord]:
-        return await self._read(self._select_known, f"{_UNSEEN} AND r.key > ?", listing, after, limit)  # type: ignore[no-any-return]
+    async def unseen(self, after: RecordPlace, *, listing: int, limit: int) -> Sequence[KnownRecord]:
+        return await self._read(self._select_known, _UNSEEN, (listing,), after, limit)  # type: ignore[no-any-return]
 
-    async def changed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        return await self._read(self._select_known, f"{_CHANGED} AND r.key > ?", after, limit)  # type: ignore[no-any-return]
+    async def changed(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
+        return await self._read(self._select_known, _CHANGED, (), after, limit)  # type: ignore[no-any-return]
 
-    async def unattributed(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
-        return await self._read(self._select_known, f"{_UNATTRIBUTED} AND r.key > ?", after, limit)  # type: ignore[no-any-return]
+    async def unattributed(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
+        return await self._read(self._select_known, _UNATTRIBUTED, (), after, limit)  # type: ignore[no-any-return]
 
-    def _select_known(self, condition: str, *parameters: str | int) -> list[KnownRecord]:
-        query = f"SELECT {_KNOWN_COLUMNS} FROM {condition} ORDER BY r.key LIMIT ?"  # noqa: S608 - constants of this file
+    def _select_known(
+        self, condition: str, parameters: tuple[int, ...], after: RecordPlace, limit: int
+    ) -> list[KnownRecord]:
+        rows = self._connection.execute(
+            f"SELECT {_KNOWN_COLUMNS} FROM {condition}"  # noqa: S608 - constants of this file
+            " AND (r.document, r.key) > (?, ?) ORDER BY r.document, r.key LIMIT ?",
+            (*parameters, *after, limit),
+        )
         return [
             KnownRecord(RecordKey(key), DocumentId(document), namespace, digest, position, MemoryRecordId(record_id))
-            for key, document, namespace, digest, position, record_id in self._connection.execute(query, parameters)
+            for key, document, namespace, digest, position, record_id in rows
         ]
 
     async def unknown(self, after: FoundRecord | None, *, listing: int, limit: int) -> Sequence[FoundRecord]:
@@ -139,8 +145,7 @@ class SqliteComparison:
         """Note which of the shown the ledger has; not those that say by now whose they are, which it does not know."""
         with self._connection:
             self._connection.execute(
-                "UPDATE temp.shown SET is_known = 1 WHERE EXISTS ("
-                " SELECT 1 FROM main.record r WHERE r.key = shown.key AND r.memory_record_id = shown.memory_record_id"
-                " AND (r.document <> '' OR shown.document = ''))"
-                " OR memory_record_id IN (SELECT memory_record_id FROM main.record WHERE obsolete = 1)"
+                "UPDATE temp.shown SET is_known = 1 WHERE memory_record_id IN ("
+                " SELECT s.memory_record_id FROM main.record r JOIN temp.shown s USING (memory_record_id)"
+                " WHERE r.obsolete = 1 OR (r.key = s.key AND (r.document <> '' OR s.document = '')))"
             )

@@ -21,6 +21,31 @@ CREATE TABLE lease (
 INSERT INTO lease (fence) VALUES (0);
 INSERT INTO meta (name, value) VALUES ('acquainted_at', '0');
 """,
+    3: """
+CREATE TABLE record_by_document (
+    document         TEXT NOT NULL,
+    key              TEXT NOT NULL,
+    namespace        TEXT NOT NULL,
+    digest           TEXT NOT NULL,
+    position         REAL NOT NULL,
+    memory_record_id TEXT NOT NULL,
+    obsolete         INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (document, key)
+) WITHOUT ROWID;
+INSERT INTO record_by_document SELECT document, key, namespace, digest, position, memory_record_id, obsolete
+ FROM record ORDER BY document, key;
+DROP TABLE record;
+ALTER TABLE record_by_document RENAME TO record;
+CREATE INDEX record_obsolete ON record (document, key) WHERE obsolete = 1;
+CREATE TABLE outbox_key_by_document (
+    document TEXT NOT NULL,
+    key      TEXT NOT NULL,
+    PRIMARY KEY (document, key)
+) WITHOUT ROWID;
+INSERT INTO outbox_key_by_document SELECT document, key FROM outbox_key;
+DROP TABLE outbox_key;
+ALTER TABLE outbox_key_by_document RENAME TO outbox_key;
+""",
 }
 
 

@@ -26,17 +26,19 @@ CREATE TABLE document (
 );
 CREATE INDEX document_parts ON document (origin) WHERE origin <> id;
 
+-- By document, since keys are digests: what one batch stores then lies together, not each record on a page of its own.
+-- A key names one record only, but for one of no document that a document claims: see `adopt` and `settle`.
 CREATE TABLE record (
-    key              TEXT PRIMARY KEY,
     document         TEXT NOT NULL,
+    key              TEXT NOT NULL,
     namespace        TEXT NOT NULL,
     digest           TEXT NOT NULL,
     position         REAL NOT NULL,
     memory_record_id TEXT NOT NULL,
-    obsolete         INTEGER NOT NULL DEFAULT 0
+    obsolete         INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (document, key)
 ) WITHOUT ROWID;
-CREATE INDEX record_document ON record (document);
-CREATE INDEX record_obsolete ON record (key) WHERE obsolete = 1;
+CREATE INDEX record_obsolete ON record (document, key) WHERE obsolete = 1;
 
 CREATE TABLE outbox (
     number    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -49,12 +51,10 @@ CREATE TABLE outbox (
 
 -- At most one unsettled operation per key: a second one is refused by the primary key.
 CREATE TABLE outbox_key (
-    key      TEXT PRIMARY KEY,
     document TEXT NOT NULL,
-    token    TEXT NOT NULL
+    key      TEXT NOT NULL,
+    PRIMARY KEY (document, key)
 ) WITHOUT ROWID;
-CREATE INDEX outbox_key_token ON outbox_key (token);
-CREATE INDEX outbox_key_document ON outbox_key (document);
 
 CREATE TABLE dead_letter (
     id              TEXT PRIMARY KEY,

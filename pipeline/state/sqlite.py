@@ -7,7 +7,6 @@ its first byte leaves: with NORMAL, a power cut loses transactions that were ack
 
 import functools
 import importlib.resources
-import json
 import os
 import shlex
 import socket
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
+import orjson
 
 from pipeline import letters as letter_json
 from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateError
@@ -42,6 +42,7 @@ from pipeline.model import (
     MemoryRecordId,
     Operation,
     RecordKey,
+    RecordPlace,
     Settlement,
     StateCounts,
 )
@@ -50,7 +51,7 @@ from pipeline.state.comparison import SqliteComparison
 from pipeline.state.mark import FileMark, Mark
 from pipeline.state.migrations import back_up, migrate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
 # 32 MiB of log before it is copied into the file: the pages of the outbox are written again and again until then.
@@ -68,6 +69,7 @@ _DOCUMENT_COLUMNS = """
 """
 _ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "counted_as")
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
+_OF_DOCUMENT_OR_NONE = "document IN (?, '') AND key = ?"  # a document may have claimed one that was of none
 
 
 @dataclass(slots=True, eq=False)
@@ -294,18 +296,19 @@ class SqliteStateStore:
                 found[record.document].append(record)
         return found
 
-    async def records_after(self, key: RecordKey, *, limit: int, settled: bool = False) -> Sequence[KnownRecord]:
-        condition = "AND key NOT IN (SELECT key FROM outbox_key)" if settled else ""
-        return await self._read(self._select_records, f"WHERE key > ? {condition} ORDER BY key LIMIT ?", (key, limit))
+    async def records_after(self, place: RecordPlace, *, limit: int, settled: bool = False) -> Sequence[KnownRecord]:
+        settled_only = "AND key NOT IN (SELECT key FROM outbox_key)" if settled else ""
+        condition = f"WHERE (document, key) > (?, ?) {settled_only} ORDER BY document, key LIMIT ?"
+        return await self._read(self._select_records, condition, (*place, limit))
 
-    async def obsolete(self, after: RecordKey, *, limit: int) -> Sequence[KnownRecord]:
+    async def obsolete(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
         condition = """
-            WHERE obsolete = 1 AND key > ?
+            WHERE obsolete = 1 AND (document, key) > (?, ?)
               AND document NOT IN (SELECT document FROM dead_letter)
               AND key NOT IN (SELECT key FROM outbox_key)
-            ORDER BY key LIMIT ?
+            ORDER BY document, key LIMIT ?
         """
-        return await self._read(self._select_records, condition, (after, limit))
+        return await self._read(self._select_records, condition, (*after, limit))
 
     def _select_records(self, condition: str, parameters: Sequence[object]) -> list[KnownRecord]:
         query = f"SELECT {_RECORD_COLUMNS} FROM record {condition}"  # noqa: S608 - constants of this file
@@ -396,14 +399,13 @@ class SqliteStateStore:
                 (
                     batch.client_token,
                     batch.operation.value,
-                    json.dumps([_written_entry(entry) for entry in batch.entries]),
+                    orjson.dumps([_written_entry(entry) for entry in batch.entries]).decode(),
                     batch.body,
                     batch.saved_at,
                 ),
             )
             self._connection.executemany(
-                "INSERT INTO outbox_key (key, document, token) VALUES (?, ?, ?)",
-                [(key, entry.document, batch.client_token) for entry in batch.entries for key in _keys_of(entry)],
+                "INSERT INTO outbox_key (document, key) VALUES (?, ?)", list(_places_of(batch.entries))
             )
 
     def _record_plan(self, plan: DocumentPlan) -> None:
@@ -421,7 +423,8 @@ class SqliteStateStore:
         if plan.obsolete is not None:
             self._connection.execute("UPDATE record SET obsolete = 0 WHERE document = ? AND obsolete = 1", (state.id,))
             self._connection.executemany(
-                "UPDATE record SET obsolete = 1 WHERE key = ?", [(key,) for key in plan.obsolete]
+                "UPDATE record SET obsolete = 1 WHERE document = ? AND key = ?",
+                [(state.id, key) for key in plan.obsolete],
             )
         letters = self._connection.execute("SELECT id FROM dead_letter WHERE document = ?", (state.id,)).fetchall()
         if letters:
@@ -458,11 +461,14 @@ class SqliteStateStore:
         token = settlement.batch.client_token
         dropped = self._connection.execute("DELETE FROM outbox WHERE token = ?", (token,))
         assert dropped.rowcount == 1, "a batch is settled once"
-        self._connection.execute("DELETE FROM outbox_key WHERE token = ?", (token,))
+        self._connection.executemany(
+            "DELETE FROM outbox_key WHERE document = ? AND key = ?", list(_places_of(settlement.batch.entries))
+        )
         stored = settlement.stored
-        gone = [(entry.replaces,) for entry in (*(entry for entry, _ in stored), *settlement.lost) if entry.replaces]
-        gone += [(entry.key,) for entry in settlement.deleted]
-        self._connection.executemany("DELETE FROM record WHERE key = ?", gone)
+        replacing = [entry for entry in (*(entry for entry, _ in stored), *settlement.lost) if entry.replaces]
+        gone = [(entry.document, entry.replaces) for entry in replacing]
+        gone += [(entry.document, entry.key) for entry in settlement.deleted]
+        self._connection.executemany(f"DELETE FROM record WHERE {_OF_DOCUMENT_OR_NONE}", gone)  # noqa: S608 - a constant
         self._connection.executemany(
             f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
             [
@@ -475,8 +481,12 @@ class SqliteStateStore:
         # lost: whatever the document says next, the record is written then.
         given_up = {letter.key for letter in settlement.letters}
         self._connection.executemany(
-            "UPDATE record SET digest = '' WHERE key = ?",
-            [(entry.replaces or entry.key,) for entry in settlement.batch.entries if entry.key in given_up],
+            f"UPDATE record SET digest = '' WHERE {_OF_DOCUMENT_OR_NONE}",  # noqa: S608 - a constant
+            [
+                (entry.document, entry.replaces or entry.key)
+                for entry in settlement.batch.entries
+                if entry.key in given_up
+            ],
         )
         self._add_letters(settlement.letters)
         self._add_to_outbox(settlement.follow_ups)
@@ -491,6 +501,13 @@ class SqliteStateStore:
         self._connection.executemany("DELETE FROM dead_letter WHERE document = ?", documents)
         self._connection.executemany("DELETE FROM document WHERE id = ?", documents)
 
+    async def records_at(self, places: Collection[RecordPlace]) -> Mapping[RecordKey, KnownRecord]:
+        return await self._read(self._records_at, list(places))
+
+    def _records_at(self, places: list[RecordPlace]) -> dict[RecordKey, KnownRecord]:
+        found = (self._select_records("WHERE document = ? AND key = ?", place) for place in places)
+        return {record.key: record for records in found for record in records}
+
     async def records_by_key(self, keys: Collection[RecordKey]) -> Mapping[RecordKey, KnownRecord]:
         return await self._read(self._records_by_key, list(keys))
 
@@ -502,18 +519,13 @@ class SqliteStateStore:
                 found[record.key] = record
         return found
 
-    async def forget(self, missing: Collection[RecordKey], changed: Collection[RecordKey]) -> None:
-        await self._write(self._forget, [(key,) for key in missing], [(key,) for key in changed])
+    async def forget(self, missing: Collection[KnownRecord], changed: Collection[KnownRecord]) -> None:
+        await self._write(self._forget, [record.place for record in missing], [record.place for record in changed])
 
-    def _forget(self, missing: list[tuple[RecordKey]], changed: list[tuple[RecordKey]]) -> None:
-        documents = [
-            DocumentId(document)
-            for key in missing + changed
-            for (document,) in self._connection.execute("SELECT document FROM record WHERE key = ?", key)
-        ]
-        self._derive_anew(documents)
-        self._connection.executemany("DELETE FROM record WHERE key = ?", missing)
-        self._connection.executemany("UPDATE record SET digest = '' WHERE key = ?", changed)
+    def _forget(self, missing: list[RecordPlace], changed: list[RecordPlace]) -> None:
+        self._derive_anew([document for document, _ in missing + changed])
+        self._connection.executemany("DELETE FROM record WHERE document = ? AND key = ?", missing)
+        self._connection.executemany("UPDATE record SET digest = '' WHERE document = ? AND key = ?", changed)
 
     async def adopt(
         self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord], unattributed: Sequence[FoundRecord] = ()
@@ -531,6 +543,10 @@ class SqliteStateStore:
         self._derive_anew([document for record in found for document in (record.document, record.origin)])
         # A second copy goes under a key of its own, which no document will ever ask for.
         copies = [replace(record, key=RecordKey(digest_of("copy", record.memory_record_id))) for record in surplus]
+        # What was of nobody may say by now whose it is.
+        self._connection.executemany(
+            "DELETE FROM record WHERE document = '' AND key = ?", [(record.key,) for record in found]
+        )
         # Without a digest, whoever claims it writes it anew: then it says whose it is.
         unclaimed = [replace(record, document=DocumentId(""), digest="") for record in unattributed]
         self._connection.executemany(
@@ -783,8 +799,11 @@ def _portions(ids: list[Identifier]) -> Iterator[list[Identifier]]:
         yield ids[start : start + IDS_PER_QUERY]
 
 
-def _keys_of(entry: Entry) -> list[RecordKey]:
-    return [entry.key] if entry.replaces in (None, entry.key) else [entry.key, entry.replaces]
+def _places_of(entries: Iterable[Entry]) -> Iterator[RecordPlace]:
+    for entry in entries:
+        yield entry.document, entry.key
+        if entry.replaces not in (None, entry.key):
+            yield entry.document, entry.replaces
 
 
 def _written_entry(entry: Entry) -> list[object]:
@@ -792,7 +811,7 @@ def _written_entry(entry: Entry) -> list[object]:
 
 
 def _read_entries(written: str) -> tuple[Entry, ...]:
-    return tuple(Entry(*values) for values in json.loads(written))
+    return tuple(Entry(*values) for values in orjson.loads(written))
 
 
 def _known_document(row: Sequence[object]) -> KnownDocument:

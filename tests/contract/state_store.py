@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import StateError
 from pipeline.letters import record_letter_id
 from pipeline.model import (
+    FIRST_PLACE,
     Batch,
     Checkpoint,
     ClientToken,
@@ -38,7 +39,6 @@ from tests.pipeline.examples import record
 EMPTY = StateCounts(documents=0, records=0, unattributed=0, batches=0, pending=0, letters={})
 SAVED_AT = 1_750_000_000.25
 FAILED_AT = 1_750_000_000.5
-FIRST = RecordKey("")  # where paging by key begins
 
 
 def entry(key: str, document: str = "a.md", **members: Any) -> Entry:
@@ -140,7 +140,7 @@ def keys(records: Iterable[KnownRecord]) -> list[str]:
 
 
 async def pages_of_obsolete(state: StateStore) -> Sequence[str]:
-    return keys(await state.obsolete(FIRST, limit=100))
+    return keys(await state.obsolete(FIRST_PLACE, limit=100))
 
 
 class StateStoreContract:
@@ -336,14 +336,24 @@ class StateStoreContract:
         assert await state.records_by_key([RecordKey("a"), RecordKey("z")]) == {"a": known(entry("a"))}
         assert await state.records_by_key([]) == {}
 
-    async def test_records_are_paged_by_key(self, state: StateStore) -> None:
-        """A ledger of millions is walked without holding it."""
-        await store(state, *(entry(key) for key in "cab"))
+    async def test_records_are_found_at_their_places(self, state: StateStore) -> None:
+        """Who knows what document a record is of need not look through all of the ledger."""
+        await store(state, entry("a"), entry("b", "b.md"))
+        places = [("a.md", "a"), ("b.md", "a"), ("a.md", "b"), ("b.md", "z")]
 
-        first = await state.records_after(FIRST, limit=2)
-        second = await state.records_after(first[-1].key, limit=2)
+        found = await state.records_at([(DocumentId(document), RecordKey(key)) for document, key in places])
 
-        assert (keys(first), keys(second)) == (["a", "b"], ["c"])
+        assert found == {"a": known(entry("a"))}
+        assert await state.records_at([]) == {}
+
+    async def test_records_are_paged_by_document_and_key(self, state: StateStore) -> None:
+        """A ledger of millions is walked without holding it, and what was written together is read together."""
+        await store(state, entry("c"), entry("a", "b.md"), entry("d", "b.md"), entry("b"))
+
+        first = await state.records_after(FIRST_PLACE, limit=3)
+        second = await state.records_after(first[-1].place, limit=3)
+
+        assert (keys(first), keys(second)) == (["b", "c", "a"], ["d"])
 
     async def test_an_update_takes_the_place_of_what_it_replaces(self, state: StateStore) -> None:
         """It is one record in the memory, so it is one in the ledger."""
@@ -382,7 +392,7 @@ class StateStoreContract:
 
         await state.settle(settled(deletes, stored=(), deleted=(gone,)))
 
-        assert keys(await state.records_after(FIRST, limit=10)) == ["b"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["b"]
 
     async def test_a_record_that_could_not_be_updated_for_its_absence_leaves_the_ledger(
         self, state: StateStore
@@ -395,7 +405,7 @@ class StateStoreContract:
 
         await state.settle(settled(saved, stored=(), lost=(changed,), letters=(letter("1"),)))
 
-        assert await state.records_after(FIRST, limit=10) == []
+        assert await state.records_after(FIRST_PLACE, limit=10) == []
         assert [each.id for each in await state.letters()] == ["1"]
 
     async def test_what_an_answer_did_not_confirm_is_not_in_the_ledger(self, state: StateStore) -> None:
@@ -415,7 +425,7 @@ class StateStoreContract:
 
         await state.save([], [plan("a.md", obsolete=(RecordKey("b"),)), plan("b.md")])
 
-        assert await state.obsolete(FIRST, limit=10) == [known(entry("b"))]
+        assert await state.obsolete(FIRST_PLACE, limit=10) == [known(entry("b"))]
         assert keys((await state.records([DocumentId("a.md")]))[DocumentId("a.md")]) == ["a", "b"]
 
     async def test_a_later_version_can_want_an_obsolete_record_back(self, state: StateStore) -> None:
@@ -462,8 +472,8 @@ class StateStoreContract:
         await store(state, *(entry(key) for key in "cabd"))
         await state.save([], [plan("a.md", obsolete=tuple(map(RecordKey, "abcd")))])
 
-        first = await state.obsolete(FIRST, limit=3)
-        second = await state.obsolete(first[-1].key, limit=3)
+        first = await state.obsolete(FIRST_PLACE, limit=3)
+        second = await state.obsolete(first[-1].place, limit=3)
 
         assert (keys(first), keys(second)) == (["a", "b", "c"], ["d"])
 
@@ -616,15 +626,11 @@ class StateStoreContract:
         await state.save([], [DocumentPlan(part)])
         await store(state, entry("a"), entry("b"), entry("c", "b.md"), entry("d", part.id))
 
-        await state.forget(missing=[RecordKey("a")], changed=[RecordKey("d")])
+        await state.forget(missing=[known(entry("a"))], changed=[known(entry("d", part.id))])
 
         found = await state.documents([*map(DocumentId, ("a.md", "b.md")), origin, part.id])
-        assert {name for name, known in found.items() if known.state.fingerprint is None} == {
-            "a.md",
-            origin,
-            part.id,
-        }
-        assert keys(await state.records_after(FIRST, limit=10)) == ["b", "c", "d"]
+        assert {name for name, each in found.items() if each.state.fingerprint is None} == {"a.md", origin, part.id}
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["b", "c", "d"]
         (changed,) = (await state.records_by_key([RecordKey("d")])).values()
         assert changed.digest != entry("d").digest
         assert changed.memory_record_id == memory_id("d")
@@ -636,8 +642,8 @@ class StateStoreContract:
         await store(state, entry("a"), entry("b"), entry("c"))
         await state.save([batch("token-2", update("b2", replaces="b"), operation=Operation.UPDATE)], [])
 
-        assert keys(await state.records_after(FIRST, limit=10, settled=True)) == ["a", "c"]
-        assert keys(await state.records_after(FIRST, limit=10)) == ["a", "b", "c"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10, settled=True)) == ["a", "c"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["a", "b", "c"]
 
     async def test_a_ledger_becomes_acquainted_with_its_memory_once(self, state: StateStore) -> None:
         """Only before its first write can it turn out to be a lost one."""
@@ -662,7 +668,7 @@ class StateStoreContract:
             "t.csv#1": True,
         }
         assert known_documents[DocumentId("t.csv#1")].state.origin == "t.csv"
-        assert keys(await state.records_after(FIRST, limit=10)) == ["x", "y", "z"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["x", "y", "z"]
         assert await pages_of_obsolete(state) == []
 
     async def test_second_copies_are_deleted_and_never_taken_for_the_first(self, state: StateStore) -> None:
@@ -674,7 +680,7 @@ class StateStoreContract:
 
         (first,) = (await state.records_by_key([RecordKey("a")])).values()
         assert first.memory_record_id == memory_id("a")
-        (obsolete,) = await state.obsolete(FIRST, limit=10)
+        (obsolete,) = await state.obsolete(FIRST_PLACE, limit=10)
         assert obsolete.memory_record_id == "mem-of-copy"
         assert (await state.documents([DocumentId("a.md")]))[DocumentId("a.md")].state.fingerprint is not None
 
@@ -699,12 +705,32 @@ class StateStoreContract:
         async with state.compared() as comparison:
             await comparison.note([of_none], listing=1)
             assert await comparison.counts() == (1, 0)
-            assert keys(await comparison.unattributed(FIRST, limit=10)) == ["x"]
+            assert keys(await comparison.unattributed(FIRST_PLACE, limit=10)) == ["x"]
 
         await store(state, replace(entry("x"), memory_record_id=of_none.memory_record_id, replaces=RecordKey("x")))
 
         assert (await state.counts()).unattributed == 0
-        assert len(await state.records_after(FIRST, limit=10)) == 1
+        assert len(await state.records_after(FIRST_PLACE, limit=10)) == 1
+
+    async def test_a_record_of_no_document_may_say_later_whose_it_is(self, state: StateStore) -> None:
+        """It is one record in the memory, so it must not be two in the ledger."""
+        await state.adopt([], [], [shown("x", "")])
+
+        await state.adopt([shown("x")], [])
+
+        (kept,) = await state.records_after(FIRST_PLACE, limit=10)
+        assert kept.document == "a.md"
+
+    async def test_giving_up_on_a_claimed_record_lets_it_be_written_anew(self, state: StateStore) -> None:
+        """An earlier attempt whose answer was lost may have been carried out: nobody knows what the record says."""
+        await state.adopt([], [], [replace(shown("x", ""), digest="it said this")])
+        claim = batch("token-1", replace(entry("x"), replaces=RecordKey("x"), memory_record_id=memory_id("x")))
+        await state.save([claim], [])
+
+        await state.settle(settled(claim, stored=(), letters=(letter("1", key=RecordKey("x")),)))
+
+        (kept,) = await state.records_after(FIRST_PLACE, limit=10)
+        assert (kept.document, kept.digest) == ("", "")
 
     async def test_a_discarded_outbox_lets_its_documents_be_derived_anew(self, state: StateStore) -> None:
         """What a copy of a state wanted to send is no longer known to be wanted, or to be missing."""
@@ -728,8 +754,8 @@ class StateStoreContract:
             await comparison.note(seen, listing=1)
 
             assert await comparison.counts() == (4, 4)
-            assert keys(await comparison.unseen(FIRST, listing=1, limit=10)) == ["c"]
-            assert keys(await comparison.changed(FIRST, limit=10)) == ["b"]
+            assert keys(await comparison.unseen(FIRST_PLACE, listing=1, limit=10)) == ["c"]
+            assert keys(await comparison.changed(FIRST_PLACE, limit=10)) == ["b"]
             unknown = await comparison.unknown(None, listing=1, limit=10)
             assert sorted(found.memory_record_id for found in unknown) == ["2nd", "mem-of-x"]
 
@@ -765,8 +791,8 @@ class StateStoreContract:
             await comparison.note([shown("a", digest="old"), shown("b"), shown("gone")], listing=1)
             await comparison.note([shown("a")], listing=2)
 
-            assert keys(await comparison.unseen(FIRST, listing=2, limit=10)) == ["b"]
-            assert await comparison.changed(FIRST, limit=10) == []
+            assert keys(await comparison.unseen(FIRST_PLACE, listing=2, limit=10)) == ["b"]
+            assert await comparison.changed(FIRST_PLACE, limit=10) == []
             assert keys_of(await comparison.unknown(None, listing=1, limit=10)) == ["gone"]
             assert await comparison.unknown(None, listing=2, limit=10) == []
 

@@ -42,6 +42,16 @@ def dump(path: Path) -> str:
         return "\n".join(connection.iterdump()) + "\n"
 
 
+def rows_of(connection: sqlite3.Connection, table: str) -> list[dict[str, object]]:
+    """What a table holds, in any order of rows and columns; a key in the outbox does not name its batch any more."""
+    cursor = connection.execute(f"SELECT * FROM {table}")
+    names = [name for name, *_ in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    if table == "outbox_key":
+        rows = [{"document": row["document"], "key": row["key"]} for row in rows]
+    return sorted(rows, key=lambda row: repr(sorted(row.items())))
+
+
 def shape(connection: sqlite3.Connection) -> dict[str, object]:
     """Every table with its columns, keys and storage, and every index: what programs can tell of a schema."""
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -86,14 +96,14 @@ async def test_opening_upgrades_a_state_and_keeps_all_that_it_holds(case: str, p
     write_state(case, path)
     with closing(sqlite3.connect(path)) as old:
         tables = ["document", "record", "outbox", "outbox_key", "dead_letter", "run"]
-        before = {table: old.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+        before = {table: rows_of(old, table) for table in tables}
 
     async with opened(path) as state:
         is_acquainted = await state.acquainted_at() is not None
 
     with closing(sqlite3.connect(path)) as new:
         assert new.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone() == (str(SCHEMA_VERSION),)
-        assert {table: new.execute(f"SELECT * FROM {table}").fetchall() for table in tables} == before
+        assert {table: rows_of(new, table) for table in tables} == before
     assert is_acquainted, "a ledger that was always right has met its memory"
 
 

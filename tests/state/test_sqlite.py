@@ -18,12 +18,11 @@ import pytest
 from anyio import to_thread
 
 from pipeline.errors import ConfigurationError, SourceLocked, StateError
-from pipeline.model import Checkpoint, DocumentId, Operation, RecordKey, Settlement
+from pipeline.model import FIRST_PLACE, Checkpoint, DocumentId, Operation, RecordKey, Settlement
 from pipeline.state import sqlite
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from tests.contract.state_store import (
     EMPTY,
-    FIRST,
     StateStoreContract,
     batch,
     entry,
@@ -167,7 +166,7 @@ async def test_reopening_keeps_everything(path: Path) -> None:
         assert await state.batch(waiting.client_token) == waiting
         assert await state.letters() == [letter("1")]
         assert await state.checkpoint() == Checkpoint("page-1")
-        assert keys(await state.records_after(FIRST, limit=10)) == ["a", "b"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["a", "b"]
 
 
 async def test_a_state_in_memory_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +375,7 @@ async def test_a_batch_is_settled_as_a_whole_or_not_at_all(path: Path, event: st
         await state.settle(settlement)
         assert await state.outbox() == ["token-2"]
         assert [each.id for each in await state.letters()] == ["2"]
-        assert keys(await state.records_after(FIRST, limit=10)) == ["new"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["new"]
 
 
 async def test_a_batch_is_settled_once(path: Path) -> None:
@@ -389,7 +388,7 @@ async def test_a_batch_is_settled_once(path: Path) -> None:
         with pytest.raises(AssertionError, match="settled once"):
             await state.settle(settled(saved, stored=(), deleted=(entry("a"),)))
 
-        assert keys(await state.records_after(FIRST, limit=10)) == ["a"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["a"]
 
 
 # ------------------------------------------------------------------------------- what waits at the same time
@@ -454,7 +453,7 @@ async def test_of_what_is_made_durable_together_only_what_is_at_fault_fails(path
                 tasks.start_soon(settle, settled(each))
 
         assert len(failed) == 1
-        assert keys(await state.records_after(FIRST, limit=10)) == ["a", "b", "c"]
+        assert keys(await state.records_after(FIRST_PLACE, limit=10)) == ["a", "b", "c"]
         assert await state.outbox() == ["first"]
 
 
