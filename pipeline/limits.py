@@ -23,7 +23,7 @@ from pipeline.model import Create, Delete, MetadataValue, Record, Update
 TEXT_MARGIN = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StringLimit:
     """Bounds of a string; `pattern` must match all of it."""
 
@@ -75,36 +75,43 @@ class ServiceLimits:
         return None if isinstance(change, Delete) else self._breach_of_record(change.record)
 
     def _breach_of_record(self, record: Record) -> str | None:
-        checks = [
-            ("requestIdentifier", self.request_identifier, record.key),
-            ("namespaces", self.namespace, record.namespace),
-            ("content.text", self.text, record.text),
-        ]
-        if record.strategy_id is not None:
-            checks.append(("memoryStrategyId", self.strategy_id, record.strategy_id))
-        for name, limit, value in checks:
-            if problem := limit.breach(value):
-                return f"{name} {problem}"
-        try:
-            if len(record.text.encode()) > self.text.max:
-                return f"content.text has more than {self.text.max} bytes in UTF-8"
-        except UnicodeEncodeError:
-            return "content.text holds a lone surrogate, which UTF-8 cannot carry"
+        if problem := self.request_identifier.breach(record.key):
+            return f"requestIdentifier {problem}"
+        if problem := _breach(self.namespace, record.namespace):
+            return f"namespaces {problem}"
+        if record.strategy_id is not None and (problem := _breach(self.strategy_id, record.strategy_id)):
+            return f"memoryStrategyId {problem}"
+        if problem := self._breach_of_text(record.text):
+            return f"content.text {problem}"
         if len(record.metadata) > self.metadata_entries_max:
             return f"metadata has {len(record.metadata)} entries, {self.metadata_entries_max} are allowed"
         for key, entry in record.metadata.items():
-            if problem := self.metadata_key.breach(key) or self._breach_of_value(entry):
+            if problem := _breach(self.metadata_key, key) or self._breach_of_value(entry):
                 return f"metadata {key!r} {problem}"
         return None
 
+    def _breach_of_text(self, text: str) -> str | None:
+        if problem := self.text.breach(text):
+            return problem
+        try:
+            size_bytes = len(text) if text.isascii() else len(text.encode())
+        except UnicodeEncodeError:
+            return "holds a lone surrogate, which UTF-8 cannot carry"
+        return f"has more than {self.text.max} bytes in UTF-8" if size_bytes > self.text.max else None
+
     def _breach_of_value(self, value: MetadataValue) -> str | None:
         if isinstance(value, str):
-            return self.metadata_string.breach(value)
+            return _breach(self.metadata_string, value)
         if isinstance(value, tuple):
             if not 1 <= len(value) <= self.metadata_list_max:
                 return f"is a list of {len(value)}, 1 to {self.metadata_list_max} are allowed"
             return next(filter(None, map(self.metadata_list_string.breach, value)), None)
         return None if math.isfinite(value) else "is a number that JSON cannot carry"
+
+
+@functools.lru_cache(maxsize=1024)  # a document's records share most of what they say
+def _breach(limit: StringLimit, value: str) -> str | None:
+    return limit.breach(value)
 
 
 @functools.cache
