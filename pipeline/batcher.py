@@ -150,12 +150,14 @@ async def make_batches(
     batcher: Batcher,
     state: StateStore,
     dead_letters: DeadLetterFile,
+    saved_together_max: int,
     linger_s: float,
 ) -> None:
-    """Group changes into batches and save each before it goes on to be sent.
+    """Group changes into batches and save them before they go on to be sent.
 
-    A batch that is not full leaves `linger_s` seconds after its first change came, so that a slow source's changes
-    do not wait for its next ones.
+    Up to `saved_together_max` batches that become full at the same time are saved in one go, which takes hardly longer
+    than saving one. A batch that is not full leaves `linger_s` seconds after its first change came, so that a slow
+    source's changes do not wait for its next ones.
     """
 
     async def ship(full: Sequence[Batch], checkpoint: Checkpoint | None = None) -> None:
@@ -178,10 +180,17 @@ async def make_batches(
                 await ship(batcher.flush())
                 deadline = float("inf")
                 continue
+            full: list[Batch] = []
             for plan in plans:
                 if isinstance(plan, Checkpoint):
-                    await ship(batcher.flush(), plan)
-                elif full := batcher.add(plan):
+                    await ship(full + batcher.flush(), plan)
+                    full = []
+                    continue
+                full += batcher.add(plan)
+                if len(full) >= saved_together_max:
                     await ship(full)
+                    full = []
+            if full:
+                await ship(full)
             deadline = min(deadline, current_time() + linger_s) if not batcher.is_empty else float("inf")
         await ship(batcher.flush())

@@ -82,6 +82,7 @@ class SourceJob:
             batcher=Batcher(self.destination, self.new_token, self.now),
             state=self.state,
             dead_letters=self.dead_letters,
+            saved_together_max=self.writers,
             linger_s=self.linger_s,
         )
 

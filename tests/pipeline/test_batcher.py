@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -43,6 +44,7 @@ from tests.pipeline.examples import (
 )
 
 LINGER_S = 1.0
+SAVED_TOGETHER_MAX = 2
 SAVING_S = 1e-7
 ENVELOPE_BYTES = 100  # what a request says beside its records
 
@@ -232,6 +234,8 @@ class LetterFile:
 class SlowStateStore(SqliteStateStore):
     """Takes a moment to save, so that whoever does not wait for it is seen to run ahead."""
 
+    saved_together: ClassVar[list[int]] = []
+
     async def save(
         self,
         batches: Sequence[Batch],
@@ -241,6 +245,7 @@ class SlowStateStore(SqliteStateStore):
         begun: Sequence[DocumentState] = (),
     ) -> None:
         await anyio.sleep(SAVING_S)
+        self.saved_together.append(len(batches))
         await super().save(batches, plans, checkpoint, begun=begun)
 
 
@@ -248,7 +253,7 @@ class SlowStateStore(SqliteStateStore):
 class Bench:
     """The batching stage between two streams, with a real state."""
 
-    state: SqliteStateStore
+    state: SlowStateStore
     letters: LetterFile
     planned: MemoryObjectSendStream[list[DocumentPlan | Checkpoint]]
     batches: MemoryObjectReceiveStream[Batch]
@@ -271,6 +276,7 @@ async def bench() -> AsyncIterator[Bench]:
     batches_in, batches = create_memory_object_stream[Batch](10)
     async with open_state(None, source="s", destination="d", offload=inline) as opened, create_task_group() as tasks:
         state = SlowStateStore(opened._connection, None, inline)
+        state.saved_together.clear()
         letters = LetterFile(state)
 
         async def stage() -> None:
@@ -280,6 +286,7 @@ async def bench() -> AsyncIterator[Bench]:
                 batcher=batcher_for(memory()),
                 state=state,
                 dead_letters=letters,
+                saved_together_max=SAVED_TOGETHER_MAX,
                 linger_s=LINGER_S,
             )
 
@@ -307,6 +314,22 @@ def test_a_batch_is_saved_before_it_passes_on() -> None:
 
         for _ in range(2):
             await bench.receive()
+
+    on_bench(body)
+
+
+def test_batches_that_become_full_together_are_saved_together() -> None:
+    """Saving takes the disk as long for some as for one; but the first must not wait for all of a long list."""
+
+    async def body(bench: Bench) -> None:
+        plans = [plan(*creates(100, start=100 * number), document=f"{number}.md") for number in range(5)]
+        await bench.planned.send([*plans, Checkpoint("page 7")])
+
+        for _ in plans:
+            await bench.receive()
+
+        assert bench.state.saved_together == [SAVED_TOGETHER_MAX, SAVED_TOGETHER_MAX, 1]
+        assert await bench.state.checkpoint() == Checkpoint("page 7")
 
     on_bench(body)
 
