@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -56,11 +57,11 @@ MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
 # 32 MiB of log before it is copied into the file: the pages of the outbox are written again and again until then.
 WAL_PAGES = 8000
-IDS_PER_QUERY = 500  # SQLite allows 32,766 parameters; more than this gains nothing
+ITEMS_PER_QUERY = 500  # SQLite allows 32,766 parameters; more than this gains nothing
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-Identifier = TypeVar("Identifier", bound=str)
+Item = TypeVar("Item")
 
 _DOCUMENT_COLUMNS = """
     d.row, d.id, d.origin, d.fingerprint, d.recipe, d.has_parts, d.skipped,
@@ -69,7 +70,7 @@ _DOCUMENT_COLUMNS = """
 """
 _ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "counted_as")
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
-_OF_DOCUMENT_OR_NONE = "document IN (?, '') AND key = ?"  # a document may have claimed one that was of none
+_STATE_COLUMNS = "id, origin, fingerprint, recipe, has_parts, skipped"
 
 
 @dataclass(slots=True, eq=False)
@@ -382,12 +383,12 @@ class SqliteStateStore:
         begun: Sequence[DocumentState],
     ) -> None:
         self._add_to_outbox(batches)
+        self._record_documents({plan.state.id: plan for plan in plans if plan.state is not None})
         for plan in plans:
-            self._record_plan(plan)
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO document (id, origin, fingerprint, recipe, has_parts, skipped)"
-            " VALUES (?, ?, NULL, '', ?, NULL)",
-            [(state.id, state.origin, state.has_parts) for state in begun],
+            self._add_letters(plan.letters)
+        self._for_rows(
+            f"INSERT OR IGNORE INTO document ({_STATE_COLUMNS}) {{rows}}",
+            [_written_state(replace(state, fingerprint=None, recipe="", skipped=None)) for state in begun],
         )
         if checkpoint is not None:
             self._set_meta("checkpoint", checkpoint.value)
@@ -404,33 +405,31 @@ class SqliteStateStore:
                     batch.saved_at,
                 ),
             )
-            self._connection.executemany(
-                "INSERT INTO outbox_key (document, key) VALUES (?, ?)", list(_places_of(batch.entries))
-            )
+            self._for_rows("INSERT INTO outbox_key (document, key) {rows}", list(_places_of(batch.entries)))
 
-    def _record_plan(self, plan: DocumentPlan) -> None:
-        if plan.state is not None:
-            self._record_document(plan.state, plan)
-        self._add_letters(plan.letters)
-
-    def _record_document(self, state: DocumentState, plan: DocumentPlan) -> None:
-        self._connection.execute(
-            "INSERT INTO document (id, origin, fingerprint, recipe, has_parts, skipped) VALUES (?, ?, ?, ?, ?, ?)"
+    def _record_documents(self, plans: Mapping[DocumentId, DocumentPlan]) -> None:
+        self._for_rows(
+            f"INSERT INTO document ({_STATE_COLUMNS}) {{rows}}"
             " ON CONFLICT (id) DO UPDATE SET origin = excluded.origin, fingerprint = excluded.fingerprint,"
             " recipe = excluded.recipe, has_parts = excluded.has_parts, skipped = excluded.skipped",
-            (state.id, state.origin, state.fingerprint, state.recipe, state.has_parts, state.skipped),
+            [_written_state(plan.state) for plan in plans.values() if plan.state],
         )
-        if plan.obsolete is not None:
-            self._connection.execute("UPDATE record SET obsolete = 0 WHERE document = ? AND obsolete = 1", (state.id,))
-            self._connection.executemany(
-                "UPDATE record SET obsolete = 1 WHERE document = ? AND key = ?",
-                [(state.id, key) for key in plan.obsolete],
-            )
-        letters = self._connection.execute("SELECT id FROM dead_letter WHERE document = ?", (state.id,)).fetchall()
-        if letters:
-            standing = letter_json.standing_letters(plan)
-            overtaken = [row for row in letters if row[0] not in standing]
-            self._connection.executemany("DELETE FROM dead_letter WHERE id = ?", overtaken)
+        told = {document: plan.obsolete for document, plan in plans.items() if plan.obsolete is not None}
+        self._for_rows(
+            "UPDATE record SET obsolete = 0 WHERE obsolete = 1 AND document IN (SELECT * FROM ({rows}))",
+            [(document,) for document in told],
+        )
+        self._for_rows(
+            "UPDATE record SET obsolete = 1 WHERE (document, key) IN (SELECT * FROM ({rows}))",
+            [(document, key) for document, keys in told.items() for key in keys],
+        )
+        for some in _portions(list(plans)):
+            marks = ",".join("?" * len(some))
+            query = f"SELECT document, id FROM dead_letter WHERE document IN ({marks})"  # noqa: S608 - only marks
+            letters = self._connection.execute(query, some).fetchall()
+            standing = {document: letter_json.standing_letters(plans[document]) for document, _ in letters}
+            overtaken = [(letter_id,) for document, letter_id in letters if letter_id not in standing[document]]
+            self._for_rows("DELETE FROM dead_letter WHERE id IN (SELECT * FROM ({rows}))", overtaken)
 
     def _add_letters(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:
@@ -450,6 +449,18 @@ class SqliteStateStore:
                 ),
             )
 
+    def _for_rows(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Carry out `statement` for all of `rows` at once, which stand for its `{rows}`.
+
+        Before each step of SQLite, other threads of Python have their turn: with a step for each row, a busy event
+        loop lets a transaction wait a hundred times. Where they stand behind IN they are selected from: for a plain
+        list of rows, SQLite uses no index.
+        """
+        for some in _portions(rows):
+            row = f"({','.join('?' * len(some[0]))})"
+            values = f"VALUES {','.join([row] * len(some))}"
+            self._connection.execute(statement.format(rows=values), list(chain.from_iterable(some)))
+
     async def drop_letters(self, ids: Collection[str]) -> None:
         query = "DELETE FROM dead_letter WHERE id = ?"
         await self._write(lambda: self._connection.executemany(query, [(letter_id,) for letter_id in ids]))
@@ -461,32 +472,32 @@ class SqliteStateStore:
         token = settlement.batch.client_token
         dropped = self._connection.execute("DELETE FROM outbox WHERE token = ?", (token,))
         assert dropped.rowcount == 1, "a batch is settled once"
-        self._connection.executemany(
-            "DELETE FROM outbox_key WHERE document = ? AND key = ?", list(_places_of(settlement.batch.entries))
+        self._for_rows(
+            "DELETE FROM outbox_key WHERE (document, key) IN (SELECT * FROM ({rows}))",
+            list(_places_of(settlement.batch.entries)),
         )
-        stored = settlement.stored
-        replacing = [entry for entry in (*(entry for entry, _ in stored), *settlement.lost) if entry.replaces]
-        gone = [(entry.document, entry.replaces) for entry in replacing]
+        stored = [entry for entry, _ in settlement.stored]
+        gone = [(entry.document, entry.replaces) for entry in (*stored, *settlement.lost) if entry.replaces]
         gone += [(entry.document, entry.key) for entry in settlement.deleted]
-        self._connection.executemany(f"DELETE FROM record WHERE {_OF_DOCUMENT_OR_NONE}", gone)  # noqa: S608 - a constant
-        self._connection.executemany(
-            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
+        self._for_rows("DELETE FROM record WHERE (document, key) IN (SELECT * FROM ({rows}))", _also_of_none(gone))
+        self._for_rows(
+            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}) {{rows}}",
             [
                 (entry.key, entry.document, entry.namespace, entry.digest, entry.order, memory_record_id)
-                for entry, memory_record_id in stored
+                for entry, memory_record_id in settlement.stored
             ],
         )
-        self._connection.executemany("DELETE FROM dead_letter WHERE key = ?", [(entry.key,) for entry, _ in stored])
+        self._for_rows(
+            "DELETE FROM dead_letter WHERE key IN (SELECT * FROM ({rows}))", [(entry.key,) for entry in stored]
+        )
         # An update or delete that failed for good may have been carried out by an earlier attempt whose answer was
         # lost: whatever the document says next, the record is written then.
         given_up = {letter.key for letter in settlement.letters}
-        self._connection.executemany(
-            f"UPDATE record SET digest = '' WHERE {_OF_DOCUMENT_OR_NONE}",  # noqa: S608 - a constant
-            [
-                (entry.document, entry.replaces or entry.key)
-                for entry in settlement.batch.entries
-                if entry.key in given_up
-            ],
+        doubted = [
+            (entry.document, entry.replaces or entry.key) for entry in settlement.batch.entries if entry.key in given_up
+        ]
+        self._for_rows(
+            "UPDATE record SET digest = '' WHERE (document, key) IN (SELECT * FROM ({rows}))", _also_of_none(doubted)
         )
         self._add_letters(settlement.letters)
         self._add_to_outbox(settlement.follow_ups)
@@ -794,9 +805,9 @@ def _state_errors(path: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _portions(ids: list[Identifier]) -> Iterator[list[Identifier]]:
-    for start in range(0, len(ids), IDS_PER_QUERY):
-        yield ids[start : start + IDS_PER_QUERY]
+def _portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), ITEMS_PER_QUERY):
+        yield items[start : start + ITEMS_PER_QUERY]
 
 
 def _places_of(entries: Iterable[Entry]) -> Iterator[RecordPlace]:
@@ -804,6 +815,15 @@ def _places_of(entries: Iterable[Entry]) -> Iterator[RecordPlace]:
         yield entry.document, entry.key
         if entry.replaces not in (None, entry.key):
             yield entry.document, entry.replaces
+
+
+def _also_of_none(places: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`places`, and those of the same keys without a document: it may have claimed a record that was of none."""
+    return [each for document, key in places for each in ((document, key), ("", key))]
+
+
+def _written_state(state: DocumentState) -> tuple[object, ...]:
+    return state.id, state.origin, state.fingerprint, state.recipe, state.has_parts, state.skipped
 
 
 def _written_entry(entry: Entry) -> list[object]:

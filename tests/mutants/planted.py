@@ -211,9 +211,8 @@ LEDGER = (
         "update_leaves_its_old_key",
         "a key that an update replaced stays, and its later deletion takes the live record",
         STATE,
-        "        gone = [(entry.replaces,) for entry in (*(entry for entry, _ in stored), *settlement.lost)"
-        " if entry.replaces]\n",
-        "        gone: list[tuple[RecordKey]] = []\n",
+        "        gone = [(entry.document, entry.replaces) for entry in (*stored, *settlement.lost) if entry.replaces]\n",
+        "        gone: list[tuple[str, str]] = []\n",
     ),
     Mutant(
         "remembered_before_it_is_saved",
@@ -233,9 +232,9 @@ LEDGER = (
         "old_deleted_before_new_is_stored",
         "a document whose new version was refused loses its old one",
         STATE,
-        "            WHERE obsolete = 1 AND key > ?\n"
+        "            WHERE obsolete = 1 AND (document, key) > (?, ?)\n"
         "              AND document NOT IN (SELECT document FROM dead_letter)\n",
-        "            WHERE obsolete = 1 AND key > ?\n",
+        "            WHERE obsolete = 1 AND (document, key) > (?, ?)\n",
     ),
     Mutant(
         "refused_forever_forgotten",

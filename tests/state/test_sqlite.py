@@ -27,6 +27,7 @@ from tests.contract.state_store import (
     batch,
     entry,
     keys,
+    known,
     letter,
     memory_id,
     plan,
@@ -580,3 +581,28 @@ async def test_a_document_name_may_hold_anything(path: Path) -> None:
 
         assert set(await state.documents(names)) == set(names)
         assert [len(found) for found in (await state.records(names)).values()] == [1] * len(names)
+
+
+async def test_no_change_looks_through_a_whole_table(path: Path) -> None:
+    """It would take the longer the larger the ledger is, for each batch."""
+    statements: list[str] = []
+    changed = update("new", replaces="old")
+    given_up = Settlement(batch("token-3", changed), letters=(letter("1", key=changed.key),))
+    async with opened(path) as state:
+        state._connection.set_trace_callback(statements.append)
+        await store(state, entry("old"))
+        await state.save(
+            [batch("token-2", changed)], [plan("a.md", obsolete=(RecordKey("old"),), letters=(letter("1"),))]
+        )
+        await state.settle(settled(batch("token-2", changed)))
+        await state.save([batch("token-3", changed)], [plan("a.md")])
+        await state.settle(given_up)
+        await state.forget([known(entry("new"))], [])
+        await state.remove([DocumentId("a.md")])
+        state._connection.set_trace_callback(None)
+
+        for statement in statements:
+            if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+                steps = [row[3] for row in state._connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+                for table in ("document", "record", "outbox", "outbox_key", "dead_letter"):
+                    assert f"SCAN {table}" not in steps, statement
