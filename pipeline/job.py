@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from anyio import Semaphore
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.batcher import Batcher, make_batches
@@ -87,7 +88,8 @@ class SourceJob:
         )
 
     def write(self) -> Callable[[MemoryObjectReceiveStream[Batch]], Coroutine[Any, Any, None]]:
-        return partial(write_batches, delivery=self.delivery())
+        # While the answers of some are recorded, as many others are under way.
+        return partial(write_batches, delivery=self.delivery(), writers=2 * self.writers)
 
     def verifier(self) -> Verifier:
         return Verifier(self.state, self.destination, self.rules, self.limits, self.settle_s, self.now)
@@ -102,6 +104,7 @@ class SourceJob:
             dead_letters=self.dead_letters,
             settler=settler,
             pacer=self.pacer,
+            under_way=Semaphore(self.writers),
             lease=self.lease,
             check=self.check,
             attempts_max=self.request_attempts_max,

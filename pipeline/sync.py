@@ -167,7 +167,7 @@ async def bring_in(
     chunk = partial(chunk_documents, rules=job.rules, limits=job.limits, offload=job.offload)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))
 
-    async with create_task_group() as tasks, batches:
+    async with create_task_group() as tasks:
         tasks.start_soon(listing, listed_in)
         tasks.start_soon(select, listed, selected_in)
         tasks.start_soon(fetch, selected, fetched_in)
@@ -175,8 +175,7 @@ async def bring_in(
         tasks.start_soon(chunk, parsed, derived_in)
         tasks.start_soon(plan, derived, planned_in)
         tasks.start_soon(discard_plans if is_dry else job.batch(), planned, batches_in)
-        for _ in range(job.writers):
-            tasks.start_soon(job.write(), batches.clone())
+        tasks.start_soon(job.write(), batches)
 
 
 async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False) -> None:
@@ -196,11 +195,10 @@ async def delete_obsolete(job: SourceJob, *, only: Collection[DocumentId] | None
     """Delete the records that nothing asks for any more; with `only`, those of these documents."""
     planned_in, planned = create_memory_object_stream[list[DocumentPlan | Checkpoint]](1)
     batches_in, batches = create_memory_object_stream[Batch](job.writers)
-    async with create_task_group() as tasks, batches:
+    async with create_task_group() as tasks:
         tasks.start_soon(partial(plan_deletes, only=only), job.state, planned_in)
         tasks.start_soon(job.batch(), planned, batches_in)
-        for _ in range(job.writers):
-            tasks.start_soon(job.write(), batches.clone())
+        tasks.start_soon(job.write(), batches)
 
 
 async def discard_plans(

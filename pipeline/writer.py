@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from anyio import CancelScope, sleep
+from anyio import CancelScope, Semaphore, create_task_group, sleep
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
@@ -45,9 +45,10 @@ Answer = TypeVar("Answer")
 class Delivery:
     """Sends batches and settles them. Safe to interrupt anywhere: what is not settled stays in the outbox.
 
-    `attempts_max` bounds the tries of one request whose outcome stays unknown; throttling does not count.
-    `token_trust_s` is how long the memory can be trusted to recognise a token, `settle_s` how long its listing may lag
-    behind what was written. Nothing is sent before `check` has passed, nor without the lease.
+    `under_way` bounds the requests that wait for an answer, `attempts_max` the tries of one whose outcome stays
+    unknown; throttling does not count. `token_trust_s` is how long the memory can be trusted to recognise a token,
+    `settle_s` how long its listing may lag behind what was written. Nothing is sent before `check` has passed, nor
+    without the lease.
     """
 
     destination: Destination
@@ -55,6 +56,7 @@ class Delivery:
     dead_letters: DeadLetterFile
     settler: Settler
     pacer: Pacer
+    under_way: Semaphore
     lease: Lease
     check: MemoryCheck
     attempts_max: int
@@ -173,7 +175,8 @@ class Delivery:
     ) -> list[tuple[Batch, float]]:
         """Settle `batch`; return what follows from it, and how many seconds that should wait at least."""
         try:
-            result = await self._send_until_clear(batch, was_sent=was_sent)
+            async with self.under_way:
+                result = await self._send_until_clear(batch, was_sent=was_sent)
         except BatchRefused as refusal:
             settlement = self.settler.refused(batch, refusal)
             result = BatchResult({})
@@ -312,8 +315,13 @@ def _failures(batch: Batch) -> int:
     return max(entry.attempts for entry in batch.entries)
 
 
-async def write_batches(batches: MemoryObjectReceiveStream[Batch], *, delivery: Delivery) -> None:
-    """Deliver batches, one at a time; several of these run side by side."""
-    async with batches:
+async def write_batches(batches: MemoryObjectReceiveStream[Batch], *, delivery: Delivery, writers: int) -> None:
+    """Deliver batches, several side by side."""
+
+    async def write() -> None:
         async for batch in batches:
             await delivery.deliver(batch)
+
+    async with batches, create_task_group() as tasks:
+        for _ in range(writers):
+            tasks.start_soon(write)

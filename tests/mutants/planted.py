@@ -211,7 +211,8 @@ LEDGER = (
         "update_leaves_its_old_key",
         "a key that an update replaced stays, and its later deletion takes the live record",
         STATE,
-        "        gone = [(entry.document, entry.replaces) for entry in (*stored, *settlement.lost) if entry.replaces]\n",
+        "        gone = [(entry.document, entry.replaces) for entry in (*stored, *settlement.lost)"
+        " if entry.replaces]\n",
         "        gone: list[tuple[str, str]] = []\n",
     ),
     Mutant(

@@ -34,6 +34,7 @@ from pipeline.model import (
     DocumentState,
     FailedRecord,
     Operation,
+    Settlement,
     SourceEvent,
 )
 from pipeline.pacing import Pacer
@@ -155,6 +156,40 @@ def test_after_a_run_the_memory_equals_the_source_and_a_second_run_sends_nothing
         assert (second.documents.unchanged, second.records.unchanged) == (250, 250)
         assert len(world.memory.requests) == sent
         assert len(world.source.fetched) == 250
+
+    on_virtual_time(story)
+
+
+class LatentMemory(MemoryDestination):
+    """Takes a second for each answer."""
+
+    under_way = most_under_way = 0
+
+    async def write(self, batch: Batch) -> BatchResult:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await anyio.sleep(1.0)
+        self.under_way -= 1
+        return await super().write(batch)
+
+
+def test_there_is_a_request_under_way_for_each_writer_while_answers_are_recorded() -> None:
+    """A slow disk must not keep the memory waiting; nor may the service see more requests than it was promised."""
+
+    async def story(world: World) -> None:
+        world.memory = LatentMemory()
+        world.source.documents = numbered(900)
+
+        async def settle(settlement: Settlement) -> None:
+            await anyio.sleep(0.9)
+            await record(settlement)
+
+        record, world.state.settle = world.state.settle, settle  # type: ignore[method-assign]
+        began = anyio.current_time()
+        await world.do()
+
+        assert world.memory.most_under_way == 3
+        assert anyio.current_time() - began == pytest.approx(3 * 1.0 + 0.9, abs=0.1), "nine batches, three at once"
 
     on_virtual_time(story)
 
