@@ -12,7 +12,7 @@ import unicodedata
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
@@ -253,7 +253,6 @@ class _Strength(IntEnum):
 
     NONE = 0
     LINE = 1
-    BLANK_LINE_IN_CODE = 2
     PARAGRAPH = 3
     HEADING_6 = 4
     HEADING_1 = 9
@@ -263,12 +262,13 @@ class _Strength(IntEnum):
 class _Outline:
     """What the lines of a text say about its structure. All positions ascend.
 
-    Only boundaries that are stronger than the start of any line are written down; the rest is looked up where a cut
-    finds none of them.
+    Most texts are paragraphs, and most cuts are between two of them: only what is more than that, or less, is written
+    down for each line. `block_starts` follow blank lines.
     """
 
     text: str
-    boundaries: MutableSequence[int] = field(default_factory=lambda: array("q"))
+    block_starts: Sequence[int]
+    boundaries: MutableSequence[int] = field(default_factory=lambda: array("q"))  # as strong as a paragraph or stronger
     strengths: bytearray = field(default_factory=bytearray)  # one for each boundary
     glued: set[int] = field(default_factory=set)  # starts of lines that stay with what stands before them
     headings: list[tuple[int, int, str]] = field(default_factory=list)  # position, level, words
@@ -277,20 +277,25 @@ class _Outline:
     has_tables: bool = False
 
     def add_boundary(self, position: int, strength: int) -> None:
-        if strength > _Strength.LINE:
+        if strength >= _Strength.PARAGRAPH:
             self.boundaries.append(position)
             self.strengths.append(strength)
         elif strength == _Strength.NONE:
             self.glued.add(position)
 
-    def strongest_within(self, low: int, high: int) -> list[int]:
+    def strongest_within(self, low: int, high: int) -> Sequence[int]:
         """The strongest of the boundaries from `low` to `high`, both included."""
         first, last = bisect_left(self.boundaries, low), bisect_right(self.boundaries, high)
-        if first == last:
-            return self._line_starts(low, high)
         strengths = self.strengths[first:last]
-        strongest = max(strengths)
-        return [self.boundaries[first + index] for index, value in enumerate(strengths) if value == strongest]
+        strongest = max(strengths, default=_Strength.NONE)
+        if strongest > _Strength.PARAGRAPH:
+            return [self.boundaries[first + index] for index, value in enumerate(strengths) if value == strongest]
+        starts = self.block_starts[bisect_left(self.block_starts, low) : bisect_right(self.block_starts, high)]
+        if self.glued:
+            starts = [start for start in starts if start not in self.glued]
+        paragraphs = [start for start in starts if not self.fence_around(start)] if self.fence_starts else starts
+        # Between blocks of code there is no paragraph, but a better place than in them; and last come any lines.
+        return [*self.boundaries[first:last], *paragraphs] or starts or self._line_starts(low, high)
 
     def _line_starts(self, low: int, high: int) -> list[int]:
         starts = (newline.end() for newline in _NEWLINE.finditer(self.text, low - 1, high))
@@ -310,18 +315,25 @@ _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)*(?:\n|\Z)")
 
 
 def _outline(text: str, markup: Markup) -> _Outline:
-    return _markdown_outline(text) if markup is Markup.MARKDOWN else _plain_outline(text)
+    blocks = _blocks(text)
+    outline = _Outline(text, array("q", [start for start, _ in blocks]))
+    if markup is Markup.MARKDOWN:
+        _add_markdown(outline, blocks)
+    return outline
 
 
-def _blocks(text: str) -> Iterator[tuple[int, int]]:
+def _blocks(text: str) -> list[tuple[int, int]]:
     """The starts and ends of what blank lines part; the newline that ends a block is not a part of it."""
     first = _position_of(_NOT_BLANK, text, 0)
-    start = text.rfind("\n", 0, first) + 1 if first < len(text) else len(text)
-    for blank in _BLANK_LINES.finditer(text, start):
-        yield start, blank.start()
-        start = blank.end()
-    if start < len(text):
-        yield start, len(text)
+    if first == len(text):
+        return []
+    first = text.rfind("\n", 0, first) + 1
+    blank = [found.span() for found in _BLANK_LINES.finditer(text, first)]
+    starts = [first, *(end for _, end in blank)]
+    ends = [*(start for start, _ in blank), len(text)]
+    if starts[-1] == len(text):  # the last lines are blank
+        del starts[-1], ends[-1]
+    return list(zip(starts, ends, strict=True))
 
 
 def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
@@ -332,13 +344,6 @@ def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
             newline = end
         yield start, newline, text[start:newline].strip()
         start = newline + 1
-
-
-def _plain_outline(text: str) -> _Outline:
-    outline = _Outline(text)
-    for start, _ in _blocks(text):
-        outline.add_boundary(start, _Strength.PARAGRAPH)
-    return outline
 
 
 class _Kind(IntEnum):
@@ -352,6 +357,7 @@ class _Kind(IntEnum):
     TABLE_RULE = auto()  # between a table's head and its body
 
 
+_HEADINGS = (_Kind.HEADING, _Kind.UNDERLINE)
 _FENCE = re.compile(r"`{3,}(?=[^`]*\Z)|~{3,}")
 _HASHES = re.compile(r"#{1,6}(?=[ \t])")
 _UNDERLINE = re.compile(r" {0,3}(?:={2,}|-{3,})[ \t]*$", re.MULTILINE)
@@ -362,29 +368,17 @@ _NOT_UNDERLINED = re.compile(r"[>#=]|[-+*] |\d{1,9}[.)] |---")  # a list item, a
 _MARKS_STRUCTURE = re.compile(r"\n[^\S\n]*(?:`{3}|~{3}|\||\#{1,6}[ \t]|={2}|-{3})")
 
 
-def _markdown_outline(text: str) -> _Outline:
-    outline = _Outline(text)
-    structured = [found.end() - 1 for found in _MARKS_STRUCTURE.finditer(text)]
+def _add_markdown(outline: _Outline, blocks: Sequence[tuple[int, int]]) -> None:
+    text = outline.text
     closing_fence = ""  # what ends the code block that is open
-    kind = _Kind.TEXT
-    for block_start, block_end in _blocks(text):
-        if block_start and bisect_left(structured, block_start) == bisect_left(structured, block_end):
-            if closing_fence:
-                outline.add_boundary(block_start, _Strength.BLANK_LINE_IN_CODE)
-            else:
-                kind, previous = _Kind.TEXT, kind
-                outline.add_boundary(block_start, _strength(kind, previous, is_after_blank=True))
-            continue
+    kind, last_index = _Kind.TEXT, -1
+    for index in _structured(outline):
+        if index > last_index + 1 and not closing_fence:
+            kind = _Kind.TEXT
+        last_index = index
         is_after_blank = True
-        for start, end, line in _lines(text, block_start, block_end):
-            if closing_fence:
-                if line.startswith(closing_fence) and not line.strip(closing_fence[0]):
-                    outline.fence_ends.append(end)
-                    outline.add_boundary(start, _Strength.NONE)
-                    closing_fence = ""
-                else:
-                    outline.add_boundary(start, _Strength.BLANK_LINE_IN_CODE if is_after_blank else _Strength.LINE)
-            else:
+        for start, end, line in _lines(text, *blocks[index]):
+            if not closing_fence:
                 previous = kind
                 kind = _kind_of_line(text, start, end, line, previous, is_after_blank=is_after_blank)
                 strength = _strength(kind, previous, is_after_blank=is_after_blank)
@@ -397,10 +391,22 @@ def _markdown_outline(text: str) -> _Outline:
                     outline.fence_starts.append(start)
                 outline.has_tables |= kind is _Kind.TABLE_ROW
                 outline.add_boundary(start, strength)
+            elif line.startswith(closing_fence) and not line.strip(closing_fence[0]):
+                outline.fence_ends.append(end)
+                outline.add_boundary(start, _Strength.NONE)
+                closing_fence = ""
             is_after_blank = False
+        if kind in _HEADINGS and not closing_fence and index + 1 < len(blocks):
+            outline.add_boundary(blocks[index + 1][0], _Strength.NONE)
     if closing_fence:
         outline.fence_ends.append(len(text))
-    return outline
+
+
+def _structured(outline: _Outline) -> Iterable[int]:
+    """Which of the blocks may hold more than text, the first among them, whose lines have no newline before them."""
+    marks = (found.end() - 1 for found in _MARKS_STRUCTURE.finditer(outline.text))
+    found = (bisect_right(outline.block_starts, mark) - 1 for mark in marks)
+    return dict.fromkeys((0, *found)) if outline.block_starts else ()
 
 
 def _kind_of_line(text: str, start: int, end: int, line: str, previous: _Kind, *, is_after_blank: bool) -> _Kind:
