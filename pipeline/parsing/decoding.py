@@ -59,7 +59,7 @@ def find_encoding(
     without_mark = _utf16_without_mark(content[:SAMPLE_BYTES])
     if without_mark is not None and _first_fault(content, without_mark) is None:
         return Encoding(without_mark)
-    fault = _first_fault(content, "utf-8")
+    fault = None if content.isascii() else _first_fault(content, "utf-8")
     if fault is None:
         return Encoding("utf-8")
     for candidate in (declared, _charset_of_page(content) if is_html else None):
@@ -155,6 +155,8 @@ def _charset_of_page(content: bytes) -> str | None:
 
 def _utf16_without_mark(sample: bytes) -> str | None:
     """Text of Latin letters in UTF-16 has a zero in every other byte, and hardly any in the others."""
+    if 0 not in sample:
+        return None
     half = len(sample) // 2
     even, odd = sample[0::2].count(0), sample[1::2].count(0)
     if half and odd * 2 > half and even * 20 < half:

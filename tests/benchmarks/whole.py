@@ -36,7 +36,7 @@ class Generated:
         text = "".join(document(rng, 0) for _ in range(40)).replace("#", "")
         self._texts = []
         for number in range(min(count, 1000)):
-            pieces = [text[start : start + 1400] for start in rng.sample(range(len(text) - 1400), sections)]
+            pieces = [text[start : start + 1480] for start in rng.sample(range(len(text) - 1480), sections)]
             self._texts.append("\n\n".join(f"# Section {number}\n\n{piece}" for piece in pieces))
         self._count = count
 
@@ -87,7 +87,7 @@ def _settings(folder: Path, url: str, writers: int, requests_per_second: float) 
         "name": "bench",
         "source": {"type": "filesystem", "path": "."},
         "destination": {"type": "agentcore", "memory_id": MEMORY_ID, "region": REGION, "endpoint_url": url},
-        "chunking": {"max_chars": 1500},
+        "chunking": {"max_chars": 2000},
         "writers": {"requests_per_second": requests_per_second, "concurrency": writers},
     }
     file.write_text(yaml.safe_dump(settings))
