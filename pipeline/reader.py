@@ -4,6 +4,7 @@ Everything flows in lists, since a hop between tasks costs as much as the rest o
 order of the scan, since a checkpoint speaks of all that went before it.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
@@ -27,6 +28,7 @@ from pipeline.model import (
     Derived,
     Document,
     DocumentId,
+    DocumentOutcome,
     DocumentRef,
     DocumentSkipped,
     KnownDocument,
@@ -98,27 +100,30 @@ async def select_documents(
     """
     async with listed, selected:
         async for events in listed:
-            known = await state.documents([event.id for event in events if isinstance(event, DocumentRef)])
-            observe(DocumentsListed(sum(isinstance(event, DocumentRef) for event in events)))
+            refs = [event for event in events if isinstance(event, DocumentRef)]
+            known = await state.documents([ref.id for ref in refs])
+            observe(DocumentsListed(len(refs)))
             passed: list[Selected] = []
+            unchanged: list[KnownDocument] = []
+            skipped: Counter[str] = Counter()
             for event in events:
                 match event:
                     case DocumentRef():
                         sightings.listed += 1
                         before = known.get(event.id)
-                        if before is not None and sightings.has(before.row):
+                        if before is not None and not sightings.mark_first(before.row):
                             continue  # paged listings show a document twice when it moves between pages
-                        if before is not None:
-                            sightings.mark(before.row)
                         if reason := parser.reason_to_skip(event):
-                            observe(DocumentSkippedByReason(reason))
+                            skipped[reason] += 1
                         elif before is None or event.id in always or may_have_changed(event, before, recipe):
                             passed.append(event)
+                        elif before.state.skipped is not None:
+                            skipped[before.state.skipped] += 1
                         else:
-                            await _account_for_unchanged(before, state, sightings, observe)
+                            unchanged.append(before)
                     case DocumentSkipped():
                         sightings.listed += 1
-                        observe(DocumentSkippedByReason(event.reason))
+                        skipped[event.reason] += 1
                     case ScanError():
                         sightings.broken.append(event.scope)
                         observe(ScanProblem(event.scope, event.code, event.message))
@@ -127,6 +132,10 @@ async def select_documents(
                         sightings.complete.append(event.scope)
                     case Checkpoint():
                         passed.append(event)
+            for reason, count in skipped.items():
+                observe(DocumentSkippedByReason(reason, count))
+            for decided in await _account_for(unchanged, state, sightings):
+                observe(decided)
             if passed:
                 await selected.send(passed)
 
@@ -136,22 +145,24 @@ def may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str) -> bo
     return ref.fingerprint is None or ref.fingerprint != before.state.fingerprint or before.state.recipe != recipe
 
 
-async def _account_for_unchanged(
-    document: KnownDocument, state: StateStore, sightings: Sightings, observe: Observer
-) -> None:
-    if document.state.skipped is not None:
-        observe(DocumentSkippedByReason(document.state.skipped))
-        return
-    parts = await state.parts(document.state.id) if document.state.has_parts else [document]
-    for part in parts:
-        sightings.mark(part.row)
-    if document.state.has_parts and document.dead_letters:  # the file as a whole could not be read
-        unchanged = sum(sightings.count_unchanged(part.state.id, part.records) for part in parts)
-        observe(DocumentsDecided("failed", 1, unchanged=unchanged))
-        return
-    for part in parts:
-        unchanged = sightings.count_unchanged(part.state.id, part.records)
-        observe(DocumentsDecided("failed" if part.dead_letters else "unchanged", 1, unchanged=unchanged))
+async def _account_for(
+    unchanged: Iterable[KnownDocument], state: StateStore, sightings: Sightings
+) -> Iterable[DocumentsDecided]:
+    """What became of documents that are as they were: many at once, since each costs no more than its look-up."""
+    documents: Counter[DocumentOutcome] = Counter()
+    records: Counter[DocumentOutcome] = Counter()
+    for document in unchanged:
+        is_whole = not document.state.has_parts
+        is_unread = not is_whole and document.dead_letters > 0  # the file as a whole could not be read
+        if is_unread:
+            documents["failed"] += 1
+        for part in (document,) if is_whole else await state.parts(document.state.id):
+            sightings.mark(part.row)
+            outcome: DocumentOutcome = "failed" if is_unread or part.dead_letters else "unchanged"
+            if not is_unread:
+                documents[outcome] += 1
+            records[outcome] += sightings.count_unchanged(part.state.id, part.records)
+    return [DocumentsDecided(outcome, documents[outcome], unchanged=records[outcome]) for outcome in documents]
 
 
 async def fetch_documents(

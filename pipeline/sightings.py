@@ -32,6 +32,13 @@ class Sightings:
         if row <= self.last_row:
             self._rows[row >> 3] |= 1 << (row & 7)
 
+    def mark_first(self, row: int) -> bool:
+        """Mark `row`; False if it was marked before."""
+        if self.has(row):
+            return False
+        self.mark(row)
+        return True
+
     def unmark(self, row: int) -> None:
         if row <= self.last_row:
             self._rows[row >> 3] &= ~(1 << (row & 7))

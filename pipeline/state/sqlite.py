@@ -35,7 +35,6 @@ from pipeline.model import (
     DocumentPlan,
     DocumentState,
     Entry,
-    Fingerprint,
     FoundRecord,
     KnownDocument,
     KnownRecord,
@@ -834,17 +833,10 @@ def _read_entries(written: str) -> tuple[Entry, ...]:
     return tuple(Entry(*values) for values in orjson.loads(written))
 
 
-def _known_document(row: Sequence[object]) -> KnownDocument:
-    number, document_id, origin, fingerprint, recipe, has_parts, skipped, records, dead_letters = row
-    state = DocumentState(
-        id=DocumentId(str(document_id)),
-        origin=DocumentId(str(origin)),
-        fingerprint=None if fingerprint is None else Fingerprint(str(fingerprint)),
-        recipe=str(recipe),
-        has_parts=bool(has_parts),
-        skipped=None if skipped is None else str(skipped),
-    )
-    return KnownDocument(int(str(number)), state, int(str(records)), int(str(dead_letters)))
+def _known_document(row: tuple[Any, ...]) -> KnownDocument:
+    number, document, origin, fingerprint, recipe, has_parts, skipped, records, dead_letters = row
+    state = DocumentState(document, origin, fingerprint, recipe, bool(has_parts), skipped)
+    return KnownDocument(number, state, records, dead_letters)
 
 
 def _known_record(row: Sequence[str]) -> KnownRecord:
