@@ -2,7 +2,6 @@
 
 import re
 from enum import Enum
-from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from pipeline.model import Document, DocumentRef
@@ -113,4 +112,6 @@ def _suffix_of_path(path: str) -> str:
             path = urlsplit(path).path
         except ValueError:
             return ""
-    return PurePosixPath(path.rpartition("/")[2]).suffix.lower()
+    name = path.rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""  # `.profile` and `notes.` have none
