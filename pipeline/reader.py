@@ -5,7 +5,7 @@ order of the scan, since a checkpoint speaks of all that went before it.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 
@@ -49,42 +49,33 @@ FETCHED_AT_ONCE = 64  # documents in one list
 FETCHED_BYTES_MAX = 8 * 1024 * 1024  # that wait together between two stages, unless one document is larger
 PARSED_AT_ONCE = 100  # documents, or parts of one, in one list
 
+Listing = AsyncGenerator[Sequence[SourceEvent], None]
 Selected = DocumentRef | ScanError | Checkpoint
 Fetched = Document | Unread | LeftOut | Vanished | ScanError | Checkpoint
 Read = Parsed | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpoint
 Planned = Derived | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpoint
 
 
-async def scan_source(
-    connector: SourceConnector,
-    since: Checkpoint | None,
-    observe: Observer,
-    listed: MemoryObjectSendStream[Sequence[SourceEvent]],
-) -> None:
-    """List the source into `listed`."""
+async def scan_source(connector: SourceConnector, since: Checkpoint | None, observe: Observer) -> Listing:
+    """List the source."""
     is_complete = False
-    async with listed, aclosing(connector.scan(since)) as scan:
+    async with aclosing(connector.scan(since)) as scan:
         async for events in scan:
             is_complete = is_complete or any(isinstance(event, ScanComplete) for event in events)
-            await listed.send(events)
+            yield events
     observe(ScanFinished(is_complete))
 
 
-async def locate_documents(
-    connector: SourceConnector,
-    documents: Iterable[DocumentId],
-    listed: MemoryObjectSendStream[Sequence[SourceEvent]],
-) -> None:
-    """List only `documents` into `listed`, as far as the source still has them. Proves nothing about others."""
-    async with listed:
-        for document in documents:
-            ref = await connector.locate(document)
-            if ref is not None:
-                await listed.send([ref])
+async def locate_documents(connector: SourceConnector, documents: Iterable[DocumentId]) -> Listing:
+    """List only `documents`, as far as the source still has them. Proves nothing about others."""
+    for document in documents:
+        ref = await connector.locate(document)
+        if ref is not None:
+            yield [ref]
 
 
 async def select_documents(
-    listed: MemoryObjectReceiveStream[Sequence[SourceEvent]],
+    listing: Listing,
     selected: MemoryObjectSendStream[list[Selected]],
     *,
     state: StateStore,
@@ -96,9 +87,10 @@ async def select_documents(
 ) -> None:
     """Let through what may have changed. An unchanged document ends here, for the price of one look-up.
 
-    Documents in `always` are let through whatever their fingerprint says.
+    Documents in `always` are let through whatever their fingerprint says. The listing does not run ahead: two threads
+    that each ask the operating system for a little at a time would spend half of theirs on waking each other.
     """
-    async with listed, selected:
+    async with selected, aclosing(listing) as listed:
         async for events in listed:
             refs = [event for event in events if isinstance(event, DocumentRef)]
             known = await state.documents([ref.id for ref in refs])

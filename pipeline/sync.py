@@ -1,9 +1,8 @@
 """THE pipeline, wired from top to bottom. Start reading here."""
 
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any
 
 from anyio import create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -11,10 +10,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from pipeline.errors import SourceError
 from pipeline.events import Reconciled, StateIsCopy
 from pipeline.job import SourceJob
-from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Operation, RecordKey, SourceEvent
+from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Operation, RecordKey
 from pipeline.planner import find_vanished, healed_letters, may_delete, plan_changes, plan_deletes
 from pipeline.reader import (
     Fetched,
+    Listing,
     Planned,
     Read,
     Selected,
@@ -27,8 +27,6 @@ from pipeline.reader import (
 )
 from pipeline.sightings import Sightings
 from pipeline.verifying import Verification
-
-Listing = Callable[[MemoryObjectSendStream[Sequence[SourceEvent]]], Coroutine[Any, Any, None]]
 
 
 async def sync(job: SourceJob) -> None:
@@ -45,7 +43,7 @@ async def sync(job: SourceJob) -> None:
     delivered = await job.delivery().deliver_outbox()
     await look_again(job)
     sightings = await look_out(job, delivered)
-    listing = partial(scan_source, job.connector, await job.state.checkpoint(), job.observe)
+    listing = scan_source(job.connector, await job.state.checkpoint(), job.observe)
     await bring_in(job, sightings, listing)
     await job.state.drop_letters(await healed_letters(job.state, sightings))
     if not sightings.complete:
@@ -150,7 +148,6 @@ async def bring_in(
     A dry way ends after plan.
     """
     # Few lists wait between two stages: that bounds the memory, and a slow stage holds back those before it.
-    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](2)
     selected_in, selected = create_memory_object_stream[list[Selected]](2)
     fetched_in, fetched = create_memory_object_stream[list[Fetched]](1)
     parsed_in, parsed = create_memory_object_stream[list[Read]](1)
@@ -168,8 +165,7 @@ async def bring_in(
     plan = partial(plan_changes, planner=job.planner(sightings, resends))
 
     async with create_task_group() as tasks:
-        tasks.start_soon(listing, listed_in)
-        tasks.start_soon(select, listed, selected_in)
+        tasks.start_soon(select, listing, selected_in)
         tasks.start_soon(fetch, selected, fetched_in)
         tasks.start_soon(parse, fetched, parsed_in)
         tasks.start_soon(chunk, parsed, derived_in)
@@ -217,7 +213,7 @@ async def preview(job: SourceJob) -> None:
         SourceError, StateError: as for `sync`.
     """
     sightings = await look_out(job)
-    listing = partial(scan_source, job.connector, await job.state.checkpoint(), job.observe)
+    listing = scan_source(job.connector, await job.state.checkpoint(), job.observe)
     await bring_in(job, sightings, listing, is_dry=True)
     await take_out(job, sightings, is_dry=True)
 
@@ -241,7 +237,7 @@ async def replay(job: SourceJob) -> None:
     }
     # A failed delete is planned again by what the ledger holds; its letter would stand in the way.
     await job.state.drop_letters([letter.id for letter in letters if letter.operation is Operation.DELETE])
-    listing = partial(locate_documents, job.connector, sorted(origins))
+    listing = locate_documents(job.connector, sorted(origins))
     await bring_in(job, await look_out(job, delivered), listing, resends=origins)
     # Deletions of other documents wait for the next sync, which lists the source and asks the guard.
     if job.deletes.is_enabled:

@@ -42,6 +42,7 @@ from pipeline.reader import (
     FETCHES_AT_ONCE,
     PARSED_AT_ONCE,
     Fetched,
+    Listing,
     Planned,
     Read,
     Selected,
@@ -126,12 +127,9 @@ async def test_a_scan_passes_on_all_that_the_source_says() -> None:
     """Nothing may be concluded from what was not passed on."""
     source = MemorySource({"a.md": "A", "b.md": "B", "c.md": "C"}, events_per_list=2)
     told: list[RunEvent] = []
-    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
 
-    await scan_source(source, None, told.append, listed_in)
+    events = flat([items async for items in scan_source(source, None, told.append)])
 
-    async with listed:
-        events = flat([items async for items in listed])
     assert [event.id for event in events if isinstance(event, DocumentRef)] == ["a.md", "b.md", "c.md"]
     assert events[-1] == ScanComplete("")
     assert told == [ScanFinished(is_complete=True)]
@@ -142,26 +140,27 @@ async def test_a_scan_without_its_last_word_is_not_complete() -> None:
     source = MemorySource({"a.md": "A"})
     source.says_complete = False
     told: list[RunEvent] = []
-    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
 
-    async with listed:
-        await scan_source(source, None, told.append, listed_in)
+    async for _ in scan_source(source, None, told.append):
+        pass
 
     assert told == [ScanFinished(is_complete=False)]
 
 
-async def test_a_scan_that_fails_ends_its_stream_without_the_last_word() -> None:
+async def test_a_scan_that_fails_ends_without_the_last_word() -> None:
     """Those behind it must not wait for ever, nor take the end for completeness."""
     source = MemorySource({"a.md": "A", "b.md": "B"})
     source.fails_after = 1
     told: list[RunEvent] = []
-    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
+    events: list[SourceEvent] = []
+
+    async def scan() -> None:
+        async for items in scan_source(source, None, told.append):
+            events.extend(items)
 
     with pytest.raises(SourceError):
-        await scan_source(source, None, told.append, listed_in)
+        await scan()
 
-    async with listed:
-        events = flat([items async for items in listed])
     assert [type(event) for event in events] == [DocumentRef]
     assert ScanFinished(is_complete=True) not in told
 
@@ -169,12 +168,9 @@ async def test_a_scan_that_fails_ends_its_stream_without_the_last_word() -> None
 async def test_locating_lists_only_what_is_still_there() -> None:
     """A replay reads again what was given up on, as far as there is such a thing."""
     source = MemorySource({"a.md": "A", "b.md": "B"})
-    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](math.inf)
 
-    await locate_documents(source, [DocumentId("b.md"), DocumentId("gone.md")], listed_in)
+    events = flat([items async for items in locate_documents(source, [DocumentId("b.md"), DocumentId("gone.md")])])
 
-    async with listed:
-        events = flat([items async for items in listed])
     assert [event.id for event in events if isinstance(event, DocumentRef)] == ["b.md"]
     assert not any(isinstance(event, ScanComplete) for event in events)
 
@@ -217,12 +213,14 @@ class Selection:
         return row
 
     async def select(self, *events: SourceEvent, always: Sequence[str] = ()) -> list[Selected]:
-        async def stage(
-            listed: MemoryObjectReceiveStream[Sequence[SourceEvent]], selected: MemoryObjectSendStream[list[Selected]]
-        ) -> None:
+        async def listing() -> Listing:
+            yield list(events)
+
+        selected_in, selected = create_memory_object_stream[list[Selected]](math.inf)
+        async with selected:
             await select_documents(
-                listed,
-                selected,
+                listing(),
+                selected_in,
                 state=self.state,
                 parser=LineParser(),
                 recipe=RECIPE,
@@ -230,8 +228,7 @@ class Selection:
                 always=[DocumentId(name) for name in always],
                 observe=self.events.append,
             )
-
-        return flat(await through(stage, list(events)))
+            return flat([items async for items in selected])
 
     def told(self, kind: type[Item]) -> list[Item]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -593,7 +590,6 @@ async def test_what_was_not_parsed_passes_in_its_place_to_the_plan() -> None:
 
 async def read_all(source: MemorySource, state: SqliteStateStore, observe: Callable[[RunEvent], None]) -> list[Planned]:
     """The stages of this file in a row, wired as the pipeline does."""
-    listed_in, listed = create_memory_object_stream[Sequence[SourceEvent]](2)
     selected_in, selected = create_memory_object_stream[list[Selected]](2)
     fetched_in, fetched = create_memory_object_stream[list[Fetched]](1)
     parsed_in, parsed = create_memory_object_stream[list[Read]](1)
@@ -601,7 +597,7 @@ async def read_all(source: MemorySource, state: SqliteStateStore, observe: Calla
 
     async def select() -> None:
         await select_documents(
-            listed,
+            scan_source(source, None, observe),
             selected_in,
             state=state,
             parser=LineParser(),
@@ -621,7 +617,6 @@ async def read_all(source: MemorySource, state: SqliteStateStore, observe: Calla
         await chunk_documents(parsed, derived_in, rules=RULES, limits=service_limits(), offload=inline)
 
     async with create_task_group() as tasks:
-        tasks.start_soon(scan_source, source, None, observe, listed_in)
         for stage in (select, fetch, parse, chunk):
             tasks.start_soon(stage)
     async with derived:
