@@ -49,6 +49,7 @@ MODIFIED_AT_MAX_US = (datetime(9999, 12, 31, tzinfo=UTC) - EPOCH) // timedelta(m
 IGNORE_FILE_MAX_BYTES = 1024 * 1024
 FOLDER_GROUP = "ps_d"  # pathspec's group for the slash behind a folder that a pattern named
 
+IS_PLAIN = re.compile(r"[\w./~-]*", re.ASCII).fullmatch
 TO_ESCAPE = re.compile("[\udc80-\udcff]|%(?=25|[89A-F][0-9A-F])")
 ESCAPED = re.compile("%(25|[89A-F][0-9A-F])")
 
@@ -131,6 +132,7 @@ class FilesystemConnector:
     ) -> None:
         self._settings = settings
         self._root = os.path.abspath(base_folder / settings.path.expanduser()).rstrip("/") + "/"
+        self._root_uri = "file://" + _quoted(self._root)
         takes_everything = settings.include == ["**/*"]
         self._include = None if takes_everything else _Patterns(settings.include)
         self._exclude = _Patterns(settings.exclude)
@@ -323,11 +325,11 @@ class FilesystemConnector:
 
     def _ref(self, relative: str, status: os.stat_result, now_ns: int) -> DocumentRef:
         return DocumentRef(
-            id=_document_id(relative),
-            uri="file://" + quote(self._root + relative, errors="surrogateescape"),
-            fingerprint=_fingerprint(status, now_ns),
-            size_bytes=status.st_size,
-            modified_at=_modified_at(status),
+            _document_id(relative),
+            self._root_uri + _quoted(relative),
+            _fingerprint(status, now_ns),
+            status.st_size,
+            _modified_at(status),
         )
 
     # ------------------------------------------------------------------------------------------- reading
@@ -530,18 +532,26 @@ def _relative_path(document: DocumentId) -> str | None:
     return relative if _document_id(relative) == document else None
 
 
+def _quoted(path: str) -> str:
+    """Return `path` as it stands in a URI; most stand there as they are, and need no look at each character."""
+    return path if IS_PLAIN(path) else quote(path, errors="surrogateescape")
+
+
 def _fingerprint(status: os.stat_result, now_ns: int) -> Fingerprint | None:
     """Return the file's size and times; None while another write could still leave all three as they are.
 
     The change time stands beside the modification time because no program can set it: an edit of equal length
     that restores the modification time (rsync, tar and editors do that) would go unseen.
     """
-    if _is_young(status.st_ctime_ns, now_ns) or (
+    modified_ns, changed_ns = status.st_mtime_ns, status.st_ctime_ns
+    # Nearly every file is old by any measure, and needs no closer look.
+    if now_ns - max(modified_ns, changed_ns) < WHOLE_SECONDS_TICK_NS and (
+        _is_young(changed_ns, now_ns)
         # A modification time that lies in the future was set by hand, and the next write takes it back.
-        status.st_mtime_ns <= now_ns and _is_young(status.st_mtime_ns, now_ns)
+        or (modified_ns <= now_ns and _is_young(modified_ns, now_ns))
     ):
         return None
-    return Fingerprint(f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}")
+    return Fingerprint(f"{status.st_size}-{modified_ns}-{changed_ns}")
 
 
 def _is_young(changed_ns: int, now_ns: int) -> bool:
