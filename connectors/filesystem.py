@@ -17,7 +17,6 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import quote
 
 from anyio import create_task_group, to_thread
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
@@ -449,6 +448,8 @@ def _compile(line: str) -> tuple[Callable[[str], re.Match[str] | None], bool] | 
 
     None for a comment, an empty line, and a line that git, too, takes for no pattern.
     """
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415 - many a source has no patterns
+
     try:
         pattern = GitIgnoreSpecPattern(line)
     except (ValueError, re.error):

@@ -5,8 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial, wraps
 from pathlib import Path
@@ -133,7 +133,9 @@ async def _run_all(
     sources = _load(paths, names)
 
     from pipeline.report import EXIT_CODES, overall_status, plan_report, run_report
-    from pipeline.reporting.logs import LogListener, configure_logging
+
+    with _without("rich"):  # structlog takes it for tracebacks that it never prints here: a sixth of the start
+        from pipeline.reporting.logs import LogListener, configure_logging
     from pipeline.runner import new_run_id, run_source
 
     run_id = new_run_id()
@@ -169,6 +171,19 @@ async def _run_all(
         return EXIT_SIGNAL + (stop.signal_number or signal.SIGINT)
     # A plan that shows dead letters or a tripped guard has done its work.
     return EXIT_CODES[status] if verb != "plan" or status in ("failed", "locked") else 0
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let what is imported in the block believe that `module` is not installed, unless it is there already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _print_summary(verb: "Verb", outcomes: Sequence["Outcome"], files: dict[str, str], style: "Style") -> None:

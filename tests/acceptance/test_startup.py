@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.conftest import Folder, Memory, Memsync
 
-HEAVY = {"aiobotocore", "botocore", "aiohttp", "html_to_markdown", "pipeline.local_memory"}
+HEAVY = {"aiobotocore", "botocore", "aiohttp", "html_to_markdown", "pathspec", "pipeline.local_memory", "rich"}
 
 
 def modules_loaded_by(program: str, folder: str) -> set[str]:
