@@ -19,6 +19,7 @@ from pipeline.model import (
     DocumentRef,
     DocumentState,
     Entry,
+    Fingerprint,
     FoundRecord,
     KnownDocument,
     KnownRecord,
@@ -260,6 +261,16 @@ class StateStore(Protocol):
         ...
 
     async def documents(self, ids: Collection[DocumentId]) -> Mapping[DocumentId, KnownDocument]: ...
+
+    async def unchanged(
+        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str
+    ) -> Sequence[tuple[DocumentId, int, int]]:
+        """Those documents that are known with just this fingerprint and recipe: id, row and number of records.
+
+        None is no fingerprint, and equal to none. Documents of which there is more to say are left out: files of
+        parts, those that were skipped, and those with dead letters.
+        """
+        ...
 
     async def parts(self, origin: DocumentId) -> Sequence[KnownDocument]:
         """The documents that fetching `origin` gave, without `origin` itself."""

@@ -7,6 +7,7 @@ order of the scan, since a checkpoint speaks of all that went before it.
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from itertools import islice
 
 from anyio import create_task_group
@@ -28,7 +29,6 @@ from pipeline.model import (
     Derived,
     Document,
     DocumentId,
-    DocumentOutcome,
     DocumentRef,
     DocumentSkipped,
     KnownDocument,
@@ -90,71 +90,103 @@ async def select_documents(
     Documents in `always` are let through whatever their fingerprint says. The listing does not run ahead: two threads
     that each ask the operating system for a little at a time would spend half of theirs on waking each other.
     """
+    selector = _Selector(state, parser, recipe, sightings, always, observe)
     async with selected, aclosing(listing) as listed:
         async for events in listed:
-            refs = [event for event in events if isinstance(event, DocumentRef)]
-            known = await state.documents([ref.id for ref in refs])
-            observe(DocumentsListed(len(refs)))
-            passed: list[Selected] = []
-            unchanged: list[KnownDocument] = []
-            skipped: Counter[str] = Counter()
-            for event in events:
-                match event:
-                    case DocumentRef():
-                        sightings.listed += 1
-                        before = known.get(event.id)
-                        if before is not None and not sightings.mark_first(before.row):
-                            continue  # paged listings show a document twice when it moves between pages
-                        if reason := parser.reason_to_skip(event):
-                            skipped[reason] += 1
-                        elif before is None or event.id in always or may_have_changed(event, before, recipe):
-                            passed.append(event)
-                        elif before.state.skipped is not None:
-                            skipped[before.state.skipped] += 1
-                        else:
-                            unchanged.append(before)
-                    case DocumentSkipped():
-                        sightings.listed += 1
-                        skipped[event.reason] += 1
-                    case ScanError():
-                        sightings.broken.append(event.scope)
-                        observe(ScanProblem(event.scope, event.code, event.message))
-                        passed.append(event)
-                    case ScanComplete():
-                        sightings.complete.append(event.scope)
-                    case Checkpoint():
-                        passed.append(event)
-            for reason, count in skipped.items():
-                observe(DocumentSkippedByReason(reason, count))
-            for decided in await _account_for(unchanged, state, sightings):
-                observe(decided)
+            others = await selector.pass_over_unchanged(events)
+            passed = await selector.select(others) if others else []
             if passed:
                 await selected.send(passed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Selector:
+    state: StateStore
+    parser: DocumentParser
+    recipe: str
+    sightings: Sightings
+    always: Collection[DocumentId]
+    observe: Observer
+
+    async def pass_over_unchanged(self, events: Sequence[SourceEvent]) -> Sequence[SourceEvent]:
+        """Account for the documents that are plainly as they were, nearly all in most runs; return the other events."""
+        refs = [event for event in events if isinstance(event, DocumentRef)]
+        self.observe(DocumentsListed(len(refs)))
+        # Of a document that stands in the list twice, the first counts.
+        fingerprints = {ref.id: ref.fingerprint for ref in reversed(refs) if ref.id not in self.always}
+        found = await self.state.unchanged(fingerprints, self.recipe)
+        documents = records = 0
+        for document, row, its_records in found:
+            if self.sightings.mark_first(row):
+                documents += 1
+                records += self.sightings.count_unchanged(document, its_records)
+        if documents:
+            self.observe(DocumentsDecided("unchanged", documents, unchanged=records))
+        passed_over = {document for document, _, _ in found}
+        others = [event for event in events if not isinstance(event, DocumentRef) or event.id not in passed_over]
+        self.sightings.listed += len(events) - len(others)
+        return others
+
+    async def select(self, events: Sequence[SourceEvent]) -> list[Selected]:
+        """Let through what may have changed, and account for the rest."""
+        known = await self.state.documents([event.id for event in events if isinstance(event, DocumentRef)])
+        passed: list[Selected] = []
+        unchanged: list[KnownDocument] = []
+        skipped: Counter[str] = Counter()
+        for event in events:
+            match event:
+                case DocumentRef():
+                    self.sightings.listed += 1
+                    before = known.get(event.id)
+                    if before is not None and not self.sightings.mark_first(before.row):
+                        continue  # paged listings show a document twice when it moves between pages
+                    if reason := self.parser.reason_to_skip(event):
+                        skipped[reason] += 1
+                    elif before is None or event.id in self.always or may_have_changed(event, before, self.recipe):
+                        passed.append(event)
+                    elif before.state.skipped is not None:
+                        skipped[before.state.skipped] += 1
+                    else:
+                        unchanged.append(before)
+                case DocumentSkipped():
+                    self.sightings.listed += 1
+                    skipped[event.reason] += 1
+                case ScanError():
+                    self.sightings.broken.append(event.scope)
+                    self.observe(ScanProblem(event.scope, event.code, event.message))
+                    passed.append(event)
+                case ScanComplete():
+                    self.sightings.complete.append(event.scope)
+                case Checkpoint():
+                    passed.append(event)
+        for reason, count in skipped.items():
+            self.observe(DocumentSkippedByReason(reason, count))
+        for document in unchanged:
+            await self._account_for(document)
+        return passed
+
+    async def _account_for(self, document: KnownDocument) -> None:
+        """Tell of a document that is as it was and has parts or dead letters."""
+        parts = await self.state.parts(document.state.id) if document.state.has_parts else [document]
+        for part in parts:
+            self.sightings.mark(part.row)
+        if document.state.has_parts and document.dead_letters:  # the file as a whole could not be read
+            self.observe(DocumentsDecided("failed", 1, unchanged=self._count_unchanged(parts)))
+            return
+        failed = [part for part in parts if part.dead_letters]
+        unchanged = [part for part in parts if not part.dead_letters]
+        if unchanged:
+            self.observe(DocumentsDecided("unchanged", len(unchanged), unchanged=self._count_unchanged(unchanged)))
+        if failed:
+            self.observe(DocumentsDecided("failed", len(failed), unchanged=self._count_unchanged(failed)))
+
+    def _count_unchanged(self, documents: Iterable[KnownDocument]) -> int:
+        return sum(self.sightings.count_unchanged(document.state.id, document.records) for document in documents)
 
 
 def may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str) -> bool:
     """Whether a document must be read again to know what it says now."""
     return ref.fingerprint is None or ref.fingerprint != before.state.fingerprint or before.state.recipe != recipe
-
-
-async def _account_for(
-    unchanged: Iterable[KnownDocument], state: StateStore, sightings: Sightings
-) -> Iterable[DocumentsDecided]:
-    """What became of documents that are as they were: many at once, since each costs no more than its look-up."""
-    documents: Counter[DocumentOutcome] = Counter()
-    records: Counter[DocumentOutcome] = Counter()
-    for document in unchanged:
-        is_whole = not document.state.has_parts
-        is_unread = not is_whole and document.dead_letters > 0  # the file as a whole could not be read
-        if is_unread:
-            documents["failed"] += 1
-        for part in (document,) if is_whole else await state.parts(document.state.id):
-            sightings.mark(part.row)
-            outcome: DocumentOutcome = "failed" if is_unread or part.dead_letters else "unchanged"
-            if not is_unread:
-                documents[outcome] += 1
-            records[outcome] += sightings.count_unchanged(part.state.id, part.records)
-    return [DocumentsDecided(outcome, documents[outcome], unchanged=records[outcome]) for outcome in documents]
 
 
 async def fetch_documents(

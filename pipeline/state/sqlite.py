@@ -35,6 +35,7 @@ from pipeline.model import (
     DocumentPlan,
     DocumentState,
     Entry,
+    Fingerprint,
     FoundRecord,
     KnownDocument,
     KnownRecord,
@@ -62,11 +63,11 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
-_DOCUMENT_COLUMNS = """
-    d.row, d.id, d.origin, d.fingerprint, d.recipe, d.has_parts, d.skipped,
-    (SELECT count(*) FROM record r WHERE r.document = d.id AND r.obsolete = 0),
+_RECORD_COUNT = "(SELECT count(*) FROM record r WHERE r.document = d.id AND r.obsolete = 0)"
+_DOCUMENT_COLUMNS = f"""
+    d.row, d.id, d.origin, d.fingerprint, d.recipe, d.has_parts, d.skipped, {_RECORD_COUNT},
     (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.stage <> 'scan')
-"""
+"""  # noqa: S608 - constants
 _ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "counted_as")
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
 _STATE_COLUMNS = "id, origin, fingerprint, recipe, has_parts, skipped"
@@ -264,6 +265,27 @@ class SqliteStateStore:
             for row in self._connection.execute(query, some):
                 document = _known_document(row)
                 found[document.state.id] = document
+        return found
+
+    async def unchanged(
+        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str
+    ) -> Sequence[tuple[DocumentId, int, int]]:
+        return await self._read(self._unchanged, list(fingerprints.items()), recipe) if fingerprints else []
+
+    def _unchanged(
+        self, fingerprints: list[tuple[DocumentId, Fingerprint | None]], recipe: str
+    ) -> list[tuple[DocumentId, int, int]]:
+        found = []
+        for some in _portions(fingerprints):
+            marks = ",".join(["(?,?)"] * len(some))
+            # A cross join is done in the order in which it is written: what is listed is looked up, not the reverse.
+            query = f"""
+                WITH listed (id, fingerprint) AS (VALUES {marks})
+                SELECT d.id, d.row, {_RECORD_COUNT} FROM listed CROSS JOIN document d ON d.id = listed.id
+                WHERE d.fingerprint = listed.fingerprint AND d.recipe = ? AND d.has_parts = 0 AND d.skipped IS NULL
+                  AND NOT EXISTS (SELECT 1 FROM dead_letter l WHERE l.document = d.id)
+            """  # noqa: S608 - only marks
+            found += self._connection.execute(query, [*chain.from_iterable(some), recipe]).fetchall()
         return found
 
     async def parts(self, origin: DocumentId) -> Sequence[KnownDocument]:

@@ -251,13 +251,39 @@ class StateStoreContract:
         assert set(await state.documents([DocumentId("a.md"), DocumentId("b.md")])) == {"a.md"}
         assert await state.documents([]) == {}
 
+    async def test_what_is_plainly_unchanged_is_told_with_its_records(self, state: StateStore) -> None:
+        """That is all there is to say of nearly every document in most runs; of any other, there is more."""
+        a, b, part = DocumentId("a.md"), DocumentId("b.md"), document("rows.jsonl#1", origin=DocumentId("rows.jsonl"))
+        states = [
+            document("a.md"),
+            document("b.md"),
+            document("edited.md"),
+            document("other-recipe.md", recipe="recipe-0"),
+            document("no-fingerprint.md", fingerprint=None),
+            document("skipped.md", skipped="empty"),
+            document("rows.jsonl", has_parts=True),
+            part,
+        ]
+        await state.save([], [*map(DocumentPlan, states), plan("failed.md", letters=(letter("1", "failed.md"),))])
+        await store(state, entry("1"), entry("2"), entry("3", "b.md"), entry("4", "edited.md"))
+        await state.save([], [plan("b.md", obsolete=(RecordKey("3"),))])
+        listed = {each.id: each.fingerprint for each in [*states, document("failed.md"), document("new.md")]}
+
+        found = await state.unchanged(listed | {DocumentId("edited.md"): Fingerprint("later")}, "recipe-1")
+
+        rows = {name: known.row for name, known in (await state.documents(list(listed))).items()}
+        assert sorted(found) == [(name, rows[name], count) for name, count in ((a, 2), (b, 0), (part.id, 0))]
+        assert await state.unchanged({}, "recipe-1") == []
+
     async def test_thousands_of_documents_can_be_asked_for_at_once(self, state: StateStore) -> None:
         """A store's own limit on one question is not the caller's business."""
         ids = [DocumentId(f"{number}.md") for number in range(1_500)]
         await saved_documents(state, *ids)
         await store(state, *(entry(f"key-{name}", name) for name in ids))
 
+        fingerprints = {each: document(each).fingerprint for each in ids}
         assert set(await state.documents(ids)) == set(ids)
+        assert len(await state.unchanged(fingerprints, "recipe-1")) == len(ids)
         assert set(await state.records(ids)) == set(ids)
         assert len(await state.records_by_key([RecordKey(f"key-{name}") for name in ids])) == len(ids)
 

@@ -16,7 +16,9 @@ from pipeline.events import DocumentsDecided, DocumentSkippedByReason, Documents
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules
 from pipeline.model import (
+    Batch,
     Checkpoint,
+    ClientToken,
     DeadLetter,
     Derived,
     Document,
@@ -25,13 +27,18 @@ from pipeline.model import (
     DocumentRef,
     DocumentSkipped,
     DocumentState,
+    Entry,
     Fingerprint,
     LeftOut,
+    MemoryRecordId,
+    Operation,
     Parsed,
     ParsedDocument,
     PartsEnd,
+    RecordKey,
     ScanComplete,
     ScanError,
+    Settlement,
     SourceEvent,
     Unread,
     Vanished,
@@ -196,6 +203,7 @@ class Selection:
         has_parts: bool = False,
         skipped: str | None = None,
         is_dead: bool = False,
+        records: int = 0,
     ) -> int:
         """Let an earlier run have seen the document; return its row."""
         state = DocumentState(
@@ -208,6 +216,11 @@ class Selection:
         )
         letter = DeadLetter(name, "s", state.id, "parse", "bad_syntax", "broken", 1, 0.0, 0.0, "run-0")
         await self.state.save([], [DocumentPlan(state, letters=(letter,) if is_dead else ())])
+        entries = [Entry(RecordKey(f"{name}-{number}"), state.id, "/", "digest", 1.0) for number in range(records)]
+        if entries:
+            batch = Batch(ClientToken(name), Operation.CREATE, tuple(entries), b"", 0.0)
+            await self.state.save([batch], [])
+            await self.state.settle(Settlement(batch, tuple((each, MemoryRecordId(each.key)) for each in entries)))
         row = await self.state.last_row()
         self.sightings = Sightings(row)
         return row
@@ -294,6 +307,34 @@ async def test_an_unchanged_document_with_a_dead_letter_still_counts_as_failed(s
 
     assert selected == []
     assert selection.told(DocumentsDecided) == [DocumentsDecided("failed", 1)]
+
+
+async def test_unchanged_documents_are_told_of_at_once_with_their_records(selection: Selection) -> None:
+    """To tell of each alone would cost more than to find out."""
+    for name in ("a.md", "b.md", "c.md"):
+        await selection.remember(name, records=2)
+    selection.sightings.delivered = {DocumentId("b.md"): {RecordKey("b.md-0")}}
+
+    await selection.select(ref("a.md"), ref("b.md"), ref("c.md", fingerprint="2"))
+
+    assert selection.told(DocumentsDecided) == [DocumentsDecided("unchanged", 2, unchanged=3)]
+    assert selection.sightings.listed == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_selected"), [("1", "1", False), ("1", "2", False), ("2", "1", True), (None, "1", True)]
+)
+async def test_of_a_document_that_is_listed_twice_the_first_counts(
+    selection: Selection, first: str | None, second: str | None, is_selected: bool
+) -> None:
+    """Paged listings show a document twice when it moves between pages, by chance on one page."""
+    await selection.remember("a.md")
+
+    selected = await selection.select(ref("a.md", fingerprint=first), ref("a.md", fingerprint=second))
+
+    assert selected == [ref("a.md", fingerprint=first)] * is_selected
+    assert selection.told(DocumentsDecided) == [DocumentsDecided("unchanged", 1)] * (not is_selected)
+    assert selection.sightings.listed == 2
 
 
 async def test_the_parts_of_an_unchanged_file_count_and_not_the_file(selection: Selection) -> None:
