@@ -282,10 +282,11 @@ class KnownDocument:
 class StateCounts:
     """How much the ledger holds. `pending` counts records in the outbox, `letters` dead letters by code.
 
-    `unattributed` of the `records` are of no document.
+    `unattributed` of the `records` are of no document. `rows` counts files of parts and what was skipped, too.
     """
 
     documents: int
+    rows: int
     records: int
     unattributed: int
     batches: int

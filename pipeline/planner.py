@@ -319,6 +319,8 @@ async def may_delete(
 
 async def unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list[KnownDocument], None]:
     """The documents that the scan should have shown and did not."""
+    if sightings.has_all():
+        return
     row = 0
     while rows := await state.rows_after(row, up_to=sightings.last_row, limit=PAGE_OF_ROWS):
         row = rows[-1]

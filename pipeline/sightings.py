@@ -17,6 +17,7 @@ class Sightings:
 
     last_row: int
     known: int = 0  # documents that the ledger had when the scan began
+    rows: int | None = None  # rows that it had then, if somebody counted them
     listed: int = 0
     unattributed: int = 0
     emptied: int = 0  # documents that are still there and ask for no record any more
@@ -45,6 +46,10 @@ class Sightings:
 
     def has(self, row: int) -> bool:
         return row > self.last_row or bool(self._rows[row >> 3] & 1 << (row & 7))
+
+    def has_all(self) -> bool:
+        """Whether every row of the ledger is known to be marked."""
+        return self.rows == int.from_bytes(self._rows).bit_count()
 
     def count_unchanged(self, document: DocumentId, records: int) -> int:
         """How many of a document's `records` were stored before this run."""

@@ -130,6 +130,7 @@ async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]
     return Sightings(
         await job.state.last_row(),
         known=counts.documents,
+        rows=counts.rows,
         unattributed=counts.unattributed,
         delivered=delivered or {},
     )

@@ -235,9 +235,13 @@ class SqliteStateStore:
         def number(query: str) -> int:
             return int(self._connection.execute(query).fetchone()[0])
 
+        documents, rows = self._connection.execute(
+            "SELECT count(*) FILTER (WHERE has_parts = 0 AND skipped IS NULL), count(*) FROM document"
+        ).fetchone()
         letters = self._connection.execute("SELECT code, count(*) FROM dead_letter GROUP BY code ORDER BY 2 DESC, 1")
         return StateCounts(
-            documents=number("SELECT count(*) FROM document WHERE has_parts = 0 AND skipped IS NULL"),
+            documents=documents,
+            rows=rows,
             records=number("SELECT count(*) FROM record"),
             unattributed=number("SELECT count(*) FROM record WHERE document = '' AND obsolete = 0"),
             batches=number("SELECT count(*) FROM outbox"),

@@ -36,7 +36,7 @@ from pipeline.model import (
 from pipeline.protocols import StateStore
 from tests.pipeline.examples import record
 
-EMPTY = StateCounts(documents=0, records=0, unattributed=0, batches=0, pending=0, letters={})
+EMPTY = StateCounts(documents=0, rows=0, records=0, unattributed=0, batches=0, pending=0, letters={})
 SAVED_AT = 1_750_000_000.25
 FAILED_AT = 1_750_000_000.5
 
@@ -330,7 +330,8 @@ class StateStoreContract:
         others = [document("c.jsonl", has_parts=True), part, document("d.png", skipped="no text")]
         await state.save([], [plan("a.md"), *map(DocumentPlan, others)])
 
-        assert (await state.counts()).documents == 2
+        counts = await state.counts()
+        assert (counts.documents, counts.rows) == (2, 4)
 
     async def test_a_document_tells_how_much_the_memory_holds_of_it(self, state: StateStore) -> None:
         """So an unchanged one is counted without reading its records."""
@@ -877,4 +878,4 @@ class StateStoreContract:
             for each in batches:
                 writers.start_soon(deliver, each)
 
-        assert await state.counts() == replace(EMPTY, documents=16, records=32)
+        assert await state.counts() == replace(EMPTY, documents=16, rows=16, records=32)

@@ -34,6 +34,20 @@ def test_a_document_that_this_scan_added_counts_as_seen(last_row: int, beyond: i
     assert sightings.has(last_row + beyond)
 
 
+@given(rows=st.sets(st.integers(1, 200)), data=st.data())
+def test_all_are_seen_when_every_row_is(rows: set[int], data: st.DataObject) -> None:
+    """Then nothing can have gone, and nobody need look. Rows of what was removed before are no gap."""
+    last_row = max(rows, default=0)
+    marked = data.draw(st.sets(st.sampled_from(sorted(rows)))) if rows else set()
+    sightings = Sightings(last_row, rows=len(rows))
+
+    for row in [*marked, last_row + 1]:
+        sightings.mark(row)
+
+    assert sightings.has_all() == (marked == rows)
+    assert not Sightings(last_row).has_all(), "who has not counted cannot know"
+
+
 def test_marking_twice_is_marking_once() -> None:
     """Every part of a file and the file itself may be seen more than once."""
     sightings = Sightings(8)
