@@ -33,7 +33,7 @@ from pipeline.model import (
 )
 from pipeline.protocols import FetchOutcome
 
-EVENTS_PER_LIST_MAX = 256  # a hop into a worker thread costs as much as looking at ten files
+EVENTS_PER_LIST_MAX = 500  # a hop into a worker thread costs as much as looking at ten files
 READS_MAX = 2
 READERS = 4  # threads that read at once
 
