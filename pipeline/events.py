@@ -65,7 +65,7 @@ class ScanProblem:
 
 @dataclass(frozen=True, slots=True)
 class DocumentsDecided:
-    """What became of documents, and what that means for their records. Said once of each document.
+    """What became of documents, and what that means for their records. Said once for each document.
 
     `created`, `updated` and `obsolete` count records whose change is planned, not done.
     """

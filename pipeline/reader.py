@@ -87,8 +87,9 @@ async def select_documents(
 ) -> None:
     """Let through what may have changed. An unchanged document ends here, for the price of one look-up.
 
-    Documents in `always` are let through whatever their fingerprint says. The listing does not run ahead: two threads
-    that each ask the operating system for a little at a time would spend half of theirs on waking each other.
+    Documents in `always` are let through whatever their fingerprint says. The listing does not run ahead: its
+    thread and the ledger's, which both hold the interpreter for moments only, would spend half their time on waking
+    each other.
     """
     selector = _Selector(state, parser, recipe, sightings, always, observe)
     async with selected, aclosing(listing) as listed:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import TypeVar
 
 import pytest
-from anyio import create_memory_object_stream, create_task_group
+from anyio import BrokenResourceError, create_memory_object_stream, create_task_group
 from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from hypothesis import given
@@ -335,6 +335,35 @@ async def test_of_a_document_that_is_listed_twice_the_first_counts(
     assert selected == [ref("a.md", fingerprint=first)] * is_selected
     assert selection.told(DocumentsDecided) == [DocumentsDecided("unchanged", 1)] * (not is_selected)
     assert selection.sightings.listed == 2
+
+
+async def test_the_listing_is_closed_when_selecting_ends_early(selection: Selection) -> None:
+    """A connector may hold a connection or an open folder for as long as it lists."""
+    is_closed = False
+
+    async def listing() -> Listing:
+        nonlocal is_closed
+        try:
+            yield [ref("a.md")]
+            yield [ref("b.md")]
+        finally:
+            is_closed = True
+
+    selected_in, selected = create_memory_object_stream[list[Selected]](math.inf)
+    selected.close()
+    with pytest.raises(BrokenResourceError):
+        await select_documents(
+            listing(),
+            selected_in,
+            state=selection.state,
+            parser=LineParser(),
+            recipe=RECIPE,
+            sightings=selection.sightings,
+            always=(),
+            observe=selection.events.append,
+        )
+
+    assert is_closed
 
 
 async def test_the_parts_of_an_unchanged_file_count_and_not_the_file(selection: Selection) -> None:
