@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture simulate mutants kills powerloss io-errors stateful hostile bench format clean
+.PHONY: quickstart test lint picture simulate mutants kills powerloss io-errors stateful hostile bench bench-check format clean
 .DEFAULT_GOAL := quickstart
 
 $(READY): pyproject.toml constraints.txt
@@ -60,10 +60,27 @@ simulate: $(READY)
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants --write
 
-# Ratios to what stands beside it in the same run, into docs/performance.md; some 10 minutes, on a quiet machine.
-ROUNDS ?= 5
-bench: $(READY)
-	$(BIN)/python -m tests.benchmarks --rounds $(ROUNDS) --write
+# Others to measure beside, in an environment of their own: their packages and ours do not share versions.
+PEERS_VENV  := .venv-peers
+PEERS_READY := $(PEERS_VENV)/.ready
+PEERS_NEED  := tests/benchmarks/peers/requirements.txt
+
+$(PEERS_READY): $(PEERS_NEED)
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(PEERS_NEED)
+	@touch $(PEERS_READY)
+
+# Ratios to what stands beside it in the same run, into docs/performance.json and from there into the page and its plots;
+# some 30 minutes, on a quiet machine. `make bench ONLY="client whole"` measures these again and leaves the rest.
+ROUNDS    ?= 5
+DOCUMENTS ?= 20000
+BENCH     := $(BIN)/python -m tests.benchmarks --rounds $(ROUNDS) --documents $(DOCUMENTS) $(if $(ONLY),--only $(ONLY))
+bench: $(READY) $(PEERS_READY)
+	$(BENCH) --write
+
+# The same, held against the last results: fails if a figure is worse than its band allows.
+bench-check: $(READY) $(PEERS_READY)
+	$(BENCH) --check
 
 picture: $(READY)
 	$(BIN)/python docs/record_quickstart.py
@@ -73,4 +90,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .memsync configs/.memsync dist build
+	rm -rf $(VENV) $(PEERS_VENV) .memsync configs/.memsync dist build

@@ -43,7 +43,7 @@ def run(command: Sequence[str], folder: Path) -> Ran:
     )
     output, _, said = done.stdout.rpartition("\n")
     status, seconds, cpu_seconds, peak_kib = json.loads(said)
-    assert status == 0, f"{command} ended with {status}"
+    assert status == 0, f"{command} ended with {status}: {done.stderr[-2000:]}"
     return Ran(seconds, cpu_seconds, peak_kib * 1024, output)
 
 

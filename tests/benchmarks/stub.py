@@ -1,5 +1,7 @@
 """An AgentCore that costs next to nothing: it takes every record, remembers none and answers as the real one does.
 
+Asked for one record by its id, it has it; asked for a list, it has none.
+
 It stands in a process of its own, so that what is measured is the client. `python -m tests.benchmarks.stub` prints its
 port and serves until its standard input ends.
 """
@@ -15,6 +17,11 @@ from contextlib import contextmanager
 HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _IDENTIFIER = re.compile(rb'"(requestIdentifier|memoryRecordId)" ?: ?"([^"]*)"')
+_GET = re.compile(rb"/memoryRecord/([^/?]+)")
+_RECORD = (
+    b'{"memoryRecord":{"memoryRecordId":"%b","content":{"text":""},"memoryStrategyId":"","namespaces":["/"],'
+    b'"createdAt":0}}'
+)
 _EMPTY_LIST = b'{"memoryRecordSummaries":[]}'
 
 
@@ -54,7 +61,9 @@ class Connection(asyncio.Protocol):
     def _answer(self, request: bytes) -> None:
         target = request[: request.index(b"\r\n")].split(b" ")[1]
         body, status = _EMPTY_LIST, b"200 OK"
-        if b"batch" in target:
+        if one := _GET.search(target):
+            body = _RECORD % one[1]
+        elif b"batch" in target:
             status = b"201 Created"
             head_end = request.index(HEAD_END)
             outcomes = b",".join(

@@ -3,7 +3,7 @@
 import random
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +62,12 @@ class Generated:
 
 
 async def measure(
-    url: str, source: Generated, *, writers: int, requests_per_second: float = 10_000.0
+    url: str,
+    source: Generated,
+    *,
+    writers: int,
+    requests_per_second: float = 10_000.0,
+    observe_stored: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, float, float]:
     """Records that were stored, and the seconds and seconds of CPU that each took."""
     stored = 0
@@ -70,6 +75,7 @@ async def measure(
     def observe(event: object) -> None:
         nonlocal stored
         stored += getattr(event, "succeeded", 0)
+        observe_stored(stored)
 
     with tempfile.TemporaryDirectory() as folder:
         settings = _settings(Path(folder), url, writers, requests_per_second)
