@@ -50,7 +50,7 @@ def chunk(text: str, markup: Markup, *, max_chars: int, max_bytes: int, overlap_
 
     overlap_bytes = min(3 * overlap_chars, max_bytes // 2)  # UTF-8 has at most 3 bytes for a UTF-16 unit
     measure = _Measure(text, max(2, max_chars - overlap_chars), max(4, max_bytes - overlap_bytes))
-    outline = _outline(text, markup)
+    outline = _outline(text[: _end_of_structure(text, measure)], markup)
     spans = list(_spans(text, outline, measure))
     paths = _heading_paths(outline.headings, [start for start, _ in spans])
 
@@ -63,6 +63,15 @@ def chunk(text: str, markup: Markup, *, max_chars: int, max_bytes: int, overlap_
             lead = _overlap(text[spans[ordinal - 1][0] : start], room_chars, max_bytes - len(body.encode()))
         chunks.append(Chunk(lead + body, ordinal, path))
     return chunks
+
+
+def _end_of_structure(text: str, measure: "_Measure") -> int:
+    """How much of `text` must be understood: where all of it is one chunk, only whether that begins with a heading."""
+    start = _start_of_chunk(text, 0, measure.indentation_max)
+    if measure.reach(start) < len(text.rstrip()):
+        return len(text)
+    blank = _BLANK_LINES.search(text, _position_of(_NOT_BLANK, text, start))
+    return blank.start() if blank else len(text)
 
 
 # ------------------------------------------------------------------------------------------------ the walk

@@ -59,8 +59,8 @@ def record_digests(
 
 # -------------------------------------------------------------------------------------------- encodings
 
-_METADATA_KEEPS = re.compile(r"[a-zA-Z0-9 ._:/+@-]")  # what the service allows, less the escape itself
-_NAMESPACE_KEEPS = re.compile(r"[a-zA-Z0-9_-]")
+_METADATA_KEEPS = re.compile(r"[a-zA-Z0-9 ._:/+@-]*")  # what the service allows, less the escape itself
+_NAMESPACE_KEEPS = re.compile(r"[a-zA-Z0-9_-]*")
 
 METADATA_ESCAPE = "="
 NAMESPACE_ESCAPE = ":"  # the only sign that namespaces allow and that names rarely hold
@@ -110,6 +110,8 @@ def encode_metadata(value: str, characters_max: int) -> str:
 
     Reversible with `decode`, unless it is too long: then it is cut and ends in `=-` and 16 digits of its digest.
     """
+    if len(value) <= characters_max and _METADATA_KEEPS.fullmatch(value):
+        return value
     return _cut(value, [_escape_for_metadata(c) for c in value], METADATA_ESCAPE, characters_max)
 
 
@@ -118,6 +120,8 @@ def encode_namespace_segment(value: str, characters_max: int = 255) -> str:
 
     Reversible with `decode`, unless it is too long: then it is cut and ends in `:-` and 16 digits of its digest.
     """
+    if len(value) <= characters_max and _NAMESPACE_KEEPS.fullmatch(value):
+        return value
     return _cut(value, [_escape_for_namespace(c) for c in value], NAMESPACE_ESCAPE, characters_max)
 
 

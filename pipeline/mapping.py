@@ -9,7 +9,7 @@ from pipeline.identity import digest_of, encode_metadata, encode_namespace_segme
 from pipeline.limits import ServiceLimits
 from pipeline.model import ORDER_METADATA_KEY, Chunk, DocumentRef, MetadataValue, ParsedDocument, Record
 from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY, document_provenance, own_metadata
-from pipeline.templates import render
+from pipeline.templates import render, template_fields
 
 # The timestamp of a document whose source has none. It must not depend on when the run happens: it is a part of
 # bytes that are sent again after a crash.
@@ -143,10 +143,10 @@ def _namespace(template: str, fields: Mapping[str, MetadataValue], limits: Servi
     A folder keeps its slashes, every other field is one segment.
     """
     encoded = {
-        name: "/".join(map(encode_namespace_segment, _as_text(value).split("/")))
+        name: "/".join(map(encode_namespace_segment, _as_text(fields[name]).split("/")))
         if name == "folder"
-        else encode_namespace_segment(_as_text(value))
-        for name, value in fields.items()
+        else encode_namespace_segment(_as_text(fields[name]))
+        for name in template_fields(template) & fields.keys()
     }
     namespace = _joined(render(template, encoded))
     if len(namespace) <= limits.namespace.max:
