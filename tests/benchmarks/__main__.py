@@ -24,6 +24,18 @@ ROOT = Path(__file__).parents[2]
 PLOTS = Path(__file__).parent / "peers" / "plots.py"
 DEFAULT = Scale()
 LATENCY_S = 0.1
+# The least that a process with a client of AWS holds.
+IDLE_CLIENT = """
+import asyncio
+from aiobotocore.session import get_session
+
+async def main():
+    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    async with get_session().create_client("bedrock-agentcore", region_name="us-east-1", **keys):
+        pass
+
+asyncio.run(main())
+"""
 
 
 async def cost_of_the_client(scale: Scale) -> Measured:
@@ -114,7 +126,7 @@ async def whole_processes(scale: Scale) -> Measured:
             quiet_small.append(small.sync()[0])
             python.append(start("-c", "pass", folder=idle))
             help_.append(run([MEMSYNC, "--help"], idle))
-            with_client.append(start("-m", "tests.benchmarks.memory", url, "0", folder=ROOT))
+            with_client.append(start("-c", IDLE_CLIENT, folder=idle))
         per_document = {count: ran.seconds / count for count, ran in first.items()}
 
     def seconds(runs: Sequence[Ran]) -> list[float]:

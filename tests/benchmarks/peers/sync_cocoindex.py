@@ -1,8 +1,8 @@
 """**CocoIndex** app with one memoized component for each file and a target of its own, its state in LMDB.
 
 Does: knows a file by its time and then its content, writes chunks that are new or changed, deletes what is gone, goes
-on after an interruption: the closest to memsync's own work. Does not: gather the chunks of several files, each file's
-reach the sink by themselves.
+on after an interruption: the closest to memsync's own work. Does not: gather the chunks of several files, so those of
+each file reach the sink by themselves.
 """
 
 import os
