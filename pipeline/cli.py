@@ -442,9 +442,9 @@ async def local_command(port: int, data: Path | None, memory_ids: tuple[str, ...
         raise ConfigurationError(f"--faults: {error}") from error
 
     def announce(url: str) -> None:
-        where = data or "nowhere: it is gone when this ends"
+        where = f"in {data}" if data else "nowhere: it is gone when this ends"
         click.echo(
-            f"Local AgentCore memory at {url}, kept in {where}.\n"
+            f"Local AgentCore memory at {url}, kept {where}.\n"
             f"Set destination.endpoint_url to {url}; for AWS clients: AWS_ENDPOINT_URL_BEDROCK_AGENTCORE={url}\n"
             "Stop with Ctrl-C."
         )
