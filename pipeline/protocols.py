@@ -311,7 +311,7 @@ class StateStore(Protocol):
         *,
         begun: Sequence[DocumentState] = (),
     ) -> None:
-        """Put `batches` into the outbox and record `plans`, whose last changes are among them.
+        """Put `batches` into the outbox and record `plans`, whose last changes are among them; one plan for a document.
 
         `begun` have more changes to come. They are noted without a fingerprint, so that their records belong to a
         document, and will be read again if nothing more comes.

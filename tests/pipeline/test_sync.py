@@ -577,6 +577,21 @@ def test_a_memory_that_was_emptied_is_told_and_not_written_to() -> None:
     on_virtual_time(story)
 
 
+def test_an_emptied_memory_is_noticed_also_if_all_records_are_of_one_document() -> None:
+    """The few records that are asked for must not all be its first one."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"large.md": "\n\n".join(f"{number} " * 100 for number in range(100))}
+        await world.do()
+        world.memory.records.clear()
+        world.source.documents["new.md"] = "new"
+
+        with pytest.raises(FatalError, match="it was emptied or made anew"):
+            await world.do()
+
+    on_virtual_time(story)
+
+
 async def mend(job: SourceJob) -> None:
     await repair(job)
 
