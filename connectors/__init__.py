@@ -9,12 +9,13 @@ A connector is a class in a file of this package, or one that another distributi
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.errors import ConfigurationError
 from pipeline.protocols import SourceConnector
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 GROUP = "memsync.connectors"
 
@@ -28,7 +29,7 @@ class ConnectorType(Protocol):
     """
 
     @property
-    def settings_model(self) -> type[BaseModel]: ...
+    def settings_model(self) -> "type[BaseModel]": ...
 
     def __call__(self, settings: Any, base_folder: Path) -> SourceConnector: ...
 

@@ -10,54 +10,29 @@ import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import quote
 
 from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
+from connectors.files import FileReader, document_id, kind, open_without_waiting, reason, relative_path
+from pipeline.errors import SourceError
 from pipeline.model import (
     Checkpoint,
     Document,
     DocumentId,
     DocumentRef,
     DocumentSkipped,
-    Fingerprint,
     ScanComplete,
     ScanError,
     SourceEvent,
 )
-from pipeline.protocols import FetchOutcome
 
 EVENTS_PER_LIST_MAX = 500  # a hop into a worker thread costs as much as looking at ten files
-READS_MAX = 2
-
-# Kernels stamp files with the time of their last timer interrupt, at most 10 ms old. A time without a
-# fraction may come from a file system such as FAT, which counts in steps of two seconds.
-CLOCK_TICK_NS = 50_000_000
-WHOLE_SECONDS_TICK_NS = 2_000_000_000
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MODIFIED_AT_MAX_US = (datetime(9999, 12, 31, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
-
 IGNORE_FILE_MAX_BYTES = 1024 * 1024
 FOLDER_GROUP = "ps_d"  # pathspec's group for the slash behind a folder that a pattern named
-
-IS_PLAIN = re.compile(r"[\w./~-]*", re.ASCII).fullmatch
-TO_ESCAPE = re.compile("[\udc80-\udcff]|%(?=25|[89A-F][0-9A-F])")
-ESCAPED = re.compile("%(25|[89A-F][0-9A-F])")
-
-KINDS = (
-    (stat.S_ISDIR, "folder"),
-    (stat.S_ISFIFO, "FIFO"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISBLK, "device"),
-    (stat.S_ISCHR, "device"),
-)
 
 
 class FilesystemSettings(BaseModel):
@@ -130,7 +105,7 @@ class FilesystemConnector:
     ) -> None:
         self._settings = settings
         self._root = os.path.abspath(base_folder / settings.path.expanduser()).rstrip("/") + "/"
-        self._root_uri = "file://" + _quoted(self._root)
+        self.document_reader = FileReader(self._root, settings.max_bytes, settings.follow_symlinks, now_ns)
         takes_everything = settings.include == ["**/*"]
         self._include = None if takes_everything else _Patterns(settings.include)
         self._exclude = _Patterns(settings.exclude)
@@ -148,15 +123,7 @@ class FilesystemConnector:
 
     async def fetch(self, ref: DocumentRef) -> Document:
         """Return the file's bytes; the document's ref has the size and times of just those bytes."""
-        return await to_thread.run_sync(self._read, ref.id, abandon_on_cancel=True)
-
-    async def fetch_many(self, refs: Sequence[DocumentRef]) -> list[FetchOutcome]:
-        """Read them in one thread: a change of threads costs more than to read a small file.
-
-        Several would be waiting for the interpreter's lock, which each call of the operating system gives away: with
-        four, a first sync took a fifth longer, and half as much CPU again.
-        """
-        return await to_thread.run_sync(lambda: [self._outcome(ref.id) for ref in refs], abandon_on_cancel=True)
+        return await to_thread.run_sync(self.document_reader.read, ref, abandon_on_cancel=True)
 
     async def locate(self, document: DocumentId) -> DocumentRef | None:
         """Return the file as a scan would list it now; None if a scan would not."""
@@ -165,7 +132,7 @@ class FilesystemConnector:
     # ------------------------------------------------------------------------------------------- listing
 
     def _walk(self) -> Iterator[SourceEvent]:
-        root_at_start = self._identify_root()
+        root_at_start = self.document_reader.identify_root()
         pending = [_Folder("")]
         while pending:
             folder = pending.pop()
@@ -224,9 +191,9 @@ class FilesystemConnector:
         if reason_to_skip is None:
             status = entry.stat()
             if stat.S_ISREG(status.st_mode):
-                return self._ref(relative, status, now_ns)
-            reason_to_skip = _kind(status)
-        return DocumentSkipped(_document_id(relative), reason_to_skip)
+                return self.document_reader.ref(relative, status, now_ns)
+            reason_to_skip = kind(status)
+        return DocumentSkipped(document_id(relative), reason_to_skip)
 
     def _reason_not_to_follow(self, folder: "_Folder", link: os.DirEntry[str]) -> str | None:
         if not self._settings.follow_symlinks:
@@ -239,7 +206,7 @@ class FilesystemConnector:
             if error.errno == errno.ELOOP:
                 return "symlink loop"
             raise
-        if not self._may_be_read(folder.relative + link.name, target):
+        if not self.document_reader.may_be_read(folder.relative + link.name, target):
             return "symlink out of the root"
         status, above = os.stat(target), folder.and_above()
         if any(os.path.samestat(status, os.stat(self._root + folder.relative)) for folder in above):
@@ -256,9 +223,9 @@ class FilesystemConnector:
         return replace(folder, ignore_rules=(own_rules, *folder.ignore_rules))
 
     def _find(self, document: DocumentId) -> DocumentRef | None:
-        root_at_start = self._identify_root()
+        root_at_start = self.document_reader.identify_root()
         found: _Found = None
-        relative = _relative_path(document)
+        relative = relative_path(document)
         if relative is not None and not _is_missing(self._root + relative):
             now_ns = self._now_ns()
             found = _Folder("")
@@ -286,100 +253,11 @@ class FilesystemConnector:
             return _scan_error(folder.relative, error)
         return entry and self._examine(folder, entry, now_ns)
 
-    def _identify_root(self) -> tuple[int, int]:
-        """Return the root's device and inode; raise SourceError if it is not a folder that can be listed."""
-        try:
-            with os.scandir(self._root):
-                status = os.stat(self._root)
-        except OSError as error:
-            raise SourceError(
-                f"Cannot list the folder {self._root!r}: {_reason(error)}. Nothing was concluded from that. "
-                "Check `source.path` (relative to the YAML file), its permissions and that it is mounted."
-            ) from error
-        return status.st_dev, status.st_ino
-
     def _check_root_is_still(self, root_at_start: tuple[int, int]) -> None:
-        if self._identify_root() != root_at_start:
+        if self.document_reader.identify_root() != root_at_start:
             raise SourceError(
                 f"The folder {self._root!r} was replaced by another one while it was listed. "
                 "Nothing was concluded from what is missing; the next run lists it again."
-            )
-
-    def _may_be_read(self, relative: str, target: str) -> bool:
-        """Tell whether `target`, which is where `relative` leads in the end, is a place to read from."""
-        if target == self._root + relative:
-            return True  # no link on the way
-        root = os.path.realpath(self._root).rstrip("/") + "/"
-        if self._settings.follow_symlinks:
-            return (target + "/").startswith(root)
-        return target == root + relative
-
-    def _ref(self, relative: str, status: os.stat_result, now_ns: int) -> DocumentRef:
-        return DocumentRef(
-            _document_id(relative),
-            self._root_uri + _quoted(relative),
-            _fingerprint(status, now_ns),
-            status.st_size,
-            _modified_at(status),
-        )
-
-    # ------------------------------------------------------------------------------------------- reading
-
-    def _outcome(self, document: DocumentId) -> FetchOutcome:
-        try:
-            return self._read(document)
-        except (UnreadableDocument, UnsupportedDocument) as error:
-            return error
-
-    def _read(self, document: DocumentId) -> Document:
-        relative = _relative_path(document)
-        if relative is None:
-            raise DocumentVanished(f"No file can have the id {document!r}.")
-        try:
-            for _ in range(READS_MAX):
-                read = self._read_once(document, relative)
-                if read is not None:
-                    return read
-        except (FileNotFoundError, NotADirectoryError) as error:
-            self._identify_root()  # without its root every file is missing, and none is known to be gone
-            raise DocumentVanished(f"{document!r} was listed and is not there any more.") from error
-        except OSError as error:
-            code = type(error).__name__
-            raise UnreadableDocument(code, f"Cannot read {document!r}: {_reason(error)}.") from error
-        raise UnreadableDocument(
-            "changed_while_read",
-            f"{document!r} changed while it was read, {READS_MAX} times. The next run tries again.",
-        )
-
-    def _read_once(self, document: DocumentId, relative: str) -> Document | None:
-        """Return the file as it was at one moment; None if it changed meanwhile."""
-        path = self._root + relative
-        now_ns = self._now_ns()
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            before = os.fstat(file.fileno())
-            self._check_size_and_kind(document, before)
-            # Judged by what was opened: a folder on the way may have become a link since the scan.
-            if not _is_just_there(file.fileno(), path):
-                target = os.path.realpath(path, strict=True)
-                if not self._may_be_read(relative, target):
-                    raise UnreadableDocument("outside_root", f"{document!r} leads out of the source's folder.")
-                if not os.path.samestat(before, os.stat(target)):
-                    return None
-            # The byte too many shows that a file grew, without following it for as long as it does.
-            content = file.read(before.st_size + 1)
-            after = os.fstat(file.fileno())
-        if len(content) != before.st_size or _version(before) != _version(after):
-            return None
-        return Document(self._ref(relative, after, now_ns), content)
-
-    def _check_size_and_kind(self, document: DocumentId, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableDocument("not_a_file", f"{document!r} is a {_kind(status)} now, not a file.")
-        if status.st_size > self._settings.max_bytes:
-            raise UnreadableDocument(
-                "too_large",
-                f"{document!r} has {status.st_size:,} bytes and was not read: `source.max_bytes` allows "
-                f"{self._settings.max_bytes:,}. Raise it, or leave the file out with `source.exclude`.",
             )
 
 
@@ -466,26 +344,13 @@ def _is_whole(match: re.Match[str], path: str) -> bool:
 def _read_lines(path: str) -> list[str]:
     """Return the lines of an ignore file, none if there is no such file."""
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return []
             text = file.read(IGNORE_FILE_MAX_BYTES).decode("utf-8-sig", errors="surrogateescape")
     except (FileNotFoundError, IsADirectoryError):
         return []
     return text.split("\n")
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open `path` even if a FIFO took the place of the file; it would wait for a writer forever."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-
-
-def _is_just_there(descriptor: int, path: str) -> bool:
-    """Tell whether the open file is the one at `path`, with no link on the way: Linux knows, and says it at once."""
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}") == path  # noqa: PTH115 - a Path takes as long as the look
-    except OSError:
-        return False
 
 
 def _take(events: Iterator[SourceEvent]) -> list[SourceEvent]:
@@ -502,92 +367,11 @@ def _is_missing(path: str) -> bool:
     return False
 
 
-# ----------------------------------------------------------------------------------------- what a ref says
-
-
-def _document_id(relative: str) -> DocumentId:
-    """Return `relative` with each byte that is not UTF-8 as `%XX`.
-
-    A percent sign becomes `%25` only where it would otherwise read as such an escape.
-    """
-    if relative.isascii() and "%" not in relative:
-        return DocumentId(relative)
-    return DocumentId(TO_ESCAPE.sub(_escape, relative))
-
-
-def _escape(found: re.Match[str]) -> str:
-    return f"%{os.fsencode(found[0])[0]:02X}"
-
-
-def _unescape(found: re.Match[str]) -> str:
-    return os.fsdecode(bytes.fromhex(found[1]))
-
-
-def _relative_path(document: DocumentId) -> str | None:
-    """Return the path that has this id; None if there can be none."""
-    try:
-        relative = os.fsdecode(os.fsencode(ESCAPED.sub(_unescape, document)))
-    except UnicodeEncodeError:
-        return None
-    if "\0" in relative or not {"", ".", ".."}.isdisjoint(relative.split("/")):
-        return None
-    return relative if _document_id(relative) == document else None
-
-
-def _quoted(path: str) -> str:
-    """Return `path` as it stands in a URI; most stand there as they are, and need no look at each character."""
-    return path if IS_PLAIN(path) else quote(path, errors="surrogateescape")
-
-
-def _fingerprint(status: os.stat_result, now_ns: int) -> Fingerprint | None:
-    """Return the file's size and times; None while another write could still leave all three as they are.
-
-    The change time stands beside the modification time because no program can set it: an edit of equal length
-    that restores the modification time (rsync, tar and editors do that) would go unseen.
-    """
-    modified_ns, changed_ns = status.st_mtime_ns, status.st_ctime_ns
-    # Nearly every file is old by any measure, and needs no closer look.
-    if now_ns - max(modified_ns, changed_ns) < WHOLE_SECONDS_TICK_NS and (
-        _is_young(changed_ns, now_ns)
-        # A modification time that lies in the future was set by hand, and the next write takes it back.
-        or (modified_ns <= now_ns and _is_young(modified_ns, now_ns))
-    ):
-        return None
-    return Fingerprint(f"{status.st_size}-{modified_ns}-{changed_ns}")
-
-
-def _is_young(changed_ns: int, now_ns: int) -> bool:
-    """Tell whether a write now could get the same time; git calls such a file racily clean."""
-    tick_ns = WHOLE_SECONDS_TICK_NS if changed_ns % 1_000_000_000 == 0 else CLOCK_TICK_NS
-    return now_ns - changed_ns < tick_ns
-
-
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _modified_at(status: os.stat_result) -> datetime:
-    """Return the modification time, moved into the years 1970 to 9999 if it lies outside."""
-    modified_at_us = min(max(status.st_mtime_ns // 1_000, 0), MODIFIED_AT_MAX_US)
-    return EPOCH + timedelta(microseconds=modified_at_us)
-
-
 # ---------------------------------------------------------------------------------------- words for trouble
 
 
 def _scan_error(relative: str, error: OSError) -> ScanError:
     """Return the event for a folder (`relative` ends with a slash) or file that could not be looked at."""
-    scope = _document_id(relative)
-    message = f"Cannot look at {scope!r}: {_reason(error)}. What is known below it was left alone."
+    scope = document_id(relative)
+    message = f"Cannot look at {scope!r}: {reason(error)}. What is known below it was left alone."
     return ScanError(scope, type(error).__name__, message)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
-
-
-def _kind(status: os.stat_result) -> str:
-    for is_kind, name in KINDS:
-        if is_kind(status.st_mode):
-            return name
-    return "special file"

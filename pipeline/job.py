@@ -1,6 +1,7 @@
 """What the sync of one source works with, and the stages that are made of it."""
 
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from anyio import Semaphore
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.batcher import Batcher, make_batches
+from pipeline.deriving import Deriver
 from pipeline.events import Observer
 from pipeline.lease import Lease
 from pipeline.limits import ServiceLimits
@@ -17,7 +19,15 @@ from pipeline.memory_check import MemoryCheck
 from pipeline.model import Batch, Checkpoint, ClientToken, DocumentId, DocumentPlan
 from pipeline.pacing import Pacer
 from pipeline.planner import DeletePolicy, Planner
-from pipeline.protocols import DeadLetterFile, Destination, DocumentParser, Offload, SourceConnector, StateStore
+from pipeline.protocols import (
+    DeadLetterFile,
+    Derive,
+    Destination,
+    DocumentParser,
+    HasDocumentReader,
+    SourceConnector,
+    StateStore,
+)
 from pipeline.settling import Settler
 from pipeline.sightings import Sightings
 from pipeline.verifying import Verifier
@@ -30,6 +40,7 @@ SETTLE_S = 90.0
 
 Coming = TypeVar("Coming")
 Going = TypeVar("Going")
+OpenWorkers = Callable[[Deriver], AbstractAsyncContextManager[Derive]]
 Stage = Callable[[MemoryObjectReceiveStream[Coming], MemoryObjectSendStream[Going]], Coroutine[Any, Any, None]]
 
 
@@ -53,7 +64,7 @@ class SourceJob:
     lease: Lease
     deletes: DeletePolicy
     observe: Observer
-    offload: Offload
+    open_workers: OpenWorkers
     new_token: Callable[[], ClientToken]
     clock: Callable[[], float]
     now: Callable[[], float]
@@ -63,6 +74,10 @@ class SourceJob:
     record_attempts_max: int = 5
     token_trust_s: float = TOKEN_TRUST_S
     settle_s: float = SETTLE_S
+
+    def deriver(self) -> Deriver:
+        reader = self.connector.document_reader if isinstance(self.connector, HasDocumentReader) else None
+        return Deriver(reader, self.parser, self.rules, self.limits)
 
     def planner(self, sightings: Sightings, resends: Collection[DocumentId]) -> Planner:
         return Planner(

@@ -151,12 +151,6 @@ class Vanished:
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    ref: DocumentRef
-    document: ParsedDocument
-
-
-@dataclass(frozen=True, slots=True)
 class PartsEnd:
     """All documents that `ref` holds went before."""
 
@@ -196,6 +190,12 @@ class Derived:
     ref: DocumentRef
     document: DocumentId
     records: tuple[Record, ...]
+
+
+# Between fetch and derive: a `DocumentRef` stands for a document whose content is read where it is parsed.
+Fetched = DocumentRef | Document | Unread | LeftOut | Vanished | ScanError | Checkpoint
+# Between derive and plan.
+Planned = Derived | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpoint
 
 
 # -------------------------------------------------------------------------------- what the ledger knows

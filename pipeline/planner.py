@@ -35,6 +35,7 @@ from pipeline.model import (
     LeftOut,
     Operation,
     PartsEnd,
+    Planned,
     ScanError,
     Stage,
     Unread,
@@ -42,7 +43,6 @@ from pipeline.model import (
     Vanished,
 )
 from pipeline.protocols import Destination, SourceConnector, StateStore
-from pipeline.reader import Planned
 from pipeline.sightings import Sightings
 
 PAGE = 500  # documents read from the ledger at once

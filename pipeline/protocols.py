@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapp
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
-from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.model import (
     Batch,
     BatchResult,
@@ -19,6 +18,7 @@ from pipeline.model import (
     DocumentRef,
     DocumentState,
     Entry,
+    Fetched,
     Fingerprint,
     FoundRecord,
     KnownDocument,
@@ -28,6 +28,7 @@ from pipeline.model import (
     MemoryRecordId,
     Operation,
     ParsedDocument,
+    Planned,
     RecordKey,
     RecordPlace,
     Settlement,
@@ -76,20 +77,20 @@ class SourceConnector(Protocol):
         ...
 
 
-FetchOutcome = Document | UnreadableDocument | UnsupportedDocument
+class DocumentReader(Protocol):
+    """Fetches documents by nothing but blocking calls, as from a disk. A value that can be pickled."""
+
+    def read(self, ref: DocumentRef) -> Document:
+        """Return and raise what `fetch` of its connector does."""
+        ...
 
 
 @runtime_checkable
-class FetchesMany(Protocol):
-    """A connector that can fetch many documents for little more than one, as from a disk. Need not be."""
+class HasDocumentReader(Protocol):
+    """A connector whose documents can be read where they are parsed: in another thread or process. Need not be."""
 
-    async def fetch_many(self, refs: Sequence[DocumentRef]) -> Sequence[FetchOutcome]:
-        """Return for each of `refs`, in their order, what `fetch` returns, or what it raises about the document.
-
-        Raises:
-            SourceError: the source itself is gone; this must not look like the document's end.
-        """
-        ...
+    @property
+    def document_reader(self) -> DocumentReader: ...
 
 
 class DocumentParser(Protocol):
@@ -102,11 +103,26 @@ class DocumentParser(Protocol):
     def parse(self, document: Document) -> Iterator[ParsedDocument]:
         """Yield the text of `document`: once for most, once a line for files that hold a document a line.
 
-        Plain computation, run in a worker thread.
+        Plain computation, run in a thread, or in a process of which the parser is sent a pickled copy.
 
         Raises:
             UnreadableDocument: broken content.
             UnsupportedDocument: it turned out to be binary.
+        """
+        ...
+
+
+class Derive(Protocol):
+    """Makes records of documents beside the event loop."""
+
+    async def __call__(self, items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+        """Return what `items` become, in their order, in lists.
+
+        Awaiting the call waits until there is room for `items`. Calls are served in their order: the lists of one
+        may come only after those of the calls before it were taken.
+
+        Raises:
+            SourceError: the source itself is gone (while the lists are taken).
         """
         ...
 

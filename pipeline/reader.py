@@ -1,4 +1,4 @@
-"""From the source to records: scan, select, fetch, parse, chunk.
+"""From the source to records: scan, select, fetch, derive.
 
 Everything flows in lists, since a hop between tasks costs as much as the rest of a small document's way; and in the
 order of the scan, since a checkpoint speaks of all that went before it.
@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
 
-from anyio import create_task_group
+from anyio import Event, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from pipeline.errors import DocumentVanished, UnreadableDocument, UnsupportedDocument
+from pipeline.deriving import not_fetched
+from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.events import (
     DocumentsDecided,
     DocumentSkippedByReason,
@@ -22,38 +22,27 @@ from pipeline.events import (
     ScanFinished,
     ScanProblem,
 )
-from pipeline.limits import ServiceLimits
-from pipeline.mapping import RecordRules, cut, derive_records
 from pipeline.model import (
     Checkpoint,
-    Derived,
-    Document,
     DocumentId,
     DocumentRef,
     DocumentSkipped,
+    Fetched,
     KnownDocument,
-    LeftOut,
-    Parsed,
-    PartsEnd,
+    Planned,
     ScanComplete,
     ScanError,
     SourceEvent,
-    Unread,
-    Vanished,
 )
-from pipeline.protocols import DocumentParser, FetchesMany, FetchOutcome, Offload, SourceConnector, StateStore
+from pipeline.protocols import Derive, DocumentParser, HasDocumentReader, SourceConnector, StateStore
 from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
 FETCHED_AT_ONCE = 64  # documents in one list
 FETCHED_BYTES_MAX = 8 * 1024 * 1024  # that wait together between two stages, unless one document is larger
-PARSED_AT_ONCE = 100  # documents, or parts of one, in one list
 
 Listing = AsyncGenerator[Sequence[SourceEvent], None]
 Selected = DocumentRef | ScanError | Checkpoint
-Fetched = Document | Unread | LeftOut | Vanished | ScanError | Checkpoint
-Read = Parsed | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpoint
-Planned = Derived | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpoint
 
 
 async def scan_source(connector: SourceConnector, since: Checkpoint | None, observe: Observer) -> Listing:
@@ -196,50 +185,30 @@ async def fetch_documents(
     *,
     connector: SourceConnector,
 ) -> None:
-    """Fetch what was selected, several at once, and pass it on in order."""
+    """Fetch what was selected, several at once, and pass it on in order; what can be read where it is parsed is not."""
+    is_read_later = isinstance(connector, HasDocumentReader)
     async with selected, fetched:
         async for items in selected:
             for window in _windows(items):
-                results: list[Fetched] = [item for item in window if not isinstance(item, DocumentRef)]
-                if len(results) < len(window):
-                    results = await _fetch_window(window, connector)
-                await fetched.send(results)
+                await fetched.send(list(window) if is_read_later else await _fetch_window(window, connector))
 
 
 async def _fetch_window(window: Sequence[Selected], connector: SourceConnector) -> list[Fetched]:
-    refs = [item for item in window if isinstance(item, DocumentRef)]
-    fetching = connector.fetch_many(refs) if isinstance(connector, FetchesMany) else _fetch_each(refs, connector)
-    fetched = map(_fetched, refs, await fetching)
-    return [next(fetched) if isinstance(item, DocumentRef) else item for item in window]
-
-
-async def _fetch_each(refs: Sequence[DocumentRef], connector: SourceConnector) -> list[FetchOutcome]:
-    outcomes: dict[int, FetchOutcome] = {}
-    waiting = iter(enumerate(refs))
+    fetched: list[Fetched] = list(window)
+    waiting = iter(enumerate(window))
 
     async def fetch() -> None:
-        for position, ref in waiting:
-            try:
-                outcomes[position] = await connector.fetch(ref)
-            except (UnreadableDocument, UnsupportedDocument) as error:
-                outcomes[position] = error
+        for position, item in waiting:
+            if isinstance(item, DocumentRef):
+                try:
+                    fetched[position] = await connector.fetch(item)
+                except (UnreadableDocument, UnsupportedDocument) as error:
+                    fetched[position] = not_fetched(item, error)
 
     async with create_task_group() as tasks:
-        for _ in range(min(FETCHES_AT_ONCE, len(refs))):
+        for _ in range(min(FETCHES_AT_ONCE, len(window))):
             tasks.start_soon(fetch)
-    return [outcomes[position] for position in range(len(refs))]
-
-
-def _fetched(ref: DocumentRef, outcome: FetchOutcome) -> Fetched:
-    match outcome:
-        case Document():
-            return outcome
-        case DocumentVanished():
-            return Vanished(ref)
-        case UnreadableDocument():
-            return Unread(ref, "fetch", outcome.code, str(outcome))
-        case UnsupportedDocument():
-            return LeftOut(ref, outcome.reason)
+    return fetched
 
 
 def _windows(items: Sequence[Selected]) -> Iterator[Sequence[Selected]]:
@@ -261,60 +230,25 @@ def _expected_bytes(ref: DocumentRef) -> int:
     return FETCHED_BYTES_MAX // FETCHES_AT_ONCE if ref.size_bytes is None else ref.size_bytes
 
 
-async def parse_documents(
+async def derive_documents(
     fetched: MemoryObjectReceiveStream[list[Fetched]],
-    parsed: MemoryObjectSendStream[list[Read]],
-    *,
-    parser: DocumentParser,
-    offload: Offload,
-) -> None:
-    """Turn content into text, away from the event loop."""
-    async with fetched, parsed:
-        async for documents in fetched:
-            reading = _parse_all(documents, parser)
-            is_end = False
-            while not is_end:
-                some = await offload(lambda reading=reading: list(islice(reading, PARSED_AT_ONCE)))  # type: ignore[misc]
-                is_end = len(some) < PARSED_AT_ONCE
-                if some:
-                    await parsed.send(some)
-
-
-def _parse_all(documents: Iterable[Fetched], parser: DocumentParser) -> Iterator[Read]:
-    for document in documents:
-        if not isinstance(document, Document):
-            yield document
-            continue
-        has_parts = True
-        try:
-            for text in parser.parse(document):
-                has_parts = text.id != document.ref.id
-                yield Parsed(document.ref, text)
-        except UnreadableDocument as error:
-            yield Unread(document.ref, "parse", error.code, str(error))
-        except UnsupportedDocument as error:
-            yield LeftOut(document.ref, error.reason)
-        else:
-            if has_parts:
-                yield PartsEnd(document.ref)
-
-
-async def chunk_documents(
-    parsed: MemoryObjectReceiveStream[list[Read]],
     derived: MemoryObjectSendStream[list[Planned]],
     *,
-    rules: RecordRules,
-    limits: ServiceLimits,
-    offload: Offload,
+    derive: Derive,
 ) -> None:
-    """Cut texts into chunks and make the records that they imply."""
+    """Read, parse and cut documents and make the records that they imply, beside the event loop; several lists at once,
+    passed on in order."""
 
-    def derive(item: Read) -> Planned:
-        if not isinstance(item, Parsed):
-            return item
-        records = derive_records(item.ref, item.document, cut(item.document, rules, limits), rules, limits)
-        return Derived(item.ref, item.document.id, tuple(records))
+    async def pass_on(lists: AsyncGenerator[list[Planned], None], turn: Event, next_turn: Event) -> None:
+        await turn.wait()
+        async with aclosing(lists):
+            async for some in lists:
+                await derived.send(some)
+        next_turn.set()
 
-    async with parsed, derived:
-        async for items in parsed:
-            await derived.send(await offload(lambda items=items: [derive(item) for item in items]))  # type: ignore[misc]
+    async with fetched, derived, create_task_group() as tasks:
+        turn = Event()
+        turn.set()
+        async for items in fetched:
+            lists = await derive(items)
+            tasks.start_soon(pass_on, lists, turn, turn := Event())

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -51,6 +51,7 @@ from pipeline.settings import LOCAL, REQUESTS_PER_SECOND_MAX, SourceSettings, re
 from pipeline.state.sqlite import open_state
 from pipeline.sync import preview, rebuild, repair, replay, sync
 from pipeline.verifying import SourceComparison, Verification, Verifier, compare_source
+from pipeline.workers import open_workers, processes_here
 
 Verb = Literal["run", "plan", "replay"]
 Result = TypeVar("Result")
@@ -218,7 +219,9 @@ async def verify_source(settings: SourceSettings) -> tuple[Verification, SourceC
         found = await verifier.verify()
         source: SourceComparison | SourceError
         try:
-            source = await compare_source(state, open_connector(settings), Parser(settings.parsing), rules.recipe)
+            source = await compare_source(
+                state, open_connector(settings), Parser(settings.parsing.rules()), rules.recipe
+            )
         except SourceError as error:
             source = error
         return found, source
@@ -340,7 +343,7 @@ def _job(
     return SourceJob(
         run_id=run_id,
         connector=open_connector(settings),
-        parser=Parser(settings.parsing),
+        parser=Parser(settings.parsing.rules()),
         rules=rules,
         limits=service_limits(),
         destination=destination,
@@ -353,7 +356,7 @@ def _job(
         lease=lease,
         deletes=deletes,
         observe=observe,
-        offload=offload,
+        open_workers=partial(open_workers, processes=processes_here()),
         new_token=lambda: ClientToken(str(uuid.uuid4())),
         clock=time.monotonic,
         now=time.time,

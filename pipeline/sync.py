@@ -10,18 +10,14 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from pipeline.errors import SourceError
 from pipeline.events import Reconciled, StateIsCopy
 from pipeline.job import SourceJob
-from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Operation, RecordKey
+from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Fetched, Operation, Planned, RecordKey
 from pipeline.planner import find_vanished, healed_letters, may_delete, plan_changes, plan_deletes
 from pipeline.reader import (
-    Fetched,
     Listing,
-    Planned,
-    Read,
     Selected,
-    chunk_documents,
+    derive_documents,
     fetch_documents,
     locate_documents,
-    parse_documents,
     scan_source,
     select_documents,
 )
@@ -144,14 +140,13 @@ async def bring_in(
     resends: Collection[DocumentId] = (),
     is_dry: bool = False,
 ) -> None:
-    """The way of a document: list, select, fetch, parse, chunk, plan, batch, write (which ends by settling).
+    """The way of a document: list, select, fetch, derive (parse and chunk), plan, batch, write (which settles).
 
     A dry way ends after plan.
     """
     # Few lists wait between two stages: that bounds the memory, and a slow stage holds back those before it.
     selected_in, selected = create_memory_object_stream[list[Selected]](2)
     fetched_in, fetched = create_memory_object_stream[list[Fetched]](1)
-    parsed_in, parsed = create_memory_object_stream[list[Read]](1)
     derived_in, derived = create_memory_object_stream[list[Planned]](1)
     planned_in, planned = create_memory_object_stream[list[DocumentPlan | Checkpoint]](1)
     batches_in, batches = create_memory_object_stream[Batch](job.writers)
@@ -161,15 +156,12 @@ async def bring_in(
         always=resends, observe=job.observe,
     )  # fmt: skip
     fetch = partial(fetch_documents, connector=job.connector)
-    parse = partial(parse_documents, parser=job.parser, offload=job.offload)
-    chunk = partial(chunk_documents, rules=job.rules, limits=job.limits, offload=job.offload)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))
 
-    async with create_task_group() as tasks:
+    async with job.open_workers(job.deriver()) as derive, create_task_group() as tasks:
         tasks.start_soon(select, listing, selected_in)
         tasks.start_soon(fetch, selected, fetched_in)
-        tasks.start_soon(parse, fetched, parsed_in)
-        tasks.start_soon(chunk, parsed, derived_in)
+        tasks.start_soon(partial(derive_documents, derive=derive), fetched, derived_in)
         tasks.start_soon(plan, derived, planned_in)
         tasks.start_soon(discard_plans if is_dry else job.batch(), planned, batches_in)
         tasks.start_soon(job.write(), batches)

@@ -61,6 +61,10 @@ class HtmlProcess:
         self._lock = threading.Lock()
         self._child: _Child | None = None
 
+    def __reduce__(self) -> tuple[type["HtmlProcess"], tuple[HtmlLimits]]:
+        """A copy in another process starts a child of its own."""
+        return HtmlProcess, (self._limits,)
+
     def parse(self, ref: DocumentRef, html: str) -> ParsedDocument:
         """What `parse_html` gives.
 

@@ -16,25 +16,23 @@ from pipeline.parsing.lines import (
     usual_name,
 )
 from pipeline.parsing.metadata import as_json, as_time, metadata_of
-from pipeline.parsing.settings import JsonLinesSettings
+from pipeline.parsing.rules import LineRules
 
 
 def parse_json_lines(
-    ref: DocumentRef, content: bytes, encoding: Encoding, settings: JsonLinesSettings
+    ref: DocumentRef, content: bytes, encoding: Encoding, rules: LineRules
 ) -> Iterator[ParsedDocument]:
     """Yield a document a line. The file is read twice: nothing is yielded of one that has a broken line.
 
     Raises:
         UnreadableDocument: a line is not a JSON object, or lacks the configured id; the message names the line.
     """
-    for _ in _documents(ref, content, encoding, settings):
+    for _ in _documents(ref, content, encoding, rules):
         pass
-    yield from _documents(ref, content, encoding, settings)
+    yield from _documents(ref, content, encoding, rules)
 
 
-def _documents(
-    ref: DocumentRef, content: bytes, encoding: Encoding, settings: JsonLinesSettings
-) -> Iterator[ParsedDocument]:
+def _documents(ref: DocumentRef, content: bytes, encoding: Encoding, rules: LineRules) -> Iterator[ParsedDocument]:
     ids = LineIds(ref.id)
     with open_text(content, encoding) as lines:
         for number, line in enumerate(lines, start=1):
@@ -42,11 +40,11 @@ def _documents(
             if raw:
                 fields = _object(raw, number)
                 yield ParsedDocument(
-                    ids.id_for(line_id(fields, settings.id, raw, number)),
-                    _text(fields, settings.text),
-                    title=_title(fields, settings.title),
-                    modified_at=as_time(fields.get(settings.modified_at or usual_name(fields, MODIFIED_NAMES) or "")),
-                    metadata=metadata_of({name: fields.get(name) for name in settings.metadata}),
+                    ids.id_for(line_id(fields, rules.id, raw, number)),
+                    _text(fields, rules.text),
+                    title=_title(fields, rules.title),
+                    modified_at=as_time(fields.get(rules.modified_at or usual_name(fields, MODIFIED_NAMES) or "")),
+                    metadata=metadata_of({name: fields.get(name) for name in rules.metadata}),
                 )
 
 

@@ -18,8 +18,10 @@ from pipeline.parsing.media_types import (
     says_nothing,
     suffix,
 )
-from pipeline.parsing.settings import ParsingSettings
+from pipeline.parsing.rules import ParsingRules
 from pipeline.parsing.text import parse_text
+
+DEFAULT_RULES = ParsingRules()
 
 
 class Parser:
@@ -29,8 +31,8 @@ class Parser:
     bytes. An empty file is a document with a blank text, but a JSON Lines or CSV file without lines has no documents.
     """
 
-    def __init__(self, settings: ParsingSettings) -> None:
-        self._settings = settings
+    def __init__(self, rules: ParsingRules = DEFAULT_RULES) -> None:
+        self._rules = rules
         self._html = HtmlProcess()
 
     def reason_to_skip(self, ref: DocumentRef) -> str | None:
@@ -48,7 +50,7 @@ class Parser:
         kind = _kind(document)
         encoding = find_encoding(
             content,
-            forced=self._settings.encoding,
+            forced=self._rules.encoding,
             declared=charset_of(document.media_type),
             is_html=kind is Kind.HTML,
         )
@@ -60,10 +62,10 @@ class Parser:
             case Kind.HTML:
                 yield self._html.parse(ref, decode(content, encoding))
             case Kind.JSON_LINES:
-                yield from parse_json_lines(ref, content, encoding, self._settings.jsonl)
+                yield from parse_json_lines(ref, content, encoding, self._rules.jsonl)
             case Kind.CSV:
                 is_tab_separated = _is_tab_separated(document)
-                yield from parse_csv(ref, content, encoding, self._settings.csv, is_tab_separated=is_tab_separated)
+                yield from parse_csv(ref, content, encoding, self._rules.csv, is_tab_separated=is_tab_separated)
 
 
 def _kind(document: Document) -> Kind:

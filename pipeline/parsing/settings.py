@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.parsing.decoding import is_usable
+from pipeline.parsing.rules import CsvRules, LineRules, ParsingRules
 
 
 class JsonLinesSettings(BaseModel):
@@ -79,3 +80,6 @@ class ParsingSettings(BaseModel):
         if encoding is not None and not is_usable(encoding):
             raise ValueError("Python knows no encoding of this name that files are written in")
         return encoding
+
+    def rules(self) -> ParsingRules:
+        return ParsingRules(self.encoding, LineRules(**self.jsonl.model_dump()), CsvRules(**self.csv.model_dump()))

@@ -38,7 +38,7 @@ of them Chinese, cut into chunks of at most 4,000 characters, a hundred to a bat
 its ledger and outbox on disk, and sends signed HTTP to the stub. **The others' sinks cost nothing**: they count. With
 100 ms to an answer LangChain sends to the stub too, through boto3. Time is that of the sync, without the start of the
 process and its imports, except for what is imported only when it is needed. Before each run of another comes one of
-memsync, and a ratio is that of the two."""
+memsync, and a ratio is that of the two. Memory is the sum of the peaks of a program's processes."""
 
 PEERS_NOTES = """\
 Others are set up as their documentation does it, and in their favour where it leaves a choice; their authors have not

@@ -19,7 +19,7 @@ MEMSYNC = str(Path(sys.executable).with_name("memsync"))
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A process that has ended: its seconds, its seconds of CPU, the most memory that it had, in bytes, its output."""
+    """A program that has ended: its seconds, its seconds of CPU, its peak of memory in bytes, its output."""
 
     seconds: float
     cpu_seconds: float
@@ -47,15 +47,28 @@ def run(command: Sequence[str], folder: Path) -> Ran:
     return Ran(seconds, cpu_seconds, peak_kib * 1024, output)
 
 
-# A process counts the memory of the one that started it as its own peak: so a small one stands in between.
+# A process counts the memory of the one that started it as its own peak: so a small one stands in between. It looks at
+# the peaks of all processes that are there, again and again: those of a program that has several are added up.
 _LAUNCHER = """
 import os, sys, time
+def peak_kib(pid):
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            own = next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
+        with open(f"/proc/{pid}/task/{pid}/children") as children:
+            return own + sum(peak_kib(child) for child in children.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 began = time.perf_counter()
 process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
-_, status, usage = os.wait4(process, 0)
+peak, done = 0, 0
+while not done:
+    peak = max(peak, peak_kib(process))
+    time.sleep(0.005)
+    done, status, usage = os.wait4(process, os.WNOHANG)
 seconds = time.perf_counter() - began
 print()
-print([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss], end="")
+print([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss)], end="")
 """
 
 

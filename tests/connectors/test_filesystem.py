@@ -1,6 +1,8 @@
 """Files as documents, on a real file system."""
 
 import os
+import pickle
+import re
 import shutil
 import socket
 import tempfile
@@ -16,7 +18,6 @@ from pydantic import ValidationError
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
-    Document,
     DocumentId,
     DocumentRef,
     DocumentSkipped,
@@ -24,7 +25,7 @@ from pipeline.model import (
     ScanError,
     SourceEvent,
 )
-from pipeline.protocols import FetchesMany
+from pipeline.protocols import HasDocumentReader
 from tests.contract.source_connector import (
     SourceConnectorContract,
     SourceWorld,
@@ -550,40 +551,29 @@ async def test_a_link_that_leads_out_only_while_the_file_is_opened_is_found_out(
     assert document.content == b"public", "read once more"
 
 
-async def test_many_files_are_read_as_each_would_be_alone(root: Path) -> None:
-    """In their order, and one that cannot be read says so in its place."""
+async def test_a_copy_of_the_reader_in_another_process_reads_the_same(root: Path) -> None:
+    """Documents are read where they are parsed: of the connector's settings nothing may be missing there."""
     for number in range(70):
         write(root, f"{number:02}.md", content=f"text {number}")
     write(root, "large.md", content="x" * 200)
     connector = connect(root, max_bytes=100)
-    refs = [*(await scan_refs(connector)).values(), DocumentRef(DocumentId("large.md"), "file:///large.md")]
+    refs = (await scan_refs(connector)).values()
     (root / "13.md").unlink()
 
-    outcomes = await connector.fetch_many(refs)
+    assert isinstance(connector, HasDocumentReader)
+    reader = pickle.loads(pickle.dumps(connector.document_reader))
 
-    assert isinstance(connector, FetchesMany)
-    for ref, outcome in zip(refs, outcomes, strict=True):
-        if isinstance(outcome, Document):
-            assert outcome == await connector.fetch(ref)
+    refused = 0
+    for ref in refs:
+        try:
+            expected = await connector.fetch(ref)
+        except UnreadableDocument as error:
+            refused += 1
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                reader.read(ref)
         else:
-            with pytest.raises(type(outcome)) as caught:
-                await connector.fetch(ref)
-            assert str(caught.value) == str(outcome)
-    assert sum(not isinstance(outcome, Document) for outcome in outcomes) >= 2
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
-async def test_few_files_are_read_too(root: Path, count: int) -> None:
-    """Fewer than there are threads."""
-    for number in range(count):
-        write(root, f"{number}.md", content=f"text {number}")
-    connector = connect(root)
-
-    outcomes = await connector.fetch_many(list((await scan_refs(connector)).values()))
-
-    assert [outcome.content for outcome in outcomes if isinstance(outcome, Document)] == [
-        f"text {number}".encode() for number in range(count)
-    ]
+            assert reader.read(ref) == expected
+    assert refused == 2
 
 
 # ------------------------------------------------------------------------------------- what is not a file

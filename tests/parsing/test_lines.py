@@ -7,12 +7,13 @@ import pytest
 
 from pipeline.errors import UnreadableDocument
 from pipeline.model import Document, DocumentId, DocumentRef, ParsedDocument
-from pipeline.parsing import Parser, ParsingSettings
+from pipeline.parsing import Parser
+from pipeline.parsing.settings import ParsingSettings
 
 
 def parse(content: bytes | str, name: str, **settings: object) -> list[ParsedDocument]:
     content = content.encode() if isinstance(content, str) else content
-    parser = Parser(ParsingSettings.model_validate(settings))
+    parser = Parser(ParsingSettings.model_validate(settings).rules())
     return list(parser.parse(Document(DocumentRef(DocumentId(name), name), content)))
 
 
@@ -106,7 +107,7 @@ def test_repeated_ids_are_told_apart_in_their_order() -> None:
 def test_a_broken_line_refuses_the_whole_file_before_anything_is_yielded(line: str, code: str) -> None:
     """Half a file would look like the other half had been deleted. The message names the line, not its text."""
     content = f'{{"text": "fine"}}\n\n{line}\n'.encode()
-    documents = Parser(ParsingSettings()).parse(Document(DocumentRef(DocumentId("a.jsonl"), "a.jsonl"), content))
+    documents = Parser().parse(Document(DocumentRef(DocumentId("a.jsonl"), "a.jsonl"), content))
 
     with pytest.raises(UnreadableDocument, match="line 3") as raised:
         next(documents)
@@ -152,7 +153,7 @@ def test_memory_stays_flat_over_a_large_file(name: str) -> None:
     document = Document(DocumentRef(DocumentId(name), name), content)
 
     tracemalloc.start()
-    count = sum(1 for _ in Parser(ParsingSettings()).parse(document))
+    count = sum(1 for _ in Parser().parse(document))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from pipeline.errors import SyncError, UnreadableDocument, UnsupportedDocument
 from pipeline.model import Document, DocumentId, DocumentRef, Markup, ParsedDocument
-from pipeline.parsing import Parser, ParsingSettings
+from pipeline.parsing import Parser
+from pipeline.parsing.settings import ParsingSettings
 
 SECRET = "hunter2 Geheimnis"
 
@@ -25,7 +26,7 @@ def parse_all(
     content: bytes | str, name: str = "note.txt", media_type: str | None = None, **settings: object
 ) -> list[ParsedDocument]:
     content = content.encode() if isinstance(content, str) else content
-    parser = Parser(ParsingSettings.model_validate(settings))
+    parser = Parser(ParsingSettings.model_validate(settings).rules())
     return list(parser.parse(Document(ref(name), content, media_type)))
 
 
@@ -44,18 +45,18 @@ def test_files_without_text_are_left_out_by_their_name(name: str) -> None:
     """They need not even be fetched, and the report counts them by type."""
     suffix = name[name.rindex(".") :].lower()
 
-    assert Parser(ParsingSettings()).reason_to_skip(ref(name)) == f"unsupported type {suffix}"
+    assert Parser().reason_to_skip(ref(name)) == f"unsupported type {suffix}"
 
 
 @pytest.mark.parametrize("name", ["a.md", "a.html", "README", "Makefile", "v1.2", ".gitignore", "a.unknown", "a.png/b"])
 def test_any_other_file_is_fetched(name: str) -> None:
     """Text has more suffixes than anyone can list."""
-    assert Parser(ParsingSettings()).reason_to_skip(ref(name)) is None
+    assert Parser().reason_to_skip(ref(name)) is None
 
 
 def test_the_name_in_an_address_ends_before_the_question_mark() -> None:
     """A connector for the web has addresses for ids."""
-    parser = Parser(ParsingSettings())
+    parser = Parser()
     address = DocumentRef(DocumentId("17"), "https://example.com/a/logo.png?size=2#top")
     host = DocumentRef(DocumentId("18"), "https://example.zip")
 
@@ -282,7 +283,7 @@ def test_a_title_of_the_listing_is_kept_where_the_document_has_none() -> None:
     """A wiki knows the title of a page that does not state it."""
     document = Document(ref("note.txt", title="From the listing"), b"text")
 
-    (parsed,) = Parser(ParsingSettings()).parse(document)
+    (parsed,) = Parser().parse(document)
 
     assert parsed == ParsedDocument(document.ref.id, "text", Markup.PLAIN, "From the listing")
 

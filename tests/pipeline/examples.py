@@ -3,13 +3,16 @@
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import ClassVar, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 from trio.testing import MockClock
 
+from pipeline.deriving import Deriver
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination
 from pipeline.identity import digest_of
 from pipeline.model import (
@@ -19,15 +22,18 @@ from pipeline.model import (
     Create,
     Delete,
     DocumentId,
+    Fetched,
     KnownRecord,
     MemoryRecordId,
     MetadataValue,
     Operation,
+    Planned,
     Record,
     RecordKey,
     Update,
 )
 from pipeline.pacing import Pacer
+from pipeline.protocols import Derive
 
 Result = TypeVar("Result")
 
@@ -105,6 +111,21 @@ class SmallRequestMemory(AgentCoreDestination):
 
 async def inline(work: Callable[[], Result]) -> Result:
     return work()
+
+
+@asynccontextmanager
+async def workers_in_place(deriver: Deriver) -> AsyncIterator[Derive]:
+    """No workers at all."""
+
+    async def derive(items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+        return lists(items)
+
+    async def lists(items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+        for _, derived in deriver.derive_lists(items):
+            await checkpoint()
+            yield derived
+
+    yield derive
 
 
 def run_on_virtual_clock(main: Callable[[], Awaitable[Result]]) -> Result:

@@ -1,7 +1,9 @@
 """The stages from the source to records, each alone."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -11,7 +13,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import SourceError, UnreadableDocument, UnsupportedDocument
+from pipeline.deriving import DERIVED_AT_ONCE, RECORDS_AT_ONCE, Deriver, is_part
+from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
 from pipeline.events import DocumentsDecided, DocumentSkippedByReason, DocumentsListed, RunEvent, ScanFinished
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules
@@ -28,13 +31,14 @@ from pipeline.model import (
     DocumentSkipped,
     DocumentState,
     Entry,
+    Fetched,
     Fingerprint,
     LeftOut,
     MemoryRecordId,
     Operation,
-    Parsed,
     ParsedDocument,
     PartsEnd,
+    Planned,
     RecordKey,
     ScanComplete,
     ScanError,
@@ -47,24 +51,19 @@ from pipeline.reader import (
     FETCHED_AT_ONCE,
     FETCHED_BYTES_MAX,
     FETCHES_AT_ONCE,
-    PARSED_AT_ONCE,
-    Fetched,
     Listing,
-    Planned,
-    Read,
     Selected,
     _windows,
-    chunk_documents,
+    derive_documents,
     fetch_documents,
     locate_documents,
-    parse_documents,
     scan_source,
     select_documents,
 )
 from pipeline.sightings import Sightings
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from tests.fakes.source import MemorySource
-from tests.pipeline.examples import inline
+from tests.pipeline.examples import inline, workers_in_place
 
 Item = TypeVar("Item")
 Other = TypeVar("Other")
@@ -512,6 +511,15 @@ async def test_a_document_that_cannot_be_fetched_does_not_stop_the_rest() -> Non
     assert fetched[3].content == b"D"
 
 
+async def test_documents_that_can_be_read_where_they_are_parsed_are_not_fetched_before() -> None:
+    """Their content need not be carried from one process to another."""
+    source = MemorySource({"a.md": "A"})
+    source.document_reader = ReaderOf({})  # type: ignore[attr-defined]
+
+    assert flat(await fetch(source, ref("a.md"), Checkpoint("1"))) == [ref("a.md"), Checkpoint("1")]
+    assert source.fetched == []
+
+
 async def test_a_source_that_fails_as_a_whole_ends_the_run() -> None:
     """If every fetch fails, no document is to blame."""
     source = MemorySource({"a.md": "A"})
@@ -524,55 +532,71 @@ async def test_a_source_that_fails_as_a_whole_ends_the_run() -> None:
     assert isinstance(error, SourceError) or caught.group_contains(SourceError)
 
 
-# ---------------------------------------------------------------------------------------------------- parsing
+# --------------------------------------------------------------------------------------------------- deriving
+
+RULES = RecordRules(source="handbook", recipe=RECIPE)
+DERIVER = Deriver(None, LineParser(), RULES, service_limits())
 
 
-async def parse(*items: Fetched) -> list[list[Read]]:
-    async def stage(
-        fetched: MemoryObjectReceiveStream[list[Fetched]], parsed: MemoryObjectSendStream[list[Read]]
-    ) -> None:
-        await parse_documents(fetched, parsed, parser=LineParser(), offload=inline)
-
-    return await through(stage, list(items))
+async def derive(*lists: list[Fetched], deriver: Deriver = DERIVER) -> list[list[Planned]]:
+    async with workers_in_place(deriver) as workers:
+        return await through(partial(derive_documents, derive=workers), *lists)
 
 
-async def test_a_text_is_one_document() -> None:
-    """It is told apart from a file of parts by its id."""
-    assert flat(await parse(document("a.md", "text"))) == [
-        Parsed(ref("a.md"), ParsedDocument(DocumentId("a.md"), "text"))
-    ]
+async def derive_all(*items: Fetched) -> list[Planned]:
+    return flat(await derive(list(items)))
+
+
+async def test_a_text_becomes_records() -> None:
+    """Every piece of it, in order."""
+    text = "\n\n".join(f"Paragraph {number}. {'word ' * 300}" for number in range(10))
+
+    (derived,) = await derive_all(document("a.md", text))
+
+    assert isinstance(derived, Derived)
+    assert (derived.ref, derived.document) == (ref("a.md"), "a.md")
+    assert len(derived.records) > 1
+    assert "".join("".join(one.text.split()) for one in derived.records) == "".join(text.split())
+
+
+async def test_a_blank_text_becomes_no_records_and_is_still_accounted_for() -> None:
+    """The document is there and asks for nothing."""
+    assert await derive_all(document("a.md", " \n")) == [Derived(ref("a.md"), DocumentId("a.md"), ())]
 
 
 async def test_a_document_of_parts_ends_with_its_end() -> None:
-    """Only then it is known which of its parts are gone."""
-    read = flat(await parse(document("a.jsonl", "one\ntwo"), document("b.md", "text")))
+    """Only then it is known which of its parts are gone. The ledger knows each by its id, and by the file's."""
+    derived = await derive_all(document("a.jsonl", "one\ntwo"), document("b.md", "text"))
 
-    assert [item.document.id if isinstance(item, Parsed) else item for item in read] == [
+    assert [item.document if isinstance(item, Derived) else item for item in derived] == [
         "a.jsonl#0",
         "a.jsonl#1",
         PartsEnd(ref("a.jsonl")),
         "b.md",
     ]
+    assert isinstance(derived[1], Derived)
+    assert derived[1].ref.id == "a.jsonl"
+    assert {one.document for one in derived[1].records} == {"a.jsonl#1"}
 
 
 async def test_a_file_of_parts_without_any_is_read_to_its_end() -> None:
     """All lines may have been removed, which is no fault of reading."""
-    assert flat(await parse(document("a.jsonl", ""))) == [PartsEnd(ref("a.jsonl"))]
+    assert await derive_all(document("a.jsonl", "")) == [PartsEnd(ref("a.jsonl"))]
 
 
 async def test_a_document_that_cannot_be_parsed_does_not_stop_the_rest() -> None:
     """One broken file must not keep a thousand others out of the memory."""
-    read = flat(await parse(document("a.md", "broken"), document("b.md", "binary"), document("c.md", "text")))
+    derived = await derive_all(document("a.md", "broken"), document("b.md", "binary"), document("c.md", "text"))
 
-    assert read[:2] == [Unread(ref("a.md"), "parse", "bad_syntax", "it is broken"), LeftOut(ref("b.md"), "binary")]
-    assert isinstance(read[2], Parsed)
+    assert derived[:2] == [Unread(ref("a.md"), "parse", "bad_syntax", "it is broken"), LeftOut(ref("b.md"), "binary")]
+    assert isinstance(derived[2], Derived)
 
 
 async def test_a_file_of_parts_that_breaks_off_is_not_read_to_its_end() -> None:
     """The parts behind the fault are not gone, they were not seen."""
-    read = flat(await parse(document("a.jsonl", "one\nbroken\nthree")))
+    derived = await derive_all(document("a.jsonl", "one\nbroken\nthree"))
 
-    assert [type(item) for item in read] == [Parsed, Unread]
+    assert [type(item) for item in derived] == [Derived, Unread]
 
 
 async def test_what_was_not_fetched_passes_in_its_place() -> None:
@@ -585,74 +609,117 @@ async def test_what_was_not_fetched_passes_in_its_place() -> None:
         Checkpoint("1"),
     ]
 
-    read = flat(await parse(document("0.md", "text"), *passing, document("z.md", "text")))
+    derived = await derive_all(document("0.md", "text"), *passing, document("z.md", "text"))
 
-    assert read[1:-1] == passing
-    assert isinstance(read[0], Parsed)
-    assert isinstance(read[-1], Parsed)
+    assert derived[1:-1] == passing
+    assert isinstance(derived[0], Derived)
+    assert isinstance(derived[-1], Derived)
 
 
 async def test_the_parts_of_a_large_file_pass_in_bounded_lists() -> None:
     """A file of a million lines must not become one list."""
-    lists = await parse(document("a.jsonl", "line\n" * 250))
+    lists = await derive([document("a.jsonl", "line\n" * 250)])
 
-    assert [len(items) for items in lists] == [PARSED_AT_ONCE, PARSED_AT_ONCE, 51]
-
-
-# ---------------------------------------------------------------------------------------------------- chunking
-
-RULES = RecordRules(source="handbook", recipe=RECIPE)
+    assert [len(items) for items in lists] == [DERIVED_AT_ONCE, DERIVED_AT_ONCE, 51]
 
 
-async def chunk(*items: Read) -> list[list[Planned]]:
-    async def stage(
-        parsed: MemoryObjectReceiveStream[list[Read]], derived: MemoryObjectSendStream[list[Planned]]
-    ) -> None:
-        await chunk_documents(parsed, derived, rules=RULES, limits=service_limits(), offload=inline)
+async def test_documents_of_many_records_pass_in_lists_of_bounded_records() -> None:
+    """The event loop must not be busy with one list for long."""
+    text = "\n\n".join(f"Paragraph {number}. {'word ' * 700}" for number in range(60))
 
-    return await through(stage, list(items))
+    lists = await derive([document(f"{number}.md", text) for number in range(20)])
 
-
-async def test_a_text_becomes_records() -> None:
-    """Every piece of it, in order."""
-    text = "\n\n".join(f"Paragraph {number}. {'word ' * 300}" for number in range(10))
-
-    (derived,) = flat(await chunk(Parsed(ref("a.md"), ParsedDocument(DocumentId("a.md"), text))))
-
-    assert isinstance(derived, Derived)
-    assert derived.document == "a.md"
-    assert len(derived.records) > 1
-    assert "".join("".join(one.text.split()) for one in derived.records) == "".join(text.split())
+    records = [sum(len(one.records) for one in items if isinstance(one, Derived)) for items in lists]
+    in_one = sum(records) // 20
+    assert len(lists) > 4
+    assert all(RECORDS_AT_ONCE <= count < RECORDS_AT_ONCE + in_one for count in records[:-1])
 
 
-async def test_a_blank_text_becomes_no_records_and_is_still_accounted_for() -> None:
-    """The document is there and asks for nothing."""
-    (derived,) = flat(await chunk(Parsed(ref("a.md"), ParsedDocument(DocumentId("a.md"), " \n"))))
-
-    assert derived == Derived(ref("a.md"), DocumentId("a.md"), ())
-
-
-async def test_a_part_derives_records_under_its_own_id() -> None:
-    """The ledger knows it by that, and by the file that it came from."""
-    (derived,) = flat(await chunk(Parsed(ref("a.jsonl"), ParsedDocument(DocumentId("a.jsonl#1"), "text"))))
-
-    assert isinstance(derived, Derived)
-    assert (derived.ref.id, derived.document) == ("a.jsonl", "a.jsonl#1")
-    assert {one.document for one in derived.records} == {"a.jsonl#1"}
-
-
-async def test_what_was_not_parsed_passes_in_its_place_to_the_plan() -> None:
-    """Each of these has a consequence of its own there."""
-    passing: list[Read] = [
-        PartsEnd(ref("a.jsonl")),
-        Unread(ref("b.md"), "parse", "bad_syntax", "it is broken"),
-        LeftOut(ref("c.md"), "binary"),
-        Vanished(ref("d.md")),
-        ScanError("x/", "PermissionError", "not listed"),
+def test_a_list_tells_how_much_is_dealt_with() -> None:
+    """Who derives elsewhere must know which document it was that did not come back."""
+    text = "word " * 10
+    items: list[Fetched] = [
+        document("a.md", text),
+        document("b.jsonl", "line\n" * (DERIVED_AT_ONCE - 2)),
+        document("c.jsonl", "line\n" * (DERIVED_AT_ONCE + 5)),
         Checkpoint("1"),
     ]
 
-    assert flat(await chunk(*passing)) == passing
+    lists = list(DERIVER.derive_lists(items))
+
+    assert [(done, len(derived), is_part(derived[-1])) for done, derived in lists] == [
+        (2, DERIVED_AT_ONCE, False),  # up to the end of b
+        (2, DERIVED_AT_ONCE, True),
+        (4, 7, False),
+    ]
+
+
+class ReaderOf:
+    """Reads what a source in memory holds, where it is parsed."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+
+    def read(self, ref: DocumentRef) -> Document:
+        match self._texts.get(ref.id):
+            case None:
+                raise DocumentVanished("gone")
+            case "no permission":
+                raise UnreadableDocument("PermissionError", "cannot be read")
+            case "a device":
+                raise UnsupportedDocument("device")
+            case "no root":
+                raise SourceError("the root is gone")
+            case text:
+                return Document(ref, text.encode())
+
+
+async def test_a_document_without_its_content_is_read_where_it_is_parsed() -> None:
+    """With the same outcomes as if it had been fetched before."""
+    texts = {"a.md": "text", "b.md": "no permission", "c.md": "a device"}
+    deriver = replace(DERIVER, reader=ReaderOf(texts))
+
+    derived = flat(await derive([ref("a.md"), ref("b.md"), ref("c.md"), ref("d.md")], deriver=deriver))
+
+    assert isinstance(derived[0], Derived)
+    assert derived[1:] == [
+        Unread(ref("b.md"), "fetch", "PermissionError", "cannot be read"),
+        LeftOut(ref("c.md"), "device"),
+        Vanished(ref("d.md")),
+    ]
+
+
+async def test_a_root_that_is_gone_while_documents_are_read_ends_the_run() -> None:
+    """It must not look like the end of each of them."""
+    deriver = replace(DERIVER, reader=ReaderOf({"a.md": "no root"}))
+
+    with pytest.raises((SourceError, BaseExceptionGroup)) as caught:
+        await derive([ref("a.md")], deriver=deriver)
+
+    error = caught.value
+    assert isinstance(error, SourceError) or caught.group_contains(SourceError)
+
+
+async def test_lists_that_are_derived_side_by_side_pass_in_their_order() -> None:
+    """A checkpoint speaks of all that went before it, whoever was faster."""
+    under_way: list[int] = []
+
+    async def derive_backwards(items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+        number = len(under_way)
+        under_way.append(number)
+        return lists(items, number)
+
+    async def lists(items: Sequence[Fetched], number: int) -> AsyncGenerator[list[Planned], None]:
+        for _ in range(10 - number):
+            await checkpoint()
+        for item in items:
+            assert isinstance(item, Checkpoint)
+            yield [item]
+
+    given: list[list[Fetched]] = [[Checkpoint(f"{number}.{part}") for part in range(3)] for number in range(8)]
+    derived = await through(partial(derive_documents, derive=derive_backwards), *given)
+
+    assert flat(derived) == flat(given)
 
 
 # --------------------------------------------------------------------------------------------- the whole way
@@ -662,7 +729,6 @@ async def read_all(source: MemorySource, state: SqliteStateStore, observe: Calla
     """The stages of this file in a row, wired as the pipeline does."""
     selected_in, selected = create_memory_object_stream[list[Selected]](2)
     fetched_in, fetched = create_memory_object_stream[list[Fetched]](1)
-    parsed_in, parsed = create_memory_object_stream[list[Read]](1)
     derived_in, derived = create_memory_object_stream[list[Planned]](math.inf)
 
     async def select() -> None:
@@ -680,15 +746,10 @@ async def read_all(source: MemorySource, state: SqliteStateStore, observe: Calla
     async def fetch() -> None:
         await fetch_documents(selected, fetched_in, connector=source)
 
-    async def parse() -> None:
-        await parse_documents(fetched, parsed_in, parser=LineParser(), offload=inline)
-
-    async def chunk() -> None:
-        await chunk_documents(parsed, derived_in, rules=RULES, limits=service_limits(), offload=inline)
-
-    async with create_task_group() as tasks:
-        for stage in (select, fetch, parse, chunk):
+    async with workers_in_place(DERIVER) as workers, create_task_group() as tasks:
+        for stage in (select, fetch):
             tasks.start_soon(stage)
+        tasks.start_soon(partial(derive_documents, derive=workers), fetched, derived_in)
     async with derived:
         return flat([items async for items in derived])
 

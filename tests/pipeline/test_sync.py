@@ -38,7 +38,7 @@ from pipeline.model import (
     SourceEvent,
 )
 from pipeline.pacing import Pacer
-from pipeline.parsing import Parser, ParsingSettings
+from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
 from pipeline.protocols import StateStore
 from pipeline.report import SourceReport
@@ -47,6 +47,7 @@ from pipeline.state.sqlite import open_state
 from pipeline.sync import preview, rebuild, repair, replay, sync
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
+from tests.pipeline.examples import workers_in_place
 
 Result = TypeVar("Result")
 
@@ -88,7 +89,7 @@ class World:
         job = SourceJob(
             run_id=str(self.rng.random()),
             connector=self.source,
-            parser=Parser(ParsingSettings.model_validate({})),
+            parser=Parser(),
             rules=self.rules,
             limits=service_limits(),
             destination=self.memory,
@@ -101,7 +102,7 @@ class World:
             lease=Lease(float("inf"), request_s=0.0),
             deletes=self.deletes,
             observe=tally,
-            offload=in_place,
+            open_workers=workers_in_place,
             new_token=lambda: ClientToken(str(uuid.UUID(int=self.rng.getrandbits(128)))),
             clock=anyio.current_time,
             now=lambda: self.now,

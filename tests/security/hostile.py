@@ -28,7 +28,7 @@ from pipeline.destinations.agentcore import read_answer, service_errors
 from pipeline.errors import ConfigurationError, DestinationError, SyncError, UnreadableDocument, UnsupportedDocument
 from pipeline.model import Batch, ClientToken, Document, DocumentId, DocumentRef, DocumentSkipped, Entry, RecordKey
 from pipeline.model import Operation as Op
-from pipeline.parsing import Parser, ParsingSettings
+from pipeline.parsing import Parser
 from pipeline.reporting.text import printable
 from pipeline.settings import load_sources
 from tests.security import ingredients
@@ -49,7 +49,7 @@ class Bench:
     """What the inputs are fed to."""
 
     folder: Path
-    parser: Parser = field(default_factory=lambda: Parser(ParsingSettings()))
+    parser: Parser = field(default_factory=Parser)
 
 
 def require_harmless(text: str) -> None:

@@ -23,7 +23,6 @@ from pipeline.memory_check import MemoryCheck
 from pipeline.model import CALLS, ClientToken, DeadLetter
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
-from pipeline.parsing.settings import ParsingSettings
 from pipeline.planner import DeletePolicy
 from pipeline.reporting.tally import Tally
 from pipeline.runner import Stop, execute
@@ -37,7 +36,6 @@ from tests.simulation.world import Process, World, play
 Verb = Literal["run", "replay", "repair", "recover"]
 
 RULES = RecordRules(source="docs", recipe="r1", namespace="/docs/{folder}/", max_chars=100, heading_path=False)
-PARSING = ParsingSettings.model_validate({})
 REQUEST_S = READ_TIMEOUT_S + 5.0
 RUN_S_MAX = 24 * 3600.0
 SETTLE_S = 90.0
@@ -199,7 +197,7 @@ class History:
                 yield SourceJob(
                     run_id=process.name,
                     connector=self.source,
-                    parser=Parser(PARSING),
+                    parser=Parser(),
                     rules=RULES,
                     limits=service_limits(),
                     destination=destination,
@@ -210,7 +208,7 @@ class History:
                     lease=lease,
                     deletes=DeletePolicy(allow_mass=allow_mass),
                     observe=tally,
-                    offload=process.offload,
+                    open_workers=process.open_workers,
                     new_token=lambda: ClientToken(str(uuid.UUID(int=rng.getrandbits(128)))),
                     clock=trio.current_time,
                     now=self.world.now,

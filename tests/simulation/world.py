@@ -5,12 +5,17 @@ import hashlib
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import trio
+
+from pipeline.deriving import Deriver
+from pipeline.model import Fetched, Planned
+from pipeline.protocols import Derive
 
 EPOCH = 1_750_000_000.0  # what the clocks of the simulated machines show when it begins
 
@@ -158,6 +163,24 @@ class Process:
         await trio.lowlevel.cancel_shielded_checkpoint()
         self.require_life()
         return result
+
+    @asynccontextmanager
+    async def open_workers(self, deriver: Deriver) -> AsyncIterator[Derive]:
+        """Derive in place."""
+
+        async def derive(items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+            return lists(items)
+
+        async def lists(items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+            derived = deriver.derive_lists(items)
+
+            def derive_some() -> tuple[int, list[Planned]] | None:
+                return next(derived, None)
+
+            while some := await self.offload(derive_some):
+                yield some[1]
+
+        yield derive
 
 
 def _name_of(work: Any) -> str:

@@ -3,7 +3,7 @@
 Does: skips files that are older than the newest of the last run, writes the others again. Does not: hash, drop
 duplicates, delete what is gone, know a file that comes back with an old date, keep ids of what it wrote: the least work
 of all, and in two processes. It brings no splitter: text is cut at empty lines. To its advantage msgspec encodes the
-messages, and schemas are not checked. Its peak memory is that of the larger process.
+messages, and schemas are not checked.
 """
 
 import json

@@ -1,0 +1,291 @@
+"""Worker processes: documents are read, parsed and cut beside the process that plans, saves and sends.
+
+Threads would not do. They and the event loop hand the interpreter's lock to each other at every call of the operating
+system, which took half the time of a first sync, and two processors were no faster than one.
+"""
+
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+from anyio import (
+    BrokenResourceError,
+    CancelScope,
+    ClosedResourceError,
+    EndOfStream,
+    Event,
+    IncompleteRead,
+    create_memory_object_stream,
+    create_task_group,
+    fail_after,
+    open_process,
+    to_thread,
+)
+from anyio.abc import Process, TaskGroup
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from pipeline import worker_process
+from pipeline.deriving import Deriver, is_part
+from pipeline.errors import SourceError
+from pipeline.model import Document, DocumentRef, Fetched, Planned, Unread
+from pipeline.worker_process import HEADER, LENGTH, Kind
+
+PROCESSES_MAX = 4  # one that plans, saves and sends cannot keep up with more
+LISTS_BEFORE_START = 3  # that a thread works off: a short run is over before a process would have begun
+LISTS_PER_PROCESS = 2  # one in work, and one that it finds when it is done
+START_S = 30.0
+LARGE_BYTES = 1024 * 1024  # an answer that is not unpacked on the event loop
+
+IMPORT_ROOT = Path(__file__).parents[1]
+
+
+def processes_here() -> int:
+    """How many worker processes suit this machine: 0 with one processor, else one fewer than there are, at most 4."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors - 1, PROCESSES_MAX)
+
+
+@asynccontextmanager
+async def open_workers(
+    deriver: Deriver, *, processes: int, lists_before_start: int = LISTS_BEFORE_START
+) -> AsyncIterator["Workers"]:
+    """Derive in a thread, and after the first lists in so many processes, which end with this."""
+    async with create_task_group() as tasks:
+        workers = Workers(deriver, processes, lists_before_start, tasks)
+        try:
+            yield workers
+        finally:
+            tasks.cancel_scope.cancel()
+            with CancelScope(shield=True):
+                await workers.stop()
+
+
+class Workers:
+    """Derives lists of documents, several side by side.
+
+    A document that ends its process, or two, becomes a dead letter; the others are derived by another process.
+    """
+
+    def __init__(self, deriver: Deriver, processes: int, lists_before_start: int, tasks: TaskGroup) -> None:
+        self._deriver = deriver
+        self._processes = processes
+        self._lists_before_start = lists_before_start
+        self._tasks = tasks
+        self._running: set[_Worker] = set()
+        # Who can be asked next; None is a thread of this process, which does it all until a process has started.
+        self._free_in, self._free = create_memory_object_stream["_Worker | None"](math.inf)
+        if lists_before_start or not processes:
+            self._free_in.send_nowait(None)
+
+    async def __call__(self, items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+        if self._lists_before_start == 0:
+            for _ in range(self._processes):
+                self._tasks.start_soon(self._add)
+        self._lists_before_start -= 1
+        while True:
+            worker = await self._free.receive()
+            if worker is None and not self._running:
+                return self._in_thread(items)
+            if worker in self._running:
+                return self._in_process(worker, items, await worker.ask(items))
+
+    async def stop(self) -> None:
+        """End the processes, whatever they are doing."""
+        self._free_in.close()
+        self._free.close()
+        for worker in self._running:
+            await worker.kill()
+
+    async def _in_thread(self, items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+        lists = self._deriver.derive_lists(items)
+        while derived := await to_thread.run_sync(next, lists, None):
+            yield derived[1]
+        self._free_in.send_nowait(None)
+
+    async def _in_process(
+        self, worker: "_Worker", items: Sequence[Fetched], answers: AsyncGenerator["_Answer", None]
+    ) -> AsyncGenerator[list[Planned], None]:
+        done, is_begun = 0, False
+        try:
+            async with aclosing(answers):
+                async for done, some in answers:  # noqa: B007 - after a death it tells how far it came
+                    is_begun = bool(some) and is_part(some[-1])
+                    yield some
+            self._free_in.send_nowait(worker)
+        except WorkerDied:
+            if worker in self._running:
+                await self._remove(worker)
+                self._tasks.start_soon(self._add)
+            if is_begun:
+                yield [_lost(items[done])]
+            async with aclosing(self._one_by_one(items[done + is_begun :])) as lists:
+                async for some in lists:
+                    yield some
+
+    async def _one_by_one(self, items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
+        """Find out which of `items` ends its process."""
+        worker: _Worker | None = None
+        for item in items:
+            worker = worker or await _Worker.start(self._deriver)
+            self._running.add(worker)
+            try:
+                async with aclosing(await worker.ask([item])) as answers:
+                    async for _, some in answers:
+                        yield some
+            except WorkerDied:
+                await self._remove(worker)
+                worker = None
+                yield [_lost(item)]
+        if worker is not None:
+            self._running.remove(worker)
+            await worker.kill()
+
+    async def _add(self) -> None:
+        try:
+            worker = await _Worker.start(self._deriver)
+        except SourceError as error:
+            structlog.get_logger().warning("worker_not_started", error=str(error), documents="are read in a thread")
+            self._free_in.send_nowait(None)
+            return
+        self._running.add(worker)
+        for _ in range(LISTS_PER_PROCESS):
+            self._free_in.send_nowait(worker)
+
+    async def _remove(self, worker: "_Worker") -> None:
+        self._running.remove(worker)
+        structlog.get_logger().warning("worker_died", ended_with=await worker.end())
+
+
+class WorkerDied(Exception):
+    """A worker process has ended without having been asked to."""
+
+
+_Answer = tuple[int, list[Planned]]
+
+
+class _Worker:
+    """A worker process, and our end of the line to it."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._questions = process.stdin
+        self._answers = BufferedByteReceiveStream(process.stdout)
+        self._turn = Event()  # until everything that was asked has been answered
+        self._turn.set()
+
+    @classmethod
+    async def start(cls, deriver: Deriver) -> "_Worker":
+        """
+        Raises:
+            SourceError: it cannot be started.
+        """
+        try:
+            process = await open_process(
+                [sys.executable, "-m", worker_process.__name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # a crash report can hold a piece of a document
+                cwd=IMPORT_ROOT,
+                start_new_session=True,  # a Ctrl-C at the terminal is for this process, which ends that one
+            )
+        except OSError as error:
+            raise SourceError(f"A process that reads documents cannot be started: {error.strerror}.") from error
+        worker = cls(process)
+        try:
+            with fail_after(START_S):
+                await worker._send(deriver)
+                await worker._receive(Kind.READY)
+        except BaseException as error:
+            with CancelScope(shield=True):
+                ended_with = await worker.end()
+            if not isinstance(error, WorkerDied | TimeoutError):
+                raise
+            raise SourceError(
+                f"A process that reads documents ended with {ended_with} before it was ready. Is there enough memory?"
+            ) from error
+        return worker
+
+    async def ask(self, items: Sequence[Fetched]) -> AsyncGenerator[_Answer, None]:
+        """Send `items`; return what `Deriver.derive_lists` yields for them.
+
+        Raises:
+            WorkerDied: the process has ended (while the answers are taken).
+        """
+        turn, self._turn = self._turn, Event()
+        with suppress(WorkerDied):  # the answers will tell
+            await self._send(items)
+        return self._answers_to(turn, self._turn)
+
+    async def _answers_to(self, turn: Event, next_turn: Event) -> AsyncGenerator[_Answer, None]:
+        await turn.wait()
+        try:
+            while True:
+                kind, done, content = await self._receive()
+                if kind == Kind.END:
+                    return
+                unpacked = (
+                    pickle.loads(content)  # noqa: S301 - by our own process
+                    if len(content) < LARGE_BYTES
+                    else await to_thread.run_sync(pickle.loads, content)
+                )
+                if kind == Kind.FAILED:
+                    raise unpacked
+                yield done, unpacked
+        finally:
+            next_turn.set()
+
+    async def end(self) -> str:
+        """How it ended: a signal's name or an exit code."""
+        with suppress(TimeoutError), fail_after(0.1):
+            await self._process.wait()  # it may be about to end by itself, which tells more than our kill
+        await self.kill()
+        code = self._process.returncode
+        assert code is not None
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    async def kill(self) -> None:
+        """End it, whatever it is doing. Safe to repeat."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.aclose()
+
+    async def _send(self, question: object) -> None:
+        content = pickle.dumps(question, pickle.HIGHEST_PROTOCOL)
+        try:
+            await self._questions.send(LENGTH.pack(len(content)) + content)
+        except (OSError, BrokenResourceError, ClosedResourceError) as error:
+            raise WorkerDied from error
+
+    async def _receive(self, expected: Kind | None = None) -> tuple[int, int, bytes]:
+        try:
+            header = await self._answers.receive_exactly(HEADER.size)
+            kind, count, length = HEADER.unpack(header)
+            content = await self._answers.receive_exactly(length) if length else b""
+        except (OSError, EndOfStream, IncompleteRead, BrokenResourceError, ClosedResourceError) as error:
+            raise WorkerDied from error
+        if expected is not None and kind != expected:
+            raise WorkerDied
+        return kind, count, content
+
+
+def _lost(item: Fetched) -> Planned:
+    """What becomes of a document that ends the process that reads it."""
+    if not isinstance(item, DocumentRef | Document):
+        return item
+    ref = item if isinstance(item, DocumentRef) else item.ref
+    return Unread(
+        ref,
+        "parse",
+        "parser_crashed",
+        "the process that read it ended, as it does when a document needs too much memory or makes a"
+        " parser fail; it is tried again once it has changed, or by `memsync replay`",
+    )

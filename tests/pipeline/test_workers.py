@@ -1,0 +1,332 @@
+"""The processes that read, parse and cut: real ones, which end in every way that a process can."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio import create_memory_object_stream, create_task_group, open_process, to_thread
+from anyio.abc import Process
+from structlog.testing import capture_logs
+
+from connectors.files import FileReader
+from pipeline import workers
+from pipeline.deriving import Deriver
+from pipeline.errors import SourceError, first_error
+from pipeline.limits import service_limits
+from pipeline.mapping import RecordRules
+from pipeline.model import (
+    Checkpoint,
+    Derived,
+    Document,
+    DocumentId,
+    DocumentRef,
+    Fetched,
+    PartsEnd,
+    Planned,
+    Unread,
+)
+from pipeline.parsing import Parser
+from pipeline.reader import derive_documents
+from pipeline.workers import LISTS_BEFORE_START, open_workers, processes_here
+from tests.fakes.parsers import ObedientParser
+from tests.pipeline.examples import workers_in_place
+
+RULES = RecordRules(source="handbook", recipe="recipe-1")
+OBEDIENT = Deriver(None, ObedientParser(), RULES, service_limits())
+
+
+def document(name: str, text: str) -> Document:
+    return Document(DocumentRef(DocumentId(name), f"memory:///{name}"), text.encode())
+
+
+def numbered(lists: int, *, in_each: int = 5) -> list[list[Fetched]]:
+    return [[document(f"{number}-{one}.md", f"text {one}") for one in range(in_each)] for number in range(lists)]
+
+
+async def derive(
+    lists: Sequence[Sequence[Fetched]], deriver: Deriver = OBEDIENT, *, processes: int = 1
+) -> list[Planned]:
+    """What the stage gives, with real processes from the first list on."""
+    given_in, given = create_memory_object_stream[list[Fetched]](len(lists))
+    out_in, out = create_memory_object_stream[list[Planned]](1)
+    for items in lists:
+        given_in.send_nowait(list(items))
+    given_in.close()
+    opening = open_workers(deriver, processes=processes, lists_before_start=0)
+    derived: list[Planned] = []
+    async with opening as opened, create_task_group() as tasks:
+        tasks.start_soon(partial(derive_documents, derive=opened), given, out_in)
+        async with out:
+            derived = [item async for some in out for item in some]
+    return derived
+
+
+async def in_place(lists: Sequence[Sequence[Fetched]], deriver: Deriver = OBEDIENT) -> list[Planned]:
+    async with workers_in_place(deriver) as derive_in_place:
+        return [item for items in lists async for some in await derive_in_place(items) for item in some]
+
+
+def told(planned: Sequence[Planned]) -> list[str]:
+    """Each in a word: the document that was derived, or what else became of it."""
+    words: list[str] = []
+    for item in planned:
+        match item:
+            case Derived():
+                words.append(item.document)
+            case Unread(ref, _, code, _):
+                words.append(f"{ref.id}: {code}")
+            case PartsEnd(ref):
+                words.append(f"{ref.id}: end")
+            case _:
+                words.append(str(item))
+    return words
+
+
+@pytest.mark.parametrize("processes", [0, 1, 3])
+async def test_processes_give_what_would_be_derived_here(processes: int) -> None:
+    """In the same order, each once, however many there are."""
+    lists = numbered(40)
+    lists[7][2:2] = [Checkpoint("7"), document("lines.jsonl", "line\n" * 250), document("bad.md", "refuse it")]
+
+    derived = await derive(lists, processes=processes)
+
+    assert derived == await in_place(lists)
+    assert len(derived) == 40 * 5 + 1 + 251 + 1
+
+
+async def test_files_are_read_by_the_processes(tmp_path: Path) -> None:
+    """The settings of connector and parser reach them; HTML is parsed in a process of theirs."""
+    for number in range(20):
+        (tmp_path / f"{number:02}.md").write_text(f"# Title {number}\n\ntext", encoding="utf-8")
+    (tmp_path / "page.html").write_text("<h1>Page</h1><p>words", encoding="utf-8")
+    (tmp_path / "large.md").write_bytes(b"x" * 101)
+    reader = FileReader(f"{tmp_path}/", 100, follows_symlinks=True, now_ns=an_hour_later)
+    deriver = Deriver(reader, Parser(), RULES, service_limits())
+    names = [*(f"{number:02}.md" for number in range(20)), "gone.md", "large.md", "page.html"]
+    lists = [[DocumentRef(DocumentId(name), f"file:///{name}")] for name in names]
+
+    derived = await derive(lists, deriver)
+
+    assert derived == await in_place(lists, deriver)
+    assert [type(item).__name__ for item in derived[-3:]] == ["Vanished", "Unread", "Derived"]
+
+
+def an_hour_later() -> int:
+    return 4_000_000_000 * 10**9
+
+
+async def test_a_short_run_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over before one would have begun."""
+    started: list[Sequence[str]] = []
+
+    async def counting(command: Sequence[str], **options: Any) -> Process:
+        started.append(command)
+        return await open_process(command, **options)
+
+    monkeypatch.setattr(workers, "open_process", counting)
+    async with open_workers(OBEDIENT, processes=2) as opened:
+        for number, items in enumerate(numbered(LISTS_BEFORE_START + 3)):
+            async for _ in await opened(items):
+                pass
+            assert len(started) == (2 if number >= LISTS_BEFORE_START else 0)
+
+
+# ------------------------------------------------------------------------------------------- processes that end
+
+
+async def test_a_document_that_ends_its_process_becomes_a_dead_letter() -> None:
+    """And nothing else is lost, nor comes twice."""
+    lists = numbered(10)
+    lists[3][2] = document("deadly.md", "die")
+    lists[5][0] = document("leaving.md", "exit 3")
+
+    with capture_logs() as logs:
+        derived = await derive(lists)
+
+    expected = told(await in_place(numbered(10)))
+    expected[3 * 5 + 2], expected[5 * 5] = "deadly.md: parser_crashed", "leaving.md: parser_crashed"
+    assert told(derived) == expected
+    assert {entry["ended_with"] for entry in logs if entry["event"] == "worker_died"} == {"SIGKILL", "exit code 3"}
+    (letter,) = (item for item in derived if isinstance(item, Unread) and item.ref.id == "deadly.md")
+    assert letter.stage == "parse"
+
+
+async def test_a_death_that_is_no_document_s_fault_costs_none(tmp_path: Path) -> None:
+    """The operating system may have ended the process to save memory: each document is given another chance."""
+    trigger = tmp_path / "trigger"
+    trigger.touch()
+    lists = numbered(6)
+    lists[2][1] = document("unlucky.md", f"die-once {trigger}")
+
+    derived = await derive(lists, processes=2)
+
+    assert not trigger.exists()
+    assert told(derived) == told(await in_place(lists))
+
+
+async def test_a_document_of_parts_that_ends_its_process_half_way_is_not_begun_again() -> None:
+    """Parts that were passed on must not come twice; the file is not read to its end."""
+    lines = ["line"] * 150 + ["die"] + ["line"] * 100
+    lists = numbered(4)
+    lists[1][1] = document("lines.jsonl", "\n".join(lines))
+
+    derived = told(await derive(lists))
+
+    passed_on = [word for word in derived if word.startswith("lines.jsonl")]
+    assert passed_on == [
+        *(f"lines.jsonl#{number}" for number in range(len(passed_on) - 1)),
+        "lines.jsonl: parser_crashed",
+    ]
+    assert len(passed_on) > 1
+    others = [word for word in derived if not word.startswith("lines.jsonl")]
+    assert others == [word for word in told(await in_place(numbered(4))) if word != "1-1.md"]
+
+
+async def test_if_no_process_can_be_started_a_thread_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slower, and it says so."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    lists = numbered(8)
+
+    with capture_logs() as logs:
+        derived = await derive(lists)
+
+    assert derived == await in_place(lists)
+    assert [entry["event"] for entry in logs] == ["worker_not_started"]
+
+
+# ---------------------------------------------------------------------------------------------- errors and noise
+
+
+async def test_a_source_that_is_gone_ends_the_run() -> None:
+    """It must not look like the fault of a document."""
+    lists = numbered(3)
+    lists[1][0] = document("last.md", "no-source the root is gone")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await derive(lists)
+
+    error = first_error(caught.value)
+    assert isinstance(error, SourceError)
+    assert str(error) == "the root is gone"
+
+
+@pytest.mark.parametrize(
+    ("order", "message"), [("fail 7", "7"), ("fail-strangely 7", "NotToBeCopied in the worker process")]
+)
+async def test_a_fault_of_ours_is_raised_here_with_its_place_there(order: str, message: str) -> None:
+    """Whoever reports it must be able to say where it was."""
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await derive([[document("a.md", order)]])
+
+    error = first_error(caught.value)
+    assert str(error) == message
+    if order == "fail 7":
+        assert isinstance(error, ZeroDivisionError)
+        assert any("parsers.py" in note and "obey" in note for note in error.__notes__)
+
+
+async def test_what_a_library_prints_does_not_disturb_the_answers() -> None:
+    """They have a line of their own."""
+    lists = numbered(3)
+    lists[1][0] = document("loud.md", "print hello")
+
+    assert told(await derive(lists)) == told(await in_place(lists))
+
+
+async def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the folder of the documents, and hold anything."""
+    for name in ("pickle", "struct", "pipeline"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    assert told(await derive(numbered(2))) == told(await in_place(numbered(2)))
+
+
+# -------------------------------------------------------------------------------------------------- their end
+
+
+def has_ended(pid: int, within_s: float = 20.0) -> bool:
+    """Whether the process ends in time, or has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        ready, _, _ = select.select([descriptor], [], [], within_s)
+    finally:
+        os.close(descriptor)
+    return bool(ready)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    path = tmp_path / "pid"
+    os.mkfifo(path)
+    return path
+
+
+async def test_a_run_that_is_cancelled_ends_processes_that_hang(pipe: Path) -> None:
+    """A Ctrl-C must not wait for a parser."""
+    lists: list[list[Fetched]] = [[document("hanging.md", f"pid {pipe}\nhang")], *numbered(3)]
+    async with create_task_group() as tasks:
+        tasks.start_soon(partial(derive, lists))
+        pid = int(await to_thread.run_sync(pipe.read_text))
+        tasks.cancel_scope.cancel()
+    assert has_ended(pid, 0)
+
+
+async def test_signals_at_the_terminal_are_for_the_run_and_not_for_its_processes(pipe: Path, tmp_path: Path) -> None:
+    """The run ends them when it has written down what it knows."""
+    other = tmp_path / "other"
+    os.mkfifo(other)
+    reached: list[Planned] = []
+
+    async def derive_two() -> None:
+        reached.extend(await derive([[document("a.md", f"pid {pipe}")], [document("b.md", f"pid {other}")]]))
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(derive_two)
+        pid = int(await to_thread.run_sync(pipe.read_text))
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+        assert int(await to_thread.run_sync(other.read_text)) == pid
+    assert told(reached) == ["a.md", "b.md"]
+
+
+STORY = """
+import anyio, os, signal, sys
+from tests.pipeline.test_workers import OBEDIENT, document
+from pipeline.workers import open_workers
+
+async def main():
+    async with open_workers(OBEDIENT, processes=1, lists_before_start=0) as opened:
+        async for _ in await opened([document("a.md", "pid " + sys.argv[1])]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+anyio.run(main)
+"""
+
+
+def test_processes_do_not_outlive_the_one_that_started_them(tmp_path: Path) -> None:
+    """However that ends."""
+    pid = tmp_path / "pid"
+    done = subprocess.run(
+        [sys.executable, "-c", STORY, str(pid)], cwd=workers.IMPORT_ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert has_ended(int(pid.read_text()))
+
+
+def test_one_processor_is_left_to_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one in all, a process would only take turns with it."""
+    for processors, expected in ((1, 0), (2, 1), (4, 3), (64, 4)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=processors: set(range(count)))
+        assert processes_here() == expected
