@@ -21,7 +21,7 @@ from pipeline.model import (
 from pipeline.protocols import DocumentParser, DocumentReader
 
 # What goes together to the event loop, which is not to be busy with it for long.
-DERIVED_AT_ONCE = 100  # documents, or parts of one
+DERIVED_AT_ONCE = 128  # documents, or parts of one
 RECORDS_AT_ONCE = 200  # unless one document has more
 
 

@@ -26,6 +26,8 @@ def difference(desired: Sequence[Record], known: Sequence[KnownRecord]) -> Diffe
     A chunk that is in both stays as it is. A chunk that vanished and one that appeared between the same two
     neighbours become one update, so that the record keeps its id in the memory.
     """
+    if not known:
+        return Difference(tuple([Create(record.at(float(number))) for number, record in enumerate(desired, 1)]), (), ())
     by_key = {record.key: record for record in known}
     anchors = _anchors(desired, by_key)
     orders = _orders(desired, anchors)

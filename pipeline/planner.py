@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -76,8 +76,10 @@ class Planner:
     async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
         derived = [item for item in items if isinstance(item, Derived)]
         ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}
-        known = await self.state.documents(ids.union(item.document for item in derived))
-        records = await self._records(derived)
+        derived_ids = [item.document for item in derived]
+        known, records = await self.state.known(ids.union(derived_ids), records_of=derived_ids)
+        if self.sightings.unattributed:
+            records = await self._claimed(derived, records)
         plans: list[DocumentPlan | Checkpoint] = []
         for item in items:
             match item:
@@ -103,15 +105,14 @@ class Planner:
                     plans.append(item)
         return plans
 
-    async def _records(self, derived: Sequence[Derived]) -> Mapping[DocumentId, Sequence[KnownRecord]]:
-        """What the memory holds of each document, also what does not say that it is of it but for its key."""
-        records = await self.state.records([item.document for item in derived])
-        if not self.sightings.unattributed:
-            return records
+    async def _claimed(
+        self, derived: Sequence[Derived], records: Mapping[DocumentId, Sequence[KnownRecord]]
+    ) -> Mapping[DocumentId, Sequence[KnownRecord]]:
+        """`records`, and those that do not say that they are of a document but for their key."""
         asked_for = {record.key: item.document for item in derived for record in item.records}
         claimed = {document: list(known) for document, known in records.items()}
         for key, record in (await self.state.records_at([(DocumentId(""), key) for key in asked_for])).items():
-            claimed[asked_for[key]].append(replace(record, document=asked_for[key]))
+            claimed[asked_for[key]].append(record._replace(document=asked_for[key]))
         return claimed
 
     def _was_planned(self, document: DocumentId, before: KnownDocument | None) -> bool:

@@ -300,8 +300,11 @@ class StateStore(Protocol):
         """The documents with these rows, by row."""
         ...
 
-    async def records(self, documents: Collection[DocumentId]) -> Mapping[DocumentId, Sequence[KnownRecord]]:
-        """The records of `documents`, in the order of their text; also of documents that were removed since."""
+    async def known(
+        self, documents: Collection[DocumentId], *, records_of: Collection[DocumentId]
+    ) -> tuple[Mapping[DocumentId, KnownDocument], Mapping[DocumentId, Sequence[KnownRecord]]]:
+        """What `documents` returns, and the records of each of `records_of` in the order of their text, also of
+        documents that were removed since."""
         ...
 
     async def records_after(self, place: RecordPlace, *, limit: int, settled: bool = False) -> Sequence[KnownRecord]:

@@ -38,7 +38,7 @@ from pipeline.protocols import Derive, DocumentParser, HasDocumentReader, Source
 from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
-FETCHED_AT_ONCE = 64  # documents in one list
+FETCHED_AT_ONCE = 128  # documents in one list
 FETCHED_BYTES_MAX = 8 * 1024 * 1024  # that wait together between two stages, unless one document is larger
 
 Listing = AsyncGenerator[Sequence[SourceEvent], None]

@@ -1,7 +1,7 @@
 """What an answer means: which records are stored, which are given up on, which are sent again. Pure computation."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.batcher import new_batch
 from pipeline.errors import BatchRefused
@@ -46,7 +46,7 @@ class Settler:
         letters, again, lost = [], [], []
         for failure in result.failed:
             entry = entries[failure.key]
-            entry = replace(entry, attempts=entry.attempts + (not failure.is_throttle))
+            entry = entry._replace(attempts=entry.attempts + (not failure.is_throttle))
             if entry.key in lost_keys:
                 lost.append(entry)
             elif failure.is_throttle or (failure.is_retryable and entry.attempts < self.record_attempts_max):
@@ -72,7 +72,7 @@ class Settler:
         """
         members = dict(zip((entry.key for entry in batch.entries), self.destination.members(batch), strict=True))
         if len(batch.entries) == 1:
-            entry = replace(batch.entries[0], attempts=batch.entries[0].attempts + 1)
+            entry = batch.entries[0]._replace(attempts=batch.entries[0].attempts + 1)
             failure = FailedRecord(entry.key, refusal.code, str(refusal), is_retryable=False)
             return Settlement(batch, letters=(self._letter(batch, entry, members[entry.key], failure),))
         named = [[entry] for index, entry in enumerate(batch.entries) if index in refusal.culprits]
@@ -84,7 +84,7 @@ class Settler:
     def adopted(self, batch: Batch, found: Mapping[RecordKey, KnownRecord]) -> Settlement:
         """Settle creates by what the memory was seen to hold: that is taken over, the rest is sent anew."""
         stored = tuple(
-            (replace(entry, digest=there.digest, order=there.order), there.memory_record_id)
+            (entry._replace(digest=there.digest, order=there.order), there.memory_record_id)
             for entry in batch.entries
             if (there := found.get(entry.key)) is not None
         )
@@ -113,7 +113,7 @@ class Settler:
         """A batch that creates what was to be updated and is not there."""
         if not lost:
             return ()
-        entries = [replace(entry, memory_record_id=None, replaces=None) for entry in lost]
+        entries = [entry._replace(memory_record_id=None, replaces=None) for entry in lost]
         created = [self.destination.encode_lost(entry, members[entry.key]) for entry in entries]
         return (new_batch(self.destination, Operation.CREATE, entries, created, self.new_token(), self.now()),)
 

@@ -13,7 +13,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -68,7 +68,7 @@ _DOCUMENT_COLUMNS = f"""
     d.row, d.id, d.origin, d.fingerprint, d.recipe, d.has_parts, d.skipped, {_RECORD_COUNT},
     (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.stage <> 'scan')
 """  # noqa: S608 - constants
-_ENTRY_FIELDS = tuple(field.name for field in fields(Entry) if field.name != "counted_as")
+_SAVED_OF_ENTRY = Entry._fields.index("counted_as")  # this many members; those from here on are not saved
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
 _STATE_COLUMNS = "id, origin, fingerprint, recipe, has_parts, skipped"
 
@@ -311,8 +311,10 @@ class SqliteStateStore:
         query = f"SELECT {_DOCUMENT_COLUMNS} FROM document d {condition}"  # noqa: S608 - constants of this file
         return [_known_document(row) for row in self._connection.execute(query, parameters)]
 
-    async def records(self, documents: Collection[DocumentId]) -> Mapping[DocumentId, Sequence[KnownRecord]]:
-        return await self._read(self._records, list(documents))
+    async def known(
+        self, documents: Collection[DocumentId], *, records_of: Collection[DocumentId]
+    ) -> tuple[Mapping[DocumentId, KnownDocument], Mapping[DocumentId, Sequence[KnownRecord]]]:
+        return await self._read(lambda: (self._documents(list(documents)), self._records(list(records_of))))
 
     def _records(self, documents: list[DocumentId]) -> dict[DocumentId, list[KnownRecord]]:
         found: dict[DocumentId, list[KnownRecord]] = {document: [] for document in documents}
@@ -413,7 +415,7 @@ class SqliteStateStore:
             self._add_letters(plan.letters)
         self._for_rows(
             f"INSERT OR IGNORE INTO document ({_STATE_COLUMNS}) {{rows}}",
-            [_written_state(replace(state, fingerprint=None, recipe="", skipped=None)) for state in begun],
+            [_written_state(state._replace(fingerprint=None, recipe="", skipped=None)) for state in begun],
         )
         if checkpoint is not None:
             self._set_meta("checkpoint", checkpoint.value)
@@ -852,7 +854,7 @@ def _written_state(state: DocumentState) -> tuple[object, ...]:
 
 
 def _written_entry(entry: Entry) -> list[object]:
-    return [getattr(entry, name) for name in _ENTRY_FIELDS]
+    return list(entry[:_SAVED_OF_ENTRY])
 
 
 def _read_entries(written: str) -> tuple[Entry, ...]:

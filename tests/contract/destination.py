@@ -5,7 +5,6 @@ Every rule takes the fixture `world` and nothing else, so that it can also be ru
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -94,7 +93,7 @@ def record(text: str, /, **members: Any) -> Record:
         digest=digest,
         order=1.0,
     )
-    return replace(made, **members)
+    return made._replace(**members)
 
 
 def known(stored: Record, memory_record_id: MemoryRecordId) -> KnownRecord:
@@ -195,7 +194,7 @@ class DestinationContract:
 
     async def test_a_record_without_metadata_is_stored(self, world: DestinationWorld) -> None:
         """Services that demand at least one entry must not be sent an empty map."""
-        bare = replace(record("first"), metadata={})
+        bare = record("first")._replace(metadata={})
 
         result = await world.destination.write(batch_of(world.destination, [Create(bare)]))
 
@@ -493,21 +492,21 @@ class DestinationContract:
         """A broken limit that is not found here costs its whole batch a round of narrowing."""
         sound = record("sound")
         broken: dict[str, Record] = {
-            "requestIdentifier": replace(sound, key=RecordKey("a key with spaces")),
-            "namespaces": replace(sound, namespace="/docs/ä/"),
-            "content.text has 0": replace(sound, text=""),
-            "content.text has 16001": replace(sound, text="x" * 16_001),
-            "bytes in UTF-8": replace(sound, text="語" * 6_000),
-            "surrogate": replace(sound, text="\ud800"),
-            "memoryStrategyId": replace(sound, strategy_id="no strategy"),
-            "metadata has 21": replace(sound, metadata={f"name-{number}": "value" for number in range(21)}),
-            "metadata 'a,b'": replace(sound, metadata={"a,b": "value"}),
-            "metadata 'empty'": replace(sound, metadata={"empty": ""}),
-            "metadata 'title'": replace(sound, metadata={"title": "what? & why"}),
-            "metadata 'long'": replace(sound, metadata={"long": "x" * 257}),
-            "metadata 'tags' is a list of 6": replace(sound, metadata={"tags": tuple("abcdef")}),
-            "metadata 'tags' is a list of 0": replace(sound, metadata={"tags": ()}),
-            "metadata 'tags' has 65": replace(sound, metadata={"tags": ("x" * 65,)}),
+            "requestIdentifier": sound._replace(key=RecordKey("a key with spaces")),
+            "namespaces": sound._replace(namespace="/docs/ä/"),
+            "content.text has 0": sound._replace(text=""),
+            "content.text has 16001": sound._replace(text="x" * 16_001),
+            "bytes in UTF-8": sound._replace(text="語" * 6_000),
+            "surrogate": sound._replace(text="\ud800"),
+            "memoryStrategyId": sound._replace(strategy_id="no strategy"),
+            "metadata has 21": sound._replace(metadata={f"name-{number}": "value" for number in range(21)}),
+            "metadata 'a,b'": sound._replace(metadata={"a,b": "value"}),
+            "metadata 'empty'": sound._replace(metadata={"empty": ""}),
+            "metadata 'title'": sound._replace(metadata={"title": "what? & why"}),
+            "metadata 'long'": sound._replace(metadata={"long": "x" * 257}),
+            "metadata 'tags' is a list of 6": sound._replace(metadata={"tags": tuple("abcdef")}),
+            "metadata 'tags' is a list of 0": sound._replace(metadata={"tags": ()}),
+            "metadata 'tags' has 65": sound._replace(metadata={"tags": ("x" * 65,)}),
         }
 
         problems = {name: world.destination.check(Create(change)) for name, change in broken.items()}

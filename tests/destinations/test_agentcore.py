@@ -148,7 +148,7 @@ def operations() -> Mapping[str, tuple[Change, str, dict[str, Any]]]:
             {"records": [{"memoryRecordId": ABSENT, **RICH_CONTENT}]},
         ),
         "move": (
-            Update(replace(STORED, namespace="/docs/manual/"), RICH),
+            Update(STORED._replace(namespace="/docs/manual/"), RICH),
             "batch_update_memory_records",
             {"records": [{"memoryRecordId": ABSENT, "sourceNamespaces": ["/docs/manual/"], **RICH_CONTENT}]},
         ),
@@ -767,7 +767,7 @@ def test_updates_are_joined_by_the_id_in_the_memory() -> None:
 
 def test_an_update_that_gives_a_new_key_is_answered_under_the_new_one() -> None:
     """Settling looks the entry up by the key that the record has from now on."""
-    old = replace(known(record("a"), MemoryRecordId("mem-of-a")), key=RecordKey("old-key"))
+    old = known(record("a"), MemoryRecordId("mem-of-a"))._replace(key=RecordKey("old-key"))
     batch = batch_of(offline(), [Update(old, record("a"))])
 
     assert said(batch, [outcome("a")]) == {"succeeded": {"a"}}

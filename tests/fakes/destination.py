@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,7 +98,7 @@ class MemoryDestination:
         if not isinstance(change, Create):
             member["id"] = change.known.memory_record_id
         if not isinstance(change, Delete):
-            member["record"] = {**asdict(change.record), "timestamp": change.record.timestamp.isoformat()}
+            member["record"] = {**change.record._asdict(), "timestamp": change.record.timestamp.isoformat()}
         return _dump(member)
 
     def encode_request(self, operation: Operation, members: Sequence[bytes], token: ClientToken) -> bytes:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -121,4 +120,4 @@ class MemorySource:
             modified_at=self.modified_at.get(document, MODIFIED_AT),
             title=self.titles.get(document),
         )
-        return ref if self.has_fingerprints else replace(ref, fingerprint=None)
+        return ref if self.has_fingerprints else ref._replace(fingerprint=None)

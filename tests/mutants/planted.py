@@ -174,11 +174,11 @@ ANSWERS = (
         "one bad record takes its neighbours with it",
         SETTLING,
         "        if len(batch.entries) == 1:\n"
-        "            entry = replace(batch.entries[0], attempts=batch.entries[0].attempts + 1)\n",
+        "            entry = batch.entries[0]._replace(attempts=batch.entries[0].attempts + 1)\n",
         "        if len(batch.entries) > 1:\n"
         "            return Settlement(batch)\n"
         "        if len(batch.entries) == 1:\n"
-        "            entry = replace(batch.entries[0], attempts=batch.entries[0].attempts + 1)\n",
+        "            entry = batch.entries[0]._replace(attempts=batch.entries[0].attempts + 1)\n",
     ),
     Mutant(
         "lost_update_forgotten",

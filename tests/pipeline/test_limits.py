@@ -6,7 +6,7 @@ import string
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -230,7 +230,7 @@ def test_what_is_never_sent_is_not_sent() -> None:
 
     members = [
         set(json.loads(memory().encode(change)))
-        for change in (Create(full), Update(replace(known(), namespace="/old/"), full), Delete(known()))
+        for change in (Create(full), Update(known()._replace(namespace="/old/"), full), Delete(known()))
     ]
 
     content = {"namespaces", "content", "timestamp", "metadata", "memoryStrategyId"}
@@ -334,7 +334,7 @@ def any_changes(draw: st.DrawFn) -> Change:
     members: dict[str, Any] = {name: draw(hostile[name]) for name in hostile if name in chosen}
     before = known()
     if "memory_record_id" in chosen:
-        before = replace(before, memory_record_id=MemoryRecordId(draw(MEMORY_RECORD_IDS)))
+        before = before._replace(memory_record_id=MemoryRecordId(draw(MEMORY_RECORD_IDS)))
     operation = draw(st.sampled_from(Operation))
     if operation is Operation.DELETE:
         return Delete(before)
@@ -370,7 +370,7 @@ def test_our_checks_agree_with_those_of_the_local_memory(change: Change) -> None
     """What is refused here must be what would be refused there, and nothing else."""
     # A key goes out with creates alone; as part of an update it is only looked up.
     if isinstance(change, Update):
-        change = replace(change, record=replace(change.record, key=known().key))
+        change = change._replace(record=change.record._replace(key=known().key))
 
     assert (breach(change) is None) == is_taken_by_the_local_memory(change)
 

@@ -618,7 +618,7 @@ async def test_what_was_not_fetched_passes_in_its_place() -> None:
 
 async def test_the_parts_of_a_large_file_pass_in_bounded_lists() -> None:
     """A file of a million lines must not become one list."""
-    lists = await derive([document("a.jsonl", "line\n" * 250)])
+    lists = await derive([document("a.jsonl", "line\n" * (2 * DERIVED_AT_ONCE + 50))])
 
     assert [len(items) for items in lists] == [DERIVED_AT_ONCE, DERIVED_AT_ONCE, 51]
 

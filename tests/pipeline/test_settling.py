@@ -77,7 +77,7 @@ def answers(draw: st.DrawFn) -> Answered:
     """Any batch, of which some records failed before, with any answer that leaves nothing unknown."""
     batch = batch_of(draw(st.integers(1, 12)), draw(st.sampled_from(Operation)))
     attempts = draw(st.lists(st.integers(0, ATTEMPTS_MAX), min_size=len(batch.entries), max_size=len(batch.entries)))
-    entries = [replace(entry, attempts=count) for entry, count in zip(batch.entries, attempts, strict=True)]
+    entries = [entry._replace(attempts=count) for entry, count in zip(batch.entries, attempts, strict=True)]
     succeeded: dict[RecordKey, MemoryRecordId] = {}
     failed: list[FailedRecord] = []
     for entry in draw(st.permutations(entries)):
@@ -145,7 +145,7 @@ def test_a_follow_up_has_a_new_token_and_the_same_records(settler: Settler, answ
         assert members_of(follow_up).items() <= members_of(answer.batch).items()
         for entry in follow_up.entries:
             attempts = before[entry.key].attempts + (entry.key not in throttled)
-            assert entry == replace(before[entry.key], attempts=attempts)
+            assert entry == before[entry.key]._replace(attempts=attempts)
 
 
 @given(answer=answers())

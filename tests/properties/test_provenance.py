@@ -30,6 +30,7 @@ from pipeline.provenance import (
     is_of_source,
 )
 from pipeline.state.sqlite import open_state
+from tests.contract.state_store import records_of
 from tests.pipeline.examples import inline
 
 LIMITS = service_limits()
@@ -143,7 +144,7 @@ def test_whatever_a_record_says_of_its_document_the_ledger_can_hold(document: st
             await compared.note([found], listing=1)
             assert await compared.unknown(None, listing=1, limit=9) == [found]
             await state.adopt([found], [])
-            assert [record.memory_record_id for record in (await state.records([found.document]))[found.document]]
+            assert [record.memory_record_id for record in (await records_of(state, [found.document]))[found.document]]
 
     run(check, backend="trio")
 

@@ -1,7 +1,7 @@
 """The ledger, outbox and dead letters against plain dictionaries: whatever is saved and settled, they agree."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from anyio import run
@@ -72,7 +72,7 @@ class Model:
         for made in settlement.batch.entries:  # an attempt that nobody heard of may have written it
             doubted = made.replaces or made.key
             if made.key in given_up and doubted in self.records:
-                self.records[doubted] = replace(self.records[doubted], digest="")
+                self.records[doubted] = self.records[doubted]._replace(digest="")
         self._add(settlement.letters)
         self.outbox |= {again.client_token: again for again in settlement.follow_ups}
 
@@ -120,11 +120,11 @@ class Twins:
         operation = self.draw(st.sampled_from(Operation)) if known or chosen else Operation.CREATE
         if operation is Operation.UPDATE:
             entries = [
-                replace(made, replaces=RecordKey(old), memory_record_id=memory_id(old))
+                made._replace(replaces=RecordKey(old), memory_record_id=memory_id(old))
                 for made, old in zip(entries, known, strict=False)
             ]
         elif operation is Operation.DELETE:
-            entries = [replace(entry(key, of), memory_record_id=memory_id(key)) for key in known[:2]]
+            entries = [entry(key, of)._replace(memory_record_id=memory_id(key)) for key in known[:2]]
         batches = [batch(self.token(), *entries, operation=operation)] if entries else []
         plan = DocumentPlan(
             document(of, recipe=self.draw(st.sampled_from("12"))),
@@ -153,7 +153,7 @@ class Twins:
             ways = ["stored", "letter", "again", *(["lost"] if settled.operation is Operation.UPDATE else [])]
             done[self.draw(st.sampled_from(ways))].append(made)
         is_delete = settled.operation is Operation.DELETE
-        anew = [replace(made, replaces=None, memory_record_id=None) for made in done["lost"]]
+        anew = [made._replace(replaces=None, memory_record_id=None) for made in done["lost"]]
         settlement = Settlement(
             settled,
             stored=() if is_delete else tuple((made, memory_id(made.key)) for made in done["stored"]),

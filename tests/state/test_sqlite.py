@@ -31,6 +31,7 @@ from tests.contract.state_store import (
     letter,
     memory_id,
     plan,
+    records_of,
     settled,
     store,
     update,
@@ -580,7 +581,7 @@ async def test_a_document_name_may_hold_anything(path: Path) -> None:
         await store(state, *(entry(f"key-{number}", name) for number, name in enumerate(names)))
 
         assert set(await state.documents(names)) == set(names)
-        assert [len(found) for found in (await state.records(names)).values()] == [1] * len(names)
+        assert [len(found) for found in (await records_of(state, names)).values()] == [1] * len(names)
 
 
 async def test_no_change_looks_through_a_whole_table(path: Path) -> None:
