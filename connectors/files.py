@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -52,6 +52,10 @@ class FileReader:
     max_bytes: int
     follows_symlinks: bool
     now_ns: Callable[[], int]
+    _root_uri: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_root_uri", "file://" + _quoted(self.root))
 
     def read(self, ref: DocumentRef) -> Document:
         """Return the file's bytes; the document's ref has the size and times of just those bytes.
@@ -80,15 +84,10 @@ class FileReader:
             f"{document!r} changed while it was read, {READS_MAX} times. The next run tries again.",
         )
 
-    def ref(self, relative: str, status: os.stat_result, now_ns: int) -> DocumentRef:
-        """What a listing at `now_ns` says of the file."""
-        return DocumentRef(
-            document_id(relative),
-            "file://" + _quoted(self.root + relative),
-            _fingerprint(status, now_ns),
-            status.st_size,
-            _modified_at(status),
-        )
+    def listed(self, relative: str, status: os.stat_result, now_ns: int) -> DocumentRef:
+        """What a listing at `now_ns` says of the file: not its time, which only those that are read need."""
+        uri = self._root_uri + _quoted(relative)
+        return DocumentRef(document_id(relative), uri, _fingerprint(status, now_ns), status.st_size)
 
     def identify_root(self) -> tuple[int, int]:
         """Return the root's device and inode.
@@ -137,7 +136,7 @@ class FileReader:
             os.close(descriptor)
         if len(content) != before.st_size or _version(before) != _version(after):
             return None
-        return Document(self.ref(relative, after, now_ns), content)
+        return Document(self.listed(relative, after, now_ns)._replace(modified_at=_modified_at(after)), content)
 
     def _check_size_and_kind(self, document: DocumentId, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

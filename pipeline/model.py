@@ -32,7 +32,8 @@ class DocumentRef(NamedTuple):
     """A document as a listing shows it, without its content.
 
     `fingerprint` is None if the source has no signal of change (or none that can be trusted yet): such a
-    document is fetched on every run and compared by content.
+    document is fetched on every run and compared by content. A listing may leave `modified_at` and `title` to the
+    fetch, whose ref is the one that records are made of.
     """
 
     id: DocumentId

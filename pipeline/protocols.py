@@ -46,7 +46,7 @@ class SourceConnector(Protocol):
     """
 
     def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
-        """Yield what the source has, in lists of up to a few hundred.
+        """Yield what the source has, in lists of up to a thousand.
 
         Ends with a `ScanComplete` for every scope that was listed to its end. Stopping without it is allowed and
         means that nothing may be concluded from a document's absence.

@@ -103,17 +103,17 @@ class _Selector:
         refs = [event for event in events if isinstance(event, DocumentRef)]
         self.observe(DocumentsListed(len(refs)))
         # Of a document that stands in the list twice, the first counts.
-        fingerprints = {ref.id: ref.fingerprint for ref in reversed(refs) if ref.id not in self.always}
+        fingerprints = {ref.id: ref.fingerprint for ref in reversed(refs)}
+        for document in self.always:
+            fingerprints.pop(document, None)
         found = await self.state.unchanged(fingerprints, self.recipe)
-        documents = records = 0
-        for document, row, its_records in found:
-            if self.sightings.mark_first(row):
-                documents += 1
-                records += self.sightings.count_unchanged(document, its_records)
+        documents, records = self.sightings.mark_unchanged(found)
         if documents:
             self.observe(DocumentsDecided("unchanged", documents, unchanged=records))
-        passed_over = {document for document, _, _ in found}
-        others = [event for event in events if not isinstance(event, DocumentRef) or event.id not in passed_over]
+        others: Sequence[SourceEvent] = []
+        if len(found) < len(events):
+            passed_over = {document for document, _, _ in found}
+            others = [event for event in events if not isinstance(event, DocumentRef) or event.id not in passed_over]
         self.sightings.listed += len(events) - len(others)
         return others
 

@@ -1,6 +1,6 @@
 """What a scan has seen, kept small: one bit for each document that the ledger knew when the scan began."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.model import DocumentId, RecordKey
@@ -39,6 +39,21 @@ class Sightings:
             return False
         self.mark(row)
         return True
+
+    def mark_unchanged(self, found: Sequence[tuple[DocumentId, int, int]]) -> tuple[int, int]:
+        """Mark documents, each with its row and number of records.
+
+        Returns how many were not marked before, and how many of their records were stored before this run.
+        """
+        marked, last_row = self._rows, self.last_row
+        documents = records = 0
+        for document, row, its_records in found:
+            place, bit = row >> 3, 1 << (row & 7)
+            if row <= last_row and not marked[place] & bit:
+                marked[place] |= bit
+                documents += 1
+                records += self.count_unchanged(document, its_records) if self.delivered else its_records
+        return documents, records
 
     def unmark(self, row: int) -> None:
         if row <= self.last_row:

@@ -50,7 +50,7 @@ def run(command: Sequence[str], folder: Path) -> Ran:
 # A process counts the memory of the one that started it as its own peak: so a small one stands in between. It looks at
 # the peaks of all processes that are there, again and again: those of a program that has several are added up.
 _LAUNCHER = """
-import os, sys, time
+import os, sys, threading, time
 def peak_kib(pid):
     try:
         with open(f"/proc/{pid}/status") as status:
@@ -59,13 +59,16 @@ def peak_kib(pid):
             return own + sum(peak_kib(child) for child in children.read().split())
     except (FileNotFoundError, ProcessLookupError):
         return 0
+peak = 0
+def watch():
+    global peak
+    while True:
+        time.sleep(0.01)
+        peak = max(peak, peak_kib(process))
 began = time.perf_counter()
 process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
-peak, done = 0, 0
-while not done:
-    peak = max(peak, peak_kib(process))
-    time.sleep(0.005)
-    done, status, usage = os.wait4(process, os.WNOHANG)
+threading.Thread(target=watch, daemon=True).start()
+_, status, usage = os.wait4(process, 0)
 seconds = time.perf_counter() - began
 print()
 print([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss)], end="")

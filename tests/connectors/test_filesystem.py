@@ -359,7 +359,8 @@ async def test_an_edit_of_equal_length_that_restores_the_time_shows(root: Path) 
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     after = (await scan_refs(connect(root)))[DocumentId("a.md")]
-    assert (after.size_bytes, after.modified_at) == (before.size_bytes, before.modified_at)
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    assert after.size_bytes == before.size_bytes
     assert after.fingerprint != before.fingerprint
 
 
@@ -415,9 +416,10 @@ async def test_modification_times_are_in_utc_and_never_before_1970(
     write(root, "a.md")
     os.utime(root / "a.md", (modified_s, modified_s))
 
-    refs = await scan_refs(connect(root))
+    connector = connect(root)
+    document = await connector.fetch((await scan_refs(connector))[DocumentId("a.md")])
 
-    assert refs[DocumentId("a.md")].modified_at == expected
+    assert document.ref.modified_at == expected
 
 
 async def test_an_unchanged_file_is_never_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -642,7 +644,7 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, mo
     fetched = await connector.fetch(ref)
 
     assert fetched.content == b"text+"
-    assert fetched.ref == await connector.locate(ref.id)
+    assert fetched.ref._replace(modified_at=None) == await connector.locate(ref.id)
 
 
 async def test_a_file_that_keeps_changing_is_given_up_for_this_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,3 +130,27 @@ def test_a_scan_begins_without_having_seen_anything() -> None:
     assert not second.has(1)
     assert second.complete == second.broken == []
     assert (second.listed, second.emptied) == (0, 0)
+
+
+@given(
+    last_row=st.integers(0, 60),
+    seen=st.sets(st.integers(0, 60)),
+    found=st.lists(st.tuples(st.integers(1, 70), st.integers(0, 9)), max_size=30),
+    delivered=st.sets(st.integers(1, 70)),
+)
+def test_a_list_of_unchanged_documents_is_marked_as_each_would_be(
+    last_row: int, seen: set[int], found: list[tuple[int, int]], delivered: set[int]
+) -> None:
+    """Each counts once, however often it is listed, and without what this run has stored of it before."""
+    of_this_run = {DocumentId(f"{row}"): {RecordKey("key")} for row in delivered}
+    together, one_by_one = Sightings(last_row, delivered=of_this_run), Sightings(last_row, delivered=of_this_run)
+    for row in seen:
+        together.mark(row)
+        one_by_one.mark(row)
+
+    counted = together.mark_unchanged([(DocumentId(f"{row}"), row, records + 1) for row, records in found])
+
+    first = [(row, records + 1) for row, records in found if one_by_one.mark_first(row)]
+    records = sum(one_by_one.count_unchanged(DocumentId(f"{row}"), records) for row, records in first)
+    assert counted == (len(first), records)
+    assert together == one_by_one
