@@ -340,6 +340,7 @@ def _job(
 ) -> SourceJob:
     rng = random.SystemRandom()
     rules = record_rules(settings)
+    processes = settings.workers.processes
     return SourceJob(
         run_id=run_id,
         connector=open_connector(settings),
@@ -356,7 +357,7 @@ def _job(
         lease=lease,
         deletes=deletes,
         observe=observe,
-        open_workers=partial(open_workers, processes=processes_here()),
+        open_workers=partial(open_workers, processes=processes_here() if processes is None else processes),
         new_token=lambda: ClientToken(str(uuid.uuid4())),
         clock=time.monotonic,
         now=time.time,

@@ -57,6 +57,7 @@ STATE_FOLDER = ".memsync"
 DEAD_LETTERS_FILE = "dead-letters.jsonl"
 
 LOCAL = "local"
+WORKER_PROCESSES_MAX = 32
 REQUESTS_PER_SECOND_MAX = 10_000.0
 LOCAL_MEMORY_ID = "local-0000000000"
 LOCAL_REGION = "us-east-1"
@@ -331,6 +332,20 @@ class AgentCoreSettings(Section):
         return values
 
 
+class WorkerSettings(Section):
+    """Who reads documents and cuts them."""
+
+    processes: int | None = Field(
+        default=None,
+        ge=0,
+        le=WORKER_PROCESSES_MAX,
+        description=(
+            "Processes that do so beside the one that sends, up to 32, of some 30 MB each; a short run starts none. "
+            "0: a thread does it; null: one fewer than there are processors, at most 4."
+        ),
+    )
+
+
 class WriterSettings(Section):
     """How batches are sent."""
 
@@ -427,6 +442,7 @@ class SourceSettings(BaseSettings):
     )
     record: RecordSettings = Field(default=RecordSettings(), description="What a record of this source looks like.")
     destination: AgentCoreSettings = Field(description="The memory that records go to.")
+    workers: WorkerSettings = Field(default=WorkerSettings(), description="Who reads documents and cuts them.")
     writers: WriterSettings = Field(default=WriterSettings(), description="How batches are sent.")
     deletes: DeleteSettings = Field(
         default=DeleteSettings(), description="What happens to records whose document is gone."

@@ -56,6 +56,30 @@ def test_plan_and_run_agree_every_record_arrives_once_and_a_second_run_sends_not
     assert second.records["unchanged"] == first.records["created"]
 
 
+def test_documents_become_the_same_records_however_many_processes_read_them(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """A machine with more processors must not change what is in the memory."""
+    docs.write_documents(900)
+    docs.write("broken.jsonl", '{"id": 1, "text": "one"}\nbroken\n')
+    docs.write("page.html", "<html><body><main><h1>A page</h1><p>Of words.</main>")
+    docs.configure(memory.url, workers={"processes": 2})
+
+    run = memsync("run", "docs.yaml", "--json")
+
+    assert (run.exit_code, run.documents["added"], run.documents["failed"]) == (3, 901, 1)
+    memory.create(CLEAN_MEMORY_ID)
+    docs.configure(
+        memory.url,
+        "clean.yaml",
+        destination={"memory_id": CLEAN_MEMORY_ID},
+        state={"path": "clean-state"},
+        workers={"processes": 0},
+    )
+    assert memsync("run", "clean.yaml").exit_code == 3
+    assert memory.contents() == memory.contents(CLEAN_MEMORY_ID)
+
+
 def test_few_edits_touch_few_records_and_end_where_a_clean_sync_ends(
     many_documents: Folder, memory: Memory, memsync: Memsync
 ) -> None:

@@ -260,6 +260,7 @@ def test_a_single_fault_carries_its_place(file: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
+        ("MEMSYNC_WORKERS__PROCESSES", "-1", '`workers.processes` is "-1"; it should be greater than'),
         ("MEMSYNC_WRITERS__CONCURRENCY", "0", '`writers.concurrency` is "0"; it should be greater than'),
         ("memsync_writers__concurrency", "x", '`writers.concurrency` is "x"; it should be a whole number'),
         ("MEMSYNC_WRITERS__CONCURENCY", "1", "unknown key `writers.concurency`; did you mean `concurrency`?"),
