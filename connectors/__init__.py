@@ -7,6 +7,7 @@ A connector is a class in a file of this package, or one that another distributi
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,13 +36,17 @@ class ConnectorType(Protocol):
 
 
 class _ConnectorTypes(Mapping[str, ConnectorType]):
-    """Imports a connector when it is looked up, so that no run pays for libraries that it does not use."""
+    """Imports a connector when it is looked up, so that no run pays for libraries that it does not use.
 
-    def __init__(self, entry_point_by_type: Mapping[str, EntryPoint]) -> None:
-        self._entry_point_by_type = entry_point_by_type
+    Nor for a look at all that is installed, unless a connector is not one of ours.
+    """
+
+    @cached_property
+    def _entry_point_by_type(self) -> Mapping[str, EntryPoint]:
+        return {**{found.name: found for found in entry_points(group=GROUP)}, **_built_in()}
 
     def __getitem__(self, type_name: str) -> ConnectorType:
-        entry_point = self._entry_point_by_type[type_name]
+        entry_point = _built_in().get(type_name) or self._entry_point_by_type[type_name]
         try:
             connector_type: ConnectorType = entry_point.load()
         except (ImportError, AttributeError) as error:
@@ -59,5 +64,8 @@ class _ConnectorTypes(Mapping[str, ConnectorType]):
 
 def connector_types() -> Mapping[str, ConnectorType]:
     """Return the connectors by the `type` that names them; a built-in one keeps its name."""
-    built_in = {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}
-    return _ConnectorTypes({**{found.name: found for found in entry_points(group=GROUP)}, **built_in})
+    return _ConnectorTypes()
+
+
+def _built_in() -> dict[str, EntryPoint]:
+    return {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}

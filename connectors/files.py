@@ -86,8 +86,10 @@ class FileReader:
 
     def listed(self, relative: str, status: os.stat_result, now_ns: int) -> DocumentRef:
         """What a listing at `now_ns` says of the file: not its time, which only those that are read need."""
-        uri = self._root_uri + _quoted(relative)
-        return DocumentRef(document_id(relative), uri, _fingerprint(status, now_ns), status.st_size)
+        fingerprint = _fingerprint(status, now_ns)
+        if IS_PLAIN(relative):  # as most are, and then they stand everywhere as they are
+            return DocumentRef(DocumentId(relative), self._root_uri + relative, fingerprint, status.st_size)
+        return DocumentRef(document_id(relative), self._root_uri + _quoted(relative), fingerprint, status.st_size)
 
     def identify_root(self) -> tuple[int, int]:
         """Return the root's device and inode.
@@ -210,8 +212,8 @@ def relative_path(document: DocumentId) -> str | None:
 
 
 def _quoted(path: str) -> str:
-    """Return `path` as it stands in a URI; most stand there as they are, and need no look at each character."""
-    return path if IS_PLAIN(path) else quote(path, errors="surrogateescape")
+    """Return `path` as it stands in a URI."""
+    return quote(path, errors="surrogateescape")
 
 
 def _fingerprint(status: os.stat_result, now_ns: int) -> Fingerprint | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.benchmarks import against_peers, bands, client, memory, page, quota, results, whole
+from tests.benchmarks import against_peers, bands, client, generated, memory, page, quota, results, whole
 from tests.benchmarks.figures import Figure, Measured, Scale, ratios
 from tests.benchmarks.programs import MEMSYNC, Ran, Source, run, start
 from tests.benchmarks.stub import stub
@@ -58,7 +58,7 @@ async def cost_of_the_client(scale: Scale) -> Measured:
 async def cost_of_the_whole_way(scale: Scale) -> Measured:
     """From documents in this process to the ledger that knows them stored."""
     ours, stock = [], []
-    source = whole.Generated(1000, sections=10)
+    source = generated.Generated(5000, sections=10)  # so many that the start of a process counts little
     with stub() as url:
         for _ in range(scale.rounds):
             ours.append(await whole.measure(url, source, writers=8))
@@ -93,7 +93,7 @@ async def use_of_the_writers(scale: Scale) -> Measured:
                 Figure(f"client at 100 ms, {writers} writers: share of what they can send", shares, 0.95, is_least=True)
             )
         for writers in (8, 32):
-            source = whole.Generated(300 * writers, sections=10)  # for some five seconds: the start counts little
+            source = generated.Generated(600 * writers, sections=10)  # for some ten seconds: the start counts little
             shares = []
             for _ in range(scale.rounds):
                 stored, seconds, _ = await whole.measure(url, source, writers=writers)
@@ -159,13 +159,14 @@ async def whole_processes(scale: Scale) -> Measured:
 
 
 def two_at_once(scale: Scale) -> list[Figure]:
-    """Two processes on sources of their own, to one of them after the other."""
+    """Two runs on sources of their own, to one after the other: with one process each, since one run alone uses two
+    processors otherwise."""
     with tempfile.TemporaryDirectory() as folder, stub() as url:
         sources = [Source.make(Path(folder, name), 10_000) for name in ("one", "other")]
         in_turn, at_once = [], []
         for _ in range(scale.rounds):
             for source in sources:
-                source.configure(url)
+                source.configure(url, workers={"processes": 0})
                 source.forget()
             in_turn.append(sum(source.sync()[0].seconds for source in sources))
             for source in sources:
@@ -174,7 +175,7 @@ def two_at_once(scale: Scale) -> list[Figure]:
                 at_once.append(max(ran.seconds for ran, _ in threads.map(Source.sync, sources)))
     return [
         Figure(
-            "two first syncs of 10,000 files at once: documents a second, to one",
+            "two first syncs of 10,000 files at once, without workers: documents a second, to one",
             ratios(in_turn, at_once),
             1.6,
             is_least=True,

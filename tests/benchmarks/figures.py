@@ -11,7 +11,7 @@ class Scale:
 
     rounds: int = 5
     documents: int = 20_000
-    records: int = 200_000
+    records: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

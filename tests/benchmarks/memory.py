@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.benchmarks import client, whole
+from tests.benchmarks import client, generated, whole
 from tests.benchmarks.figures import Figure, Measured, Scale
 from tests.benchmarks.programs import start
 from tests.benchmarks.stub import stub
@@ -54,7 +54,7 @@ async def stream(url: str, records: int) -> None:
             at_a_tenth = at_the_end
 
     # One record a document, so that the source holds next to nothing.
-    await whole.measure(url, whole.Generated(records, sections=1), writers=8, observe_stored=observe)
+    await whole.measure(url, generated.Generated(records, sections=1), writers=8, observe_stored=observe)
     sys.stdout.write(json.dumps([at_a_tenth, at_the_end]))
 
 

@@ -3,7 +3,7 @@
 from anyio import move_on_after
 
 from pipeline.local_memory import Faults, LocalMemory
-from tests.benchmarks import whole
+from tests.benchmarks import generated, whole
 from tests.benchmarks.client import MEMORY_ID
 from tests.benchmarks.figures import Figure, Measured, Scale
 
@@ -16,7 +16,7 @@ CREATE = "BatchCreateMemoryRecords"
 async def over_http(_: Scale) -> Measured:
     """One round, of a minute."""
     faults = Faults(requests_per_second=PER_SECOND, burst=BURST)
-    source = whole.Generated(100_000, sections=1)
+    source = generated.Generated(100_000, sections=1)
     async with LocalMemory.serve(memories=[MEMORY_ID], faults=faults) as server:
         with move_on_after(SECONDS):
             await whole.measure(server.url, source, writers=16, requests_per_second=TOLD_PER_SECOND)
