@@ -67,8 +67,12 @@ class Sightings:
         return self.rows == int.from_bytes(self._rows).bit_count()
 
     def count_unchanged(self, document: DocumentId, records: int) -> int:
-        """How many of a document's `records` were stored before this run."""
-        return records - len(self.delivered.get(document, ()))
+        """How many of a document's `records` were stored before this run.
+
+        Not fewer than none: in a run that was stopped and has lost its lease without knowing it, the ledger is another
+        run's by now, which may have deleted what this one stored.
+        """
+        return max(0, records - len(self.delivered.get(document, ())))
 
     def is_listed_scope(self, document: DocumentId) -> bool:
         """Whether the source said that it listed everything where `document` would be, and nothing broke there."""

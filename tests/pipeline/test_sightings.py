@@ -154,3 +154,11 @@ def test_a_list_of_unchanged_documents_is_marked_as_each_would_be(
     records = sum(one_by_one.count_unchanged(DocumentId(f"{row}"), records) for row, records in first)
     assert counted == (len(first), records)
     assert together == one_by_one
+
+
+def test_no_count_is_below_none() -> None:
+    """Another run may have taken over while this one was stopped, and deleted what this one had stored before."""
+    sightings = Sightings(1, delivered={DocumentId("a.md"): {RecordKey("one"), RecordKey("two")}})
+
+    assert sightings.count_unchanged(DocumentId("a.md"), 1) == 0
+    assert sightings.mark_unchanged([(DocumentId("a.md"), 1, 1)]) == (1, 0)
