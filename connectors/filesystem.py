@@ -5,10 +5,9 @@
 
 import errno
 import os
-import re
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from anyio import to_thread
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.files import FileReader, document_id, kind, open_without_waiting, reason, relative_path
+from connectors.patterns import PatternList, Patterns
 from pipeline.errors import SourceError
 from pipeline.model import (
     Checkpoint,
@@ -34,7 +34,6 @@ from pipeline.model import (
 EVENTS_PER_LIST_MAX = 1_000  # a hop into a worker thread costs as much as looking at ten files
 IGNORE_FILE_MAX_BYTES = 1024 * 1024
 NAME_OF = attrgetter("name")
-FOLDER_GROUP = "ps_d"  # pathspec's group for the slash behind a folder that a pattern named
 
 
 class FilesystemSettings(BaseModel):
@@ -44,7 +43,7 @@ class FilesystemSettings(BaseModel):
 
     type: Literal["filesystem"]
     path: Path = Field(description="The folder, relative to the folder of this YAML file; `~` is the home folder.")
-    include: list[str] = Field(
+    include: PatternList = Field(
         default=["**/*"],
         min_length=1,
         description=(
@@ -53,7 +52,7 @@ class FilesystemSettings(BaseModel):
             "The last pattern that matches decides."
         ),
     )
-    exclude: list[str] = Field(
+    exclude: PatternList = Field(
         default=[],
         description="Patterns of files and folders to leave out, in the same language; they always win.",
     )
@@ -78,14 +77,6 @@ class FilesystemSettings(BaseModel):
         description="A larger file is not read; it becomes a dead letter.",
     )
 
-    @field_validator("include", "exclude")
-    @classmethod
-    def _check_patterns(cls, patterns: list[str]) -> list[str]:
-        for pattern in patterns:
-            if _compile(pattern) is None:
-                raise ValueError(f"{pattern!r} is not a pattern that could match a file")
-        return patterns
-
 
 class FilesystemConnector:
     """Every regular file below the root that the settings take in is a document; its path is its id.
@@ -109,8 +100,8 @@ class FilesystemConnector:
         self._root = os.path.abspath(base_folder / settings.path.expanduser()).rstrip("/") + "/"
         self.document_reader = FileReader(self._root, settings.max_bytes, settings.follow_symlinks, now_ns)
         takes_everything = settings.include == ["**/*"]
-        self._include = None if takes_everything else _Patterns(settings.include)
-        self._exclude = _Patterns(settings.exclude)
+        self._include = None if takes_everything else Patterns(settings.include)
+        self._exclude = Patterns(settings.exclude)
         self._takes_all = takes_everything and not settings.exclude
         self._now_ns = now_ns
 
@@ -224,7 +215,7 @@ class FilesystemConnector:
         lines = [line for name in self._settings.ignore_files for line in _read_lines(path + name)]
         if not lines:
             return folder
-        own_rules = (folder.relative, _Patterns(lines))
+        own_rules = (folder.relative, Patterns(lines))
         return replace(folder, ignore_rules=(own_rules, *folder.ignore_rules))
 
     def _find(self, document: DocumentId) -> DocumentRef | None:
@@ -266,27 +257,7 @@ class FilesystemConnector:
             )
 
 
-# ------------------------------------------------------------------------------------- folders and patterns
-
-
-class _Patterns:
-    """Patterns in the language of .gitignore, of which the last one that matches decides."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        compiled = (_compile(line) for line in lines)
-        self._last_first = [pattern for pattern in compiled if pattern is not None][::-1]
-
-    def last_match(self, path: str, *, or_above: bool = False) -> bool | None:
-        """Return what the last match says: True, or False if it begins with `!`; None without a match.
-
-        A folder's path ends with a slash. With `or_above`, a pattern for a folder stands for all below it.
-        """
-        path = path.replace("\n", "\r")  # `.` and `$` stop at a newline; no pattern holds either
-        for search, answer in self._last_first:
-            match = search(path)
-            if match and (or_above or _is_whole(match, path)):
-                return answer
-        return None
+# ------------------------------------------------------------------------------------------------ folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +270,7 @@ class _Folder:
 
     relative: str
     parent: "_Folder | None" = None
-    ignore_rules: tuple[tuple[str, _Patterns], ...] = ()
+    ignore_rules: tuple[tuple[str, Patterns], ...] = ()
 
     def ignores(self, path: str) -> bool:
         for base, patterns in self.ignore_rules:
@@ -317,33 +288,6 @@ class _Folder:
 
 # What an entry of a folder is to a scan: a folder to walk, an event, or None if it is left out.
 _Found = _Folder | DocumentRef | DocumentSkipped | ScanError | None
-
-
-def _compile(line: str) -> tuple[Callable[[str], re.Match[str] | None], bool] | None:
-    """Return what searches a path for the pattern and whether it takes or spares what it finds.
-
-    None for a comment, an empty line, and a line that git, too, takes for no pattern.
-    """
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415 - many a source has no patterns
-
-    try:
-        pattern = GitIgnoreSpecPattern(line)
-    except (ValueError, re.error):
-        return None
-    if pattern.regex is None or pattern.include is None:
-        return None
-    return pattern.regex.search, pattern.include
-
-
-def _is_whole(match: re.Match[str], path: str) -> bool:
-    """Tell whether a pattern matched `path` itself, not only a folder above it.
-
-    The folders above have been asked already, and git lets nothing below an ignored one come back.
-    """
-    if FOLDER_GROUP in match.re.groupindex and match.end(FOLDER_GROUP) != -1:
-        # pathspec searches for the bare slash where a pattern such as `*/` takes any folder.
-        return path.endswith("/") and (match.start() > 0 or match.end() == len(path))
-    return not (path.endswith("/") and match.end() == len(path))
 
 
 def _read_lines(path: str) -> list[str]:

@@ -77,6 +77,15 @@ class SourceConnector(Protocol):
         ...
 
 
+@runtime_checkable
+class HoldsConnections(Protocol):
+    """A connector that must be closed. Need not be."""
+
+    async def aclose(self) -> None:
+        """Let go of all that it holds. Safe to repeat."""
+        ...
+
+
 class DocumentReader(Protocol):
     """Fetches documents by nothing but blocking calls, as from a disk. A value that can be pickled."""
 

@@ -41,7 +41,7 @@ from pipeline.model import CALLS, ClientToken
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
-from pipeline.protocols import SourceConnector, StateStore
+from pipeline.protocols import HoldsConnections, SourceConnector, StateStore
 from pipeline.provenance import DOCUMENT_METADATA_KEY, SOURCE_METADATA_KEY
 from pipeline.report import SourceReport
 from pipeline.reporting.listeners import fan_out
@@ -219,9 +219,8 @@ async def verify_source(settings: SourceSettings) -> tuple[Verification, SourceC
         found = await verifier.verify()
         source: SourceComparison | SourceError
         try:
-            source = await compare_source(
-                state, open_connector(settings), Parser(settings.parsing.rules()), rules.recipe
-            )
+            async with open_connector(settings) as connector:
+                source = await compare_source(state, connector, Parser(settings.parsing.rules()), rules.recipe)
         except SourceError as error:
             source = error
         return found, source
@@ -315,7 +314,8 @@ async def open_job(
                 now=time.time,
             )
         )
-        yield _job(settings, run_id, state, destination, lease, deletes, observe)
+        connector = await stack.enter_async_context(open_connector(settings))
+        yield _job(settings, run_id, connector, state, destination, lease, deletes, observe)
 
 
 @asynccontextmanager
@@ -325,13 +325,15 @@ async def _open_plan(
     async with (
         open_source_state(settings, is_read_only=True) as state,
         open_destination(settings, is_dry=True) as destination,
+        open_connector(settings) as connector,
     ):
-        yield _job(settings, run_id, state, destination, ENDED_LEASE, deletes, observe)
+        yield _job(settings, run_id, connector, state, destination, ENDED_LEASE, deletes, observe)
 
 
 def _job(
     settings: SourceSettings,
     run_id: str,
+    connector: SourceConnector,
     state: StateStore,
     destination: AgentCoreDestination,
     lease: Lease,
@@ -343,7 +345,7 @@ def _job(
     processes = settings.workers.processes
     return SourceJob(
         run_id=run_id,
-        connector=open_connector(settings),
+        connector=connector,
         parser=Parser(settings.parsing.rules()),
         rules=rules,
         limits=service_limits(),
@@ -375,8 +377,16 @@ async def offload(work: Callable[[], Result]) -> Result:
     return await anyio.to_thread.run_sync(work)
 
 
-def open_connector(settings: SourceSettings) -> SourceConnector:
-    return connector_types()[settings.source.type](settings.source, settings.folder)
+@asynccontextmanager
+async def open_connector(settings: SourceSettings) -> AsyncIterator[SourceConnector]:
+    """The connector of a source; what it holds is closed with this."""
+    connector = connector_types()[settings.source.type](settings.source, settings.folder)
+    try:
+        yield connector
+    finally:
+        if isinstance(connector, HoldsConnections):
+            with anyio.CancelScope(shield=True):
+                await connector.aclose()
 
 
 def record_rules(settings: SourceSettings) -> RecordRules:
