@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 GROUP = "memsync.connectors"
 
-BUILT_IN = {"filesystem": "connectors.filesystem:FilesystemConnector"}
+BUILT_IN = {
+    "filesystem": "connectors.filesystem:FilesystemConnector",
+    "s3": "connectors.s3:S3Connector",
+}
 
 
 class ConnectorType(Protocol):

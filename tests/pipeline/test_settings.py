@@ -614,6 +614,20 @@ def test_the_agentcore_example_explains_every_setting() -> None:
         assert (field.description or "") in comments, path
 
 
+@pytest.mark.parametrize("file", ["s3.yaml"])
+def test_the_example_of_a_connector_states_and_explains_all_that_it_can_be_told(file: str) -> None:
+    """As the large example does for everything else."""
+    stated = read_yaml(CONFIGS / file)
+    lines = (CONFIGS / file).read_text().splitlines()
+    comments = " ".join(line.strip().removeprefix("#").strip() for line in lines if line.strip().startswith("#"))
+    (source,) = load_sources([CONFIGS / file])
+
+    for path, field in leaves(type(source.source)):
+        assert is_at(stated.values, f"source.{path}"), path
+        assert field.is_required() or at(source.source.model_dump(), path) in (field.get_default(), ("",)), path
+        assert path == "type" or (field.description and field.description in comments), path
+
+
 def test_loading_settings_imports_no_client_and_no_parser() -> None:
     """`memsync validate` answers at once."""
     heavy = ["aiobotocore", "botocore", "aiohttp", "html_to_markdown", "rich"]

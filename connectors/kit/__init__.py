@@ -1,0 +1,1 @@
+"""What connectors share. Third-party connectors may use it, too."""
