@@ -2,22 +2,24 @@
 
     that process                            this one (`python -m pipeline.worker_process`)
       a pickled `Deriver` ───────────────────▶
-                         ◀──────────────────── READY
+                         ◀──────────────────── READY and how names of files are written, or FAILED and why
       a list of items ───────────────────────▶ derives
                          ◀──────────────────── SOME, how many items are dealt with, a list of what they become
                          ◀──────────────────── END, or FAILED and an error
 
 Every message has a header: its kind, a count, and the length of what follows. It ends when its standard input does,
-so with the process that started it, however that ends.
+and with the process that started it, however that ends.
 """
 
 import fcntl
 import gc
 import os
 import pickle
+import select
 import signal
 import struct
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from enum import IntEnum
@@ -41,6 +43,7 @@ def _main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    threading.Thread(target=_end_with_the_other, args=(answers.fileno(),), daemon=True).start()
     with suppress(AttributeError, OSError):  # Linux only, and there within what a user may have
         fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     os.dup2(2, 1)  # what a library prints must not stand among the answers
@@ -48,16 +51,30 @@ def _main() -> None:
         _serve(asked, answers)
 
 
+def _end_with_the_other(descriptor: int) -> None:
+    """End when the other process is gone, also in the middle of a document that takes for ever."""
+    hang_up = select.poll()
+    hang_up.register(descriptor, select.POLLERR)  # somebody can read from it as long as that process is there
+    hang_up.poll()
+    os._exit(0)
+
+
 def _serve(asked: BinaryIO, answers: BinaryIO) -> None:
-    deriver = _receive(asked)
+    try:
+        deriver = _receive(asked)
+    except Exception as error:  # such as a module that is not to be found here
+        _answer(answers, Kind.FAILED, 0, f"{type(error).__name__}: {error}".encode())
+        return
     # What is there now stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
-    _answer(answers, Kind.READY)
+    _answer(answers, Kind.READY, 0, sys.getfilesystemencoding().encode())
     while (items := _receive(asked)) is not None:
         try:
             for done, some in deriver.derive_lists(items):
                 _answer(answers, Kind.SOME, done, pickle.dumps(some, pickle.HIGHEST_PROTOCOL))
+        except MemoryError:
+            os._exit(1)  # then the other process finds out which document it was
         except Exception as error:
             _answer(answers, Kind.FAILED, 0, _pickled(error))
         else:

@@ -1,5 +1,6 @@
 """The processes that read, parse and cut: real ones, which end in every way that a process can."""
 
+import errno
 import os
 import select
 import signal
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio import create_memory_object_stream, create_task_group, open_process, to_thread
+from anyio import Event, create_memory_object_stream, create_task_group, open_process, to_thread
 from anyio.abc import Process
+from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
 from connectors.files import FileReader
@@ -35,7 +37,7 @@ from pipeline.model import (
 from pipeline.parsing import Parser
 from pipeline.reader import derive_documents
 from pipeline.workers import LISTS_BEFORE_START, open_workers, processes_here
-from tests.fakes.parsers import ObedientParser
+from tests.fakes.parsers import DyingDeriver, ObedientParser
 from tests.pipeline.examples import workers_in_place
 
 RULES = RecordRules(source="handbook", recipe="recipe-1")
@@ -189,6 +191,67 @@ async def test_a_document_of_parts_that_ends_its_process_half_way_is_not_begun_a
     assert others == [word for word in told(await in_place(numbered(4))) if word != "1-1.md"]
 
 
+async def test_a_document_that_was_passed_on_when_its_process_ends_does_not_come_twice() -> None:
+    """As its records, and as a dead letter that takes them back."""
+    lists = numbered(2)
+
+    derived = await derive(lists, DyingDeriver())  # type: ignore[arg-type]
+
+    assert told(derived) == told(await in_place(numbered(2)))
+
+
+async def test_a_document_that_needs_too_much_memory_becomes_a_dead_letter() -> None:
+    """Whether the operating system ends the process for it, or refuses it the memory."""
+    lists = numbered(3)
+    lists[1][2] = document("huge.md", "starve")
+
+    derived = await derive(lists)
+
+    assert [word for word in told(derived) if "crashed" in word] == ["huge.md: parser_crashed"]
+    assert len(derived) == 15
+
+
+async def test_processes_that_end_whatever_they_read_end_the_run() -> None:
+    """Thousands of dead letters would blame the documents for a machine without memory."""
+    lists: list[list[Fetched]] = [[document(f"{number}.md", "die") for number in range(workers.GIVEN_UP_MAX + 5)]]
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await derive(lists)
+
+    error = first_error(caught.value)
+    assert isinstance(error, SourceError)
+    assert "workers.processes" in str(error)
+
+
+@pytest.mark.parametrize("starts", [1, 2])
+async def test_documents_that_no_process_can_be_started_for_are_left_for_the_next_run(
+    monkeypatch: pytest.MonkeyPatch, starts: int
+) -> None:
+    """A thread takes over all others: one of those in question might end the run's own process."""
+    lists = numbered(30)
+    lists[0][2] = document("deadly.md", "die")
+    left = starts
+
+    async def some_start(command: Sequence[str], **options: Any) -> Process:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await open_process(command, **options)
+
+    monkeypatch.setattr(workers, "open_process", some_start)
+
+    with capture_logs() as logs:
+        derived = await derive(lists)
+
+    unread = [item for item in derived if isinstance(item, Unread)]
+    assert len(derived) == 30 * 5
+    assert told(derived)[-100:] == told(await in_place(numbered(30)))[-100:]
+    assert {item.code for item in unread} <= {"parser_crashed", "worker_not_started"}
+    assert {item.stage for item in unread if item.code == "worker_not_started"} == {"fetch"}
+    assert any(entry["event"] == "worker_not_started" for entry in logs)
+
+
 async def test_if_no_process_can_be_started_a_thread_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slower, and it says so."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -272,6 +335,68 @@ def pipe(tmp_path: Path) -> Path:
     return path
 
 
+def children() -> set[int]:
+    """The processes that this one has."""
+    return set(map(int, Path("/proc/thread-self/children").read_text(encoding="ascii").split()))
+
+
+@pytest.mark.parametrize("steps", range(8))
+@pytest.mark.parametrize("is_ready", [False, True])
+async def test_a_run_that_ends_while_processes_start_ends_them(
+    monkeypatch: pytest.MonkeyPatch, steps: int, is_ready: bool
+) -> None:
+    """At whatever moment that is: before they are there, as they say that they are ready, or after."""
+    before = children()
+    has_told = Event()
+    prepare = workers._Worker.prepare
+
+    async def prepare_and_tell(worker: Any, deriver: Deriver) -> None:
+        await prepare(worker, deriver)
+        has_told.set()
+
+    monkeypatch.setattr(workers._Worker, "prepare", prepare_and_tell)
+    async with open_workers(OBEDIENT, processes=2, lists_before_start=0) as opened, create_task_group() as tasks:
+        tasks.start_soon(opened, [document("a.md", "text")])
+        if is_ready:
+            await has_told.wait()
+        for _ in range(steps):
+            await checkpoint()
+        tasks.cancel_scope.cancel()
+
+    assert all(has_ended(child) for child in children() - before)
+
+
+def test_names_of_files_mean_the_same_in_every_process(tmp_path: Path) -> None:
+    """What an interpreter is told about them when it starts is not told to its children by itself."""
+    (tmp_path / "é.md").write_text("text", encoding="utf-8")
+    environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", NAMES_STORY, f"{tmp_path}/"],
+        cwd=workers.IMPORT_ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.split() == ["Derived"], done.stderr
+
+
+NAMES_STORY = """
+import anyio, sys, time
+from connectors.files import FileReader
+from pipeline.deriving import Deriver
+from pipeline.model import DocumentRef
+from pipeline.parsing import Parser
+from tests.pipeline.test_workers import RULES, derive
+from pipeline.limits import service_limits
+
+deriver = Deriver(FileReader(sys.argv[1], 100, True, time.time_ns), Parser(), RULES, service_limits())
+for item in anyio.run(derive, [[DocumentRef("%C3%A9.md", "")]], deriver):
+    print(type(item).__name__)
+"""
+
+
 async def test_a_run_that_is_cancelled_ends_processes_that_hang(pipe: Path) -> None:
     """A Ctrl-C must not wait for a parser."""
     lists: list[list[Fetched]] = [[document("hanging.md", f"pid {pipe}\nhang")], *numbered(3)]
@@ -301,28 +426,33 @@ async def test_signals_at_the_terminal_are_for_the_run_and_not_for_its_processes
 
 
 STORY = """
-import anyio, os, signal, sys
+import anyio, os, pathlib, signal, sys
 from tests.pipeline.test_workers import OBEDIENT, document
 from pipeline.workers import open_workers
 
 async def main():
     async with open_workers(OBEDIENT, processes=1, lists_before_start=0) as opened:
-        async for _ in await opened([document("a.md", "pid " + sys.argv[1])]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        await opened([document("a.md", f"pid {sys.argv[1]}" + sys.argv[2])])
+        print(await anyio.to_thread.run_sync(pathlib.Path(sys.argv[1]).read_text), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 anyio.run(main)
 """
 
 
-def test_processes_do_not_outlive_the_one_that_started_them(tmp_path: Path) -> None:
-    """However that ends."""
-    pid = tmp_path / "pid"
+@pytest.mark.parametrize("then", ["", "\nhang"], ids=["done", "hanging"])
+def test_processes_do_not_outlive_the_one_that_started_them(pipe: Path, then: str) -> None:
+    """However that ends, and whatever they are doing."""
     done = subprocess.run(
-        [sys.executable, "-c", STORY, str(pid)], cwd=workers.IMPORT_ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", STORY, str(pipe), then],
+        cwd=workers.IMPORT_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert has_ended(int(pid.read_text()))
+    assert has_ended(int(done.stdout))
 
 
 def test_one_processor_is_left_to_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
