@@ -190,7 +190,10 @@ class S3Connector:
             more = {"ContinuationToken": token}
 
     def _listed(self, item: Mapping[str, Any]) -> DocumentRef | None:
-        key, size = item["Key"], item["Size"]
+        try:
+            key, size = item["Key"], item["Size"]
+        except KeyError as error:
+            raise _Fault("broken_listing", "the store's answer is no listing") from error
         return None if self._leaves_out(key, size) else self._ref(key, item, size)
 
     def _leaves_out(self, key: str, size: int) -> bool:
@@ -201,6 +204,8 @@ class S3Connector:
         return bool(self._exclude.last_match(key, or_above=True))
 
     def _ref(self, key: str, said: Mapping[str, Any], size: int) -> DocumentRef:
+        if "LastModified" not in said:  # which every store tells: this is the page of a proxy, or the like
+            raise _Fault("broken_answer", "the answer does not come from a store")
         tag = said.get("ETag", "").strip('"')
         return DocumentRef(
             DocumentId(key),
@@ -222,7 +227,11 @@ class S3Connector:
             await self._require_bucket(document)
             return None
         size = said["ContentLength"]
-        return None if self._leaves_out(document, size) else self._ref(document, said, size)
+        try:
+            ref = self._ref(document, said, size)
+        except _Fault as fault:
+            raise SourceError(f"Cannot tell whether {document!r} is still there: {fault}.") from fault
+        return None if self._leaves_out(document, size) else ref
 
     async def _require_bucket(self, document: DocumentId) -> None:
         """Make sure that an object that is not there is missing from a bucket that is."""

@@ -5,10 +5,9 @@ Real time, real HTTP and real files are in tests/acceptance; here is what needs 
 
 import json
 import random
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import anyio
@@ -17,18 +16,12 @@ from trio.testing import MockClock
 
 from pipeline.errors import BatchRefused, FatalError, RetryableError, SourceError, SyncError, UnreadableDocument
 from pipeline.events import RunStarted
-from pipeline.job import SETTLE_S, TOKEN_TRUST_S, SourceJob
-from pipeline.lease import LATE_WRITE_S, Lease
-from pipeline.limits import service_limits
-from pipeline.mapping import RecordRules
-from pipeline.memory_check import MemoryCheck
+from pipeline.job import TOKEN_TRUST_S, SourceJob
+from pipeline.lease import LATE_WRITE_S
 from pipeline.model import (
-    CALLS,
     Batch,
     BatchResult,
     Checkpoint,
-    ClientToken,
-    DeadLetter,
     DocumentId,
     DocumentRef,
     DocumentState,
@@ -37,94 +30,19 @@ from pipeline.model import (
     Settlement,
     SourceEvent,
 )
-from pipeline.pacing import Pacer
-from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
-from pipeline.protocols import StateStore
-from pipeline.report import SourceReport
-from pipeline.reporting.tally import Tally
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, rebuild, repair, replay, sync
+from pipeline.sync import preview, rebuild, repair, replay
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
-from tests.pipeline.examples import workers_in_place
+from tests.pipeline.world import RULES, AnyWorld, in_place
 
 Result = TypeVar("Result")
 
-RULES = RecordRules(source="docs", recipe="r1", max_chars=400, heading_path=False)
-
-
-@dataclass(slots=True)
-class LetterList:
-    """A dead-letter file that is a list."""
-
-    letters: list[DeadLetter] = field(default_factory=list)
-
-    async def append(self, letters: Sequence[DeadLetter]) -> None:
-        self.letters.extend(letters)
-
-    async def rewrite(self, letters: Sequence[DeadLetter]) -> None:
-        self.letters = list(letters)
-
 
 @dataclass
-class World:
-    """A source, a memory and a ledger that outlive the runs between them."""
-
+class World(AnyWorld):
     source: MemorySource
-    memory: MemoryDestination
-    rules: RecordRules = RULES
-    deletes: DeletePolicy = field(default_factory=DeletePolicy)
-    now: float = 1_000_000.0
-    seed: int = 1
-    state: StateStore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
-        self.letters = LetterList()
-
-    async def do(self, verb: Callable[[SourceJob], Awaitable[None]] = sync) -> SourceReport:
-        """One run; raises what the run raised."""
-        tally = Tally("docs")
-        job = SourceJob(
-            run_id=str(self.rng.random()),
-            connector=self.source,
-            parser=Parser(),
-            rules=self.rules,
-            limits=service_limits(),
-            destination=self.memory,
-            state=self.state,
-            dead_letters=self.letters,
-            pacer=Pacer(dict.fromkeys(CALLS, 1000.0), clock=anyio.current_time, rng=self.rng),
-            check=MemoryCheck(
-                self.state, self.memory, self.rules, service_limits(), SETTLE_S, self.rng, lambda: self.now
-            ),
-            lease=Lease(float("inf"), request_s=0.0),
-            deletes=self.deletes,
-            observe=tally,
-            open_workers=workers_in_place,
-            new_token=lambda: ClientToken(str(uuid.UUID(int=self.rng.getrandbits(128)))),
-            clock=anyio.current_time,
-            now=lambda: self.now,
-            writers=3,
-            request_attempts_max=3,
-            record_attempts_max=2,
-        )
-        try:
-            await verb(job)
-        except BaseExceptionGroup as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            raise error from group
-        return tally.report
-
-    def texts(self) -> list[str]:
-        return sorted(record.text for record in self.memory.records.values())
-
-
-async def in_place(work: Callable[[], Result]) -> Result:
-    return work()
 
 
 def on_virtual_time(story: Callable[[World], Awaitable[None]]) -> None:
