@@ -70,5 +70,13 @@ def connector_types() -> Mapping[str, ConnectorType]:
     return _ConnectorTypes()
 
 
+def distribution_of(type_name: str) -> str | None:
+    """The name of the installed distribution that brings a connector; None for a built-in one."""
+    if type_name in BUILT_IN:
+        return None
+    found = next((found for found in entry_points(group=GROUP) if found.name == type_name), None)
+    return found.dist.name if found is not None and found.dist is not None else None
+
+
 def _built_in() -> dict[str, EntryPoint]:
     return {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.model import DeadLetter
     from pipeline.report import SourceReport
     from pipeline.reporting.listings import VerifiedSource
+    from pipeline.reporting.source_types import SourceType
     from pipeline.reporting.text import Style
     from pipeline.runner import Outcome, Stop, Verb
     from pipeline.settings import SourceSettings
@@ -412,6 +413,39 @@ async def validate_command(paths: tuple[Path, ...]) -> int:
     for settings in _load(paths, ()):
         click.echo(f"{_safe(str(settings.file))}: source {settings.name!r} is valid")
     return 0
+
+
+@main.command("sources")
+@click.argument("type_name", metavar="[TYPE]", required=False)
+@json_option
+@command
+async def sources_command(type_name: str | None, as_json: bool) -> int:
+    """List the types of sources, or all that one of them can be told.
+
+    The latter is YAML, to start a configuration from.
+    """
+    from pipeline.reporting.source_types import render_source_type, render_source_types
+    from pipeline.source_types import source_types
+
+    types = source_types()
+    if type_name is not None:
+        types = [each for each in types if each.type == type_name] or _no_such_type(type_name, types)
+        if types[0].problem:
+            raise ConfigurationError(types[0].problem)
+    if as_json:
+        _print_json("memsync/sources/1", types=[asdict(each) for each in types])
+    elif type_name is not None:
+        click.echo(render_source_type(types[0], style=_style()))
+    else:
+        click.echo(render_source_types(types, style=_style()))
+    return 0
+
+
+def _no_such_type(type_name: str, types: "Sequence[SourceType]") -> "list[SourceType]":
+    from pipeline.setting_faults import did_you_mean
+
+    known = [each.type for each in types]
+    raise ConfigurationError(f"there is no type of source {type_name!r}; {did_you_mean(type_name, known)}")
 
 
 @main.command("local")

@@ -275,3 +275,41 @@ def test_the_module_is_the_command(docs: Folder, memsync: Memsync) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "is valid" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------ types of sources
+
+
+def test_the_types_of_sources_are_listed(folder: Folder, memsync: Memsync) -> None:
+    """With what each is for, before there is any configuration."""
+    done = memsync("sources")
+    as_json = memsync("sources", "--json")
+
+    assert (done.exit_code, as_json.exit_code) == (0, 0)
+    listed = "filesystem  Which files below which folder are documents.  built in"
+    assert listed in done.stdout.splitlines()
+    assert as_json.report["schema"] == "memsync/sources/1"
+    assert {"filesystem", "s3"} <= {each["type"] for each in as_json.report["types"]}
+
+
+@pytest.mark.parametrize("type_name", ["filesystem", "s3"])
+def test_what_a_type_can_be_told_is_a_configuration_to_start_from(
+    docs: Folder, memsync: Memsync, type_name: str
+) -> None:
+    """Pasted, with what must be given filled in, it is valid."""
+    done = memsync("sources", type_name)
+
+    assert done.exit_code == 0
+    text = done.stdout.replace("path: ...", "path: docs").replace("bucket: ...", "bucket: handbook")
+    assert "..." not in text.replace("R2 ...", "")
+    memory = f"destination: {{type: agentcore, memory_id: {MEMORY_ID}, region: us-east-1}}\n"
+    (docs.path / "started.yaml").write_text(text + memory)
+    assert memsync("validate", "started.yaml").exit_code == 0
+
+
+def test_a_type_that_does_not_exist_names_the_nearest(docs: Folder, memsync: Memsync) -> None:
+    """As everywhere else."""
+    done = memsync("sources", "filesytem")
+
+    assert done.exit_code == 2
+    assert "did you mean `filesystem`?" in done.stderr

@@ -1,0 +1,43 @@
+"""What `memsync sources` tells: every type of source that is installed, and its options."""
+
+import inspect
+from collections.abc import Mapping
+
+import yaml
+from pydantic import TypeAdapter
+
+from connectors import ConnectorType, connector_types, distribution_of
+from pipeline.errors import ConfigurationError
+from pipeline.reporting.source_types import SourceOption, SourceType
+
+
+def source_types() -> list[SourceType]:
+    """The types of sources, by name; one that cannot be used here says why."""
+    types = connector_types()
+    return [_source_type(name, types) for name in sorted(types)]
+
+
+def _source_type(name: str, types: Mapping[str, ConnectorType]) -> SourceType:
+    comes_from = distribution_of(name)
+    try:
+        model = types[name].settings_model
+    except ConfigurationError as error:
+        return SourceType(name, comes_from=comes_from, problem=str(error))
+    options = [
+        SourceOption(
+            option,
+            field.description or "",
+            None if field.is_required() else _as_yaml(field.get_default(call_default_factory=True)),
+        )
+        for option, field in model.model_fields.items()
+        if option != "type"
+    ]
+    summary, _, _ = inspect.cleandoc(model.__doc__ or "").partition("\n\n")
+    return SourceType(name, summary, options, comes_from)
+
+
+def _as_yaml(value: object) -> str:
+    """`value` in one line of YAML."""
+    plain = TypeAdapter(object).dump_python(value, mode="json")
+    written = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True)
+    return written.removesuffix("...\n").strip()  # which ends a document that is a single word
