@@ -31,6 +31,7 @@ Parameters = ParamSpec("Parameters")
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_LOCKED = 5
+PREVIEWED_MAX = 5  # documents in one file
 EXIT_SIGNAL = 128  # plus the number of the signal, as shells do
 
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -378,6 +379,37 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     else:
         click.echo(render_recover(results, paths=_files(sources), style=_style()))
     return _exit_code_of(errors)
+
+
+@main.command("preview")
+@path_argument
+@click.argument("document", required=False)
+@source_option
+@json_option
+@click.option("--full", "is_full", is_flag=True, help="Show texts, and files of many documents, to their end.")
+@command
+async def preview_command(
+    path: Path, document: str | None, names: tuple[str, ...], as_json: bool, is_full: bool
+) -> int:
+    """Show what one document becomes.
+
+    Its text, how that is cut, and the records with their metadata, as they would be sent; and what the document says
+    of itself that no record takes up. DOCUMENT is its id in the source (for files, the path); without it, the first
+    that is listed. Touches neither the memory nor the state.
+    """
+    from pipeline.preview import preview_document
+    from pipeline.reporting.previews import render_preview
+
+    sources = _load([path], names)
+    if len(sources) > 1:
+        known = ", ".join(settings.name for settings in sources)
+        raise click.UsageError(f"PATH describes several sources; --source chooses one of {known}.")
+    preview = await preview_document(sources[0], document, parts_max=sys.maxsize - 1 if is_full else PREVIEWED_MAX)
+    if as_json:
+        _print_json("memsync/preview/1", document=asdict(preview))
+    else:
+        click.echo(render_preview(preview, is_full=is_full, style=_style()))
+    return 0
 
 
 @main.command("search")

@@ -313,3 +313,58 @@ def test_a_type_that_does_not_exist_names_the_nearest(docs: Folder, memsync: Mem
 
     assert done.exit_code == 2
     assert "did you mean `filesystem`?" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------- one document
+
+
+def test_a_preview_shows_what_a_document_becomes_and_touches_nothing(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """Whoever sets a source up looks at one document, before thousands of records are written."""
+    docs.configure(memory.url, record={"metadata": {"team": "{metadata.team}"}}, chunking={"max_chars": 500})
+    docs.write("a.md", f"---\nteam: support\nlang: en\n---\n# A title\n\n{'word ' * 300}")
+    before = docs.snapshot()
+
+    done = memsync("preview", "docs.yaml")
+    as_json = memsync("preview", "docs.yaml", "a.md", "--json")
+    run = memsync("run", "docs.yaml", "--json")
+
+    assert (done.exit_code, as_json.exit_code) == (0, 0)
+    for piece in ("a.md", "titled A title", "not used: lang = en", "team = support", "record 1 of", "--full shows all"):
+        assert piece in done.stdout, piece
+    (text,) = as_json.report["document"]["texts"]
+    assert len(text["records"]) == run.records["created"] > 2
+    assert sorted(record["text"] for record in text["records"]) == sorted(stored.text for stored in memory.records())
+    assert before.items() <= docs.snapshot().items()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "piece"),
+    [
+        ("a.jsonl", '{"id": 1, "text": "one"}\nbroken\n', "a dead letter, broken_json"),
+        ("a.png", "\x00", "left out: unsupported type .png"),
+        ("a.jsonl", "".join(f'{{"id": {n}, "text": "line {n}"}}\n' for n in range(7)), "first 5 documents"),
+    ],
+)
+def test_a_preview_says_why_a_document_becomes_no_records(
+    docs: Folder, memory: Memory, memsync: Memsync, name: str, content: str, piece: str
+) -> None:
+    """Or not all of them."""
+    docs.configure(memory.url)
+    docs.write(name, content)
+
+    done = memsync("preview", "docs.yaml", name)
+
+    assert done.exit_code == 0
+    assert piece in done.stdout
+
+
+def test_a_document_that_is_not_there_cannot_be_previewed(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """The id may be misspelt."""
+    docs.configure(memory.url)
+
+    done = memsync("preview", "docs.yaml", "nope.md")
+
+    assert done.exit_code == 2
+    assert "no document 'nope.md'" in done.stderr

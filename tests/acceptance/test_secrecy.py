@@ -146,3 +146,23 @@ def test_whatever_memsync_makes_is_its_owners_alone(docs: Folder, memory: Memory
     } <= modes.keys()
     assert len(modes) > 15, modes
     assert {name: oct(mode) for name, mode in modes.items() if mode not in (0o600, 0o700)} == {}
+
+
+def test_a_preview_shows_a_document_without_letting_it_speak(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """It is there to show texts; they must not pass for its own words, nor drive the terminal."""
+    docs.configure(memory.url, record={"metadata": {"said": "{metadata.said}"}})
+    text = f'---\nsaid: "\\e[2J{FORGED}"\n"un\\e[2Jused": "a\\n{FORGED}"\n---\n# \x1b]0;x\x07\u202e\n\n{FORGED}\n'
+    for name in NAMES:
+        docs.write(name, text)
+
+    for _ in NAMES:
+        done = memsync("preview", "docs.yaml")
+        assert done.exit_code == 0
+        assert not UNSAFE.search(done.stdout), repr(UNSAFE.search(done.stdout))
+        assert FORGED not in done.stdout.splitlines()
+        document = memsync("preview", "docs.yaml", "--json").report["document"]["id"]
+        docs.remove(os.fsdecode(_unescaped(document)))
+
+
+def _unescaped(document: str) -> bytes:
+    return re.sub(rb"%([89A-F][0-9A-F])", lambda found: bytes.fromhex(found[1].decode()), document.encode())

@@ -1,0 +1,90 @@
+"""What `memsync preview` tells: what one document becomes, from its source to the records that would be sent."""
+
+from contextlib import aclosing
+from itertools import islice
+
+import anyio
+
+from pipeline.errors import ConfigurationError, UnreadableDocument, UnsupportedDocument
+from pipeline.limits import service_limits
+from pipeline.mapping import RecordRules, cut, derive_records
+from pipeline.model import Create, Document, DocumentId, DocumentRef, ParsedDocument
+from pipeline.parsing import Parser
+from pipeline.protocols import SourceConnector
+from pipeline.reporting.previews import DocumentPreview, RecordPreview, TextPreview
+from pipeline.runner import open_connector, record_rules
+from pipeline.settings import SourceSettings
+from pipeline.templates import template_fields
+
+
+async def preview_document(settings: SourceSettings, document_id: str | None, *, parts_max: int) -> DocumentPreview:
+    """Read and cut one document, the first that the source lists unless it is named. Touches neither memory nor state.
+
+    Of a file that holds a document a line, up to `parts_max` lines are read.
+
+    Raises:
+        ConfigurationError: the source has no such document.
+        SourceError: the source cannot be read.
+    """
+    async with open_connector(settings) as connector:
+        ref = await (_first(connector) if document_id is None else connector.locate(DocumentId(document_id)))
+        if ref is None:
+            what = "no document at all" if document_id is None else f"no document {document_id!r}"
+            raise ConfigurationError(f"source {settings.name!r} has {what}, or its settings leave it out")
+        parser = Parser(settings.parsing.rules())
+        if reason := parser.reason_to_skip(ref):
+            return DocumentPreview(ref.id, ref.uri, ref.size_bytes, None, problem=f"left out: {reason}")
+        try:
+            document = await connector.fetch(ref)
+        except (UnreadableDocument, UnsupportedDocument) as error:
+            return DocumentPreview(ref.id, ref.uri, ref.size_bytes, None, problem=_problem(error))
+    return await anyio.to_thread.run_sync(_preview, document, parser, record_rules(settings), parts_max)
+
+
+async def _first(connector: SourceConnector) -> DocumentRef | None:
+    async with aclosing(connector.scan(None)) as scan:
+        async for events in scan:
+            for event in events:
+                if isinstance(event, DocumentRef):
+                    return event
+    return None
+
+
+def _preview(document: Document, parser: Parser, rules: RecordRules, parts_max: int) -> DocumentPreview:
+    ref = document.ref
+    texts: list[TextPreview] = []
+    problem, has_more = None, False
+    try:
+        parsed = parser.parse(document)
+        texts.extend(_text(ref, text, rules) for text in islice(parsed, parts_max))
+        has_more = next(parsed, None) is not None
+    except (UnreadableDocument, UnsupportedDocument) as error:
+        problem = _problem(error)
+    return DocumentPreview(ref.id, ref.uri, len(document.content), document.media_type, texts, problem, has_more)
+
+
+def _problem(error: UnreadableDocument | UnsupportedDocument) -> str:
+    if isinstance(error, UnsupportedDocument):
+        return f"left out: {error.reason}"
+    return f"a dead letter, {error.code}: {error}"
+
+
+def _text(ref: DocumentRef, text: ParsedDocument, rules: RecordRules) -> TextPreview:
+    limits = service_limits()
+    templates = [rules.namespace, *(value for value in rules.metadata.values() if isinstance(value, str))]
+    used = set().union(*map(template_fields, templates))
+    records = derive_records(ref, text, cut(text, rules, limits), rules, limits)
+    modified_at = text.modified_at or ref.modified_at
+    return TextPreview(
+        text.id,
+        text.title or ref.title,
+        modified_at.isoformat() if modified_at else None,
+        len(text.text),
+        {key: value for key, value in text.metadata.items() if f"metadata.{key}" not in used},
+        [
+            RecordPreview(
+                len(record.text), record.namespace, record.text, dict(record.metadata), limits.breach(Create(record))
+            )
+            for record in records
+        ],
+    )
