@@ -16,6 +16,12 @@ import pytest
 from pydantic import ValidationError
 
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
+from connectors.kit.contract import (
+    SourceConnectorContract,
+    SourceWorld,
+    scan_all,
+    scan_refs,
+)
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
     DocumentId,
@@ -26,12 +32,6 @@ from pipeline.model import (
     SourceEvent,
 )
 from pipeline.protocols import HasDocumentReader
-from tests.contract.source_connector import (
-    SourceConnectorContract,
-    SourceWorld,
-    scan_all,
-    scan_refs,
-)
 
 NOBODY = 65534
 HOUR_NS = 3_600_000_000_000

@@ -2,9 +2,9 @@
 
 import pytest
 
+from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_into, scan_refs
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import DocumentId, DocumentRef, DocumentSkipped, ScanComplete, SourceEvent
-from tests.contract.source_connector import SourceConnectorContract, SourceWorld, scan_all, scan_into, scan_refs
 from tests.fakes.source import MemorySource
 
 

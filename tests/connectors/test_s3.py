@@ -13,16 +13,16 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from connectors.s3 import S3Connector, S3Settings
-from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument, UnsupportedDocument
-from pipeline.model import DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
-from tests.contract.source_connector import (
+from connectors.kit.contract import (
     SourceConnectorContract,
     SourceWorld,
     scan_all,
     scan_into,
     scan_refs,
 )
+from connectors.s3 import S3Connector, S3Settings
+from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument, UnsupportedDocument
+from pipeline.model import DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
 from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
 
 from .s3_server import s3_server
