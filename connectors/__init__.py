@@ -22,6 +22,7 @@ GROUP = "memsync.connectors"
 
 BUILT_IN = {
     "filesystem": "connectors.filesystem:FilesystemConnector",
+    "git": "connectors.git:GitConnector",
     "s3": "connectors.s3:S3Connector",
 }
 

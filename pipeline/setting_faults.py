@@ -62,6 +62,8 @@ def shown(value: object, location: Sequence[str | int] = ()) -> str:
         return "a list"
     if isinstance(value, str):
         value = re.sub(r"//[^/@]*@", "//…@", value)
+        value = re.sub(r"^([^/@\s]+:)[^/@\s]+@", r"\1…@", value)  # an address of SSH has no slashes there
+        value = re.sub(r"(://[^?#]*[?#]).+", r"\1…", value)
         written = json.dumps(value, ensure_ascii=not value.isprintable())
     else:
         written = json.dumps(value, default=repr)

@@ -614,7 +614,7 @@ def test_the_agentcore_example_explains_every_setting() -> None:
         assert (field.description or "") in comments, path
 
 
-@pytest.mark.parametrize("file", ["s3.yaml"])
+@pytest.mark.parametrize("file", ["git.yaml", "s3.yaml"])
 def test_the_example_of_a_connector_states_and_explains_all_that_it_can_be_told(file: str) -> None:
     """As the large example does for everything else."""
     stated = read_yaml(CONFIGS / file)
