@@ -24,6 +24,7 @@ BUILT_IN = {
     "filesystem": "connectors.filesystem:FilesystemConnector",
     "git": "connectors.git:GitConnector",
     "s3": "connectors.s3:S3Connector",
+    "sql": "connectors.sql:SqlConnector",
 }
 
 
