@@ -103,9 +103,7 @@ class _Selector:
         refs = [event for event in events if isinstance(event, DocumentRef)]
         self.observe(DocumentsListed(len(refs)))
         # Of a document that stands in the list twice, the first counts.
-        fingerprints = {ref.id: ref.fingerprint for ref in reversed(refs)}
-        for document in self.always:
-            fingerprints.pop(document, None)
+        fingerprints = {ref.id: ref.fingerprint for ref in reversed(refs) if ref.id not in self.always}
         found = await self.state.unchanged(fingerprints, self.recipe)
         documents, records = self.sightings.mark_unchanged(found)
         if documents:
