@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
+from connectors.kit.refusals import too_large
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import Document, DocumentId, DocumentRef, Fingerprint
 
@@ -144,11 +145,7 @@ class FileReader:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableDocument("not_a_file", f"{document!r} is a {kind(status)} now, not a file.")
         if status.st_size > self.max_bytes:
-            raise UnreadableDocument(
-                "too_large",
-                f"{document!r} has {status.st_size:,} bytes and was not read: `source.max_bytes` allows "
-                f"{self.max_bytes:,}. Raise it, or leave the file out with `source.exclude`.",
-            )
+            raise too_large(document, status.st_size, self.max_bytes)
 
 
 # ------------------------------------------------------------------------------------------------- opening

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectors.files import document_id, reason, relative_path
 from connectors.kit.budget import ErrorBudget
+from connectors.kit.refusals import too_large
 from connectors.patterns import PatternList, Patterns
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
 from pipeline.model import (
@@ -322,12 +323,13 @@ class GitConnector:
             entry = await self._find(snapshot, ref.id)
             if entry is None:
                 raise DocumentVanished(f"{ref.id!r} is not there in {self._settings.url!r} at {snapshot.commit}.")
-            if ref.fingerprint == entry.id and (ref.size_bytes or 0) > self._settings.max_bytes:
-                raise self._too_large(ref.id, ref.size_bytes)
+            size = ref.size_bytes or 0
+            if ref.fingerprint == entry.id and size > self._settings.max_bytes:
+                raise too_large(ref.id, size, self._settings.max_bytes)
             content = await self._read(entry.id, "blob", self._settings.max_bytes)
         except _Fault as fault:
-            if fault.code == TOO_LARGE:
-                raise self._too_large(ref.id, fault.size) from fault
+            if fault.size is not None:
+                raise too_large(ref.id, fault.size, self._settings.max_bytes) from fault
             message = f"Cannot read {ref.id!r}: {fault}."
             await self._require_commit(message, fault)
             self._budget.failed(fault)
@@ -338,13 +340,6 @@ class GitConnector:
         found = self._event(relative_path(ref.id) or "", entry, len(content))
         assert isinstance(found, DocumentRef)
         return Document(found._replace(modified_at=snapshot.committed_at), content)
-
-    def _too_large(self, document: DocumentId, size: int | None) -> UnreadableDocument:
-        return UnreadableDocument(
-            "too_large",
-            f"{document!r} has {size:,} bytes and was not read: `source.max_bytes` allows "
-            f"{self._settings.max_bytes:,}. Raise it, or leave the file out with `source.exclude`.",
-        )
 
     # ---------------------------------------------------------------------------------------- the commit
 

@@ -11,6 +11,7 @@ from anyio import Lock
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectors.kit.budget import ErrorBudget
+from connectors.kit.refusals import too_large
 from connectors.patterns import PatternList, Patterns
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
 from pipeline.model import (
@@ -256,9 +257,9 @@ class S3Connector:
                     raise DocumentVanished(f"{ref.id!r} was listed and is not there any more.") from fault
                 if fault.code in ARCHIVED:
                     raise UnsupportedDocument("archived object") from fault
-                if fault.code in (NO_ANSWER, BROKEN_OFF):
-                    self._budget.failed(fault)
                 if fault.code != BROKEN_OFF or attempt == READS_MAX:
+                    if fault.code in (NO_ANSWER, BROKEN_OFF):
+                        self._budget.failed(fault)
                     raise UnreadableDocument(fault.code, f"Cannot read {ref.id!r}: {fault}.") from fault
             else:
                 self._budget.succeeded()
@@ -270,11 +271,7 @@ class S3Connector:
         async with answer["Body"] as body:
             size = answer["ContentLength"]
             if size > self._settings.max_bytes:
-                raise UnreadableDocument(
-                    "too_large",
-                    f"{ref.id!r} has {size:,} bytes and was not read: `source.max_bytes` allows "
-                    f"{self._settings.max_bytes:,}. Raise it, or leave the object out with `source.exclude`.",
-                )
+                raise too_large(ref.id, size, self._settings.max_bytes)
             with _faults_of_the_network(BROKEN_OFF):
                 content = await body.read()
         if len(content) != size:

@@ -405,14 +405,17 @@ async def test_content_that_breaks_off_once_is_asked_for_again(world: S3World, m
         assert (await connector.fetch(ref)).content == b"text of a.md"
 
 
-async def test_a_store_that_stops_answering_ends_the_run(world: S3World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answer", [Answer(is_reset=True), Answer(200, b"xx", sent_bytes=1)], ids=["reset", "half"])
+async def test_a_store_that_stops_answering_ends_the_run(
+    world: S3World, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
     """A thousand dead letters would say nothing of the documents."""
     documents = [world.put(f"{number:02}.md", b"x") for number in range(25)]
     outcomes: list[type[SyncError]] = []
     async with spoilt(world, monkeypatch) as proxy:
         connector = world.connector(endpoint_url=proxy.url)
         refs = await scan_refs(connector)
-        proxy.spoil = lambda _request, _s, _b: Answer(is_reset=True)
+        proxy.spoil = lambda _request, _s, _b: answer
         for document in documents:
             with pytest.raises(SyncError) as caught:
                 await connector.fetch(refs[document])
