@@ -63,6 +63,8 @@ def obey(line: str) -> None:
             os.write(1, rest.encode())
         case "pid":  # into the pipe of this name
             Path(rest).write_text(f"{os.getpid()}\n", encoding="ascii")
+        case "listen":  # until somebody speaks
+            Path(rest).read_text(encoding="ascii")
         case "starve":
             raise MemoryError
         case "hang":

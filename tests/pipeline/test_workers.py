@@ -44,6 +44,13 @@ RULES = RecordRules(source="handbook", recipe="recipe-1")
 OBEDIENT = Deriver(None, ObedientParser(), RULES, service_limits())
 
 
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    path = tmp_path / "pid"
+    os.mkfifo(path)
+    return path
+
+
 def document(name: str, text: str) -> Document:
     return Document(DocumentRef(DocumentId(name), f"memory:///{name}"), text.encode())
 
@@ -138,6 +145,31 @@ async def test_a_short_run_starts_no_process(monkeypatch: pytest.MonkeyPatch) ->
             async for _ in await opened(items):
                 pass
             assert len(started) == (2 if number >= LISTS_BEFORE_START else 0)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+async def test_a_document_that_takes_long_does_not_stop_the_event_loop(pipe: Path, processes: int) -> None:
+    """Writers go on meanwhile: here, the document is done only once something else has run."""
+    derived: list[Planned] = []
+
+    async def derive_it() -> None:
+        derived.extend(await derive([[document("slow.md", f"listen {pipe}")]], processes=processes))
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(derive_it)
+        for _ in range(20):
+            await checkpoint()
+        await to_thread.run_sync(pipe.write_text, "go on")
+    assert told(derived) == ["slow.md"]
+
+
+async def test_large_documents_pass_both_ways() -> None:
+    """They are packed and unpacked in a thread, since that would hold up the event loop."""
+    text = "\n\n".join(f"Paragraph {number} of many words." for number in range(100_000))
+    assert len(text) > 2 * workers.LARGE_BYTES
+    lists: list[list[Fetched]] = [[document("large.md", text), document("small.md", "text")], *numbered(2)]
+
+    assert await derive(lists) == await in_place(lists)
 
 
 # ------------------------------------------------------------------------------------------- processes that end
@@ -326,13 +358,6 @@ def has_ended(pid: int, within_s: float = 20.0) -> bool:
     finally:
         os.close(descriptor)
     return bool(ready)
-
-
-@pytest.fixture
-def pipe(tmp_path: Path) -> Path:
-    path = tmp_path / "pid"
-    os.mkfifo(path)
-    return path
 
 
 def children() -> set[int]:
