@@ -452,9 +452,9 @@ async def validate_command(paths: tuple[Path, ...]) -> int:
 @json_option
 @command
 async def sources_command(type_name: str | None, as_json: bool) -> int:
-    """List the types of sources, or all that one of them can be told.
+    """List the types of sources, or one's options.
 
-    The latter is YAML, to start a configuration from.
+    The latter are YAML, to start a configuration from.
     """
     from pipeline.reporting.source_types import render_source_type, render_source_types
     from pipeline.source_types import source_types

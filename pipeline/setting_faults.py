@@ -127,6 +127,8 @@ def _explain(details: ErrorDetails, location: Sequence[str | int], model: type[B
             problem = _WORDS.get(kind) or re.sub(r"^\w+ should ", "should ", details["msg"])
     if "[key]" in details["loc"]:
         return f"the key `{name}` {problem}"
+    if details["type"] == "value_error" and isinstance(details["input"], Mapping):  # it is about what stands in there
+        return f"`{name}`: {problem}"
     verdict = f"it {problem}" if problem.startswith("should ") else problem
     return f"`{name}` is {shown(details['input'], location)}; {verdict}"
 

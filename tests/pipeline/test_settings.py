@@ -631,6 +631,15 @@ def test_the_example_of_a_connector_states_and_explains_all_that_it_can_be_told(
         assert path == "type" or (field.description and field.description in comments), path
 
 
+def test_a_fault_of_several_settings_together_says_just_that(file: Path) -> None:
+    """That the section is a mapping is none."""
+    source = 'source: {type: sql, url: "sqlite:///a.db", url_variable: URL, table: pages, id: id}\n'
+
+    (told,) = faults(file, source + "destination: {type: agentcore, endpoint_url: local}\n")
+
+    assert told == "docs.yaml:1:9: `source`: one of `url` and `url_variable` should be given"
+
+
 def test_loading_settings_imports_no_client_and_no_parser() -> None:
     """`memsync validate` answers at once."""
     heavy = ["aiobotocore", "botocore", "aiohttp", "html_to_markdown", "rich"]
