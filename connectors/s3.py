@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
@@ -11,6 +12,7 @@ from anyio import Lock
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectors.kit.budget import ErrorBudget
+from connectors.kit.paging import LoopingListing, pages
 from connectors.kit.refusals import too_large
 from connectors.patterns import PatternList, Patterns
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
@@ -44,7 +46,7 @@ NOT_LET_IN = {
 ARCHIVED = {"InvalidObjectState"}
 GONE = {"NoSuchKey", "404", "NotFound"}
 
-NO_ANSWER, BROKEN_OFF = "no_answer", "broken_off"
+NO_ANSWER, BROKEN_OFF, LOOPING = "no_answer", "broken_off", "looping_listing"
 
 
 class S3Settings(BaseModel):
@@ -175,20 +177,23 @@ class S3Connector:
         Raises:
             _Fault: it could not be listed to its end.
         """
-        tokens: set[str] = set()
-        more: Mapping[str, str] = {}
-        while True:
-            page = await self._ask("list_objects_v2", Prefix=prefix, MaxKeys=KEYS_PER_PAGE, **self._payer, **more)
-            if "IsTruncated" not in page:  # an answer without a body is read as a listing without anything
-                raise _Fault("broken_listing", "the store's answer is no listing")
-            yield [ref for item in page.get("Contents", ()) if (ref := self._listed(item)) is not None]
-            if not page["IsTruncated"]:
-                return
-            token = page.get("NextContinuationToken")
-            if not token or token in tokens:
-                raise _Fault("looping_listing", "the store says that there is more, but not how to go on")
-            tokens.add(token)
-            more = {"ContinuationToken": token}
+        try:
+            async with aclosing(pages(partial(self._page, prefix))) as listed:
+                async for refs in listed:
+                    yield refs
+        except LoopingListing as error:
+            raise _Fault(LOOPING, "the store says that there is more, and leads round in circles") from error
+
+    async def _page(self, prefix: str, token: str | None) -> tuple[list[DocumentRef], str | None]:
+        """The documents of one page, and the token of the next, if there is one."""
+        place = {"ContinuationToken": token} if token else {}
+        page = await self._ask("list_objects_v2", Prefix=prefix, MaxKeys=KEYS_PER_PAGE, **self._payer, **place)
+        if "IsTruncated" not in page:  # an answer without a body is read as a listing without anything
+            raise _Fault("broken_listing", "the store's answer is no listing")
+        following = page.get("NextContinuationToken") if page["IsTruncated"] else None
+        if page["IsTruncated"] and not following:
+            raise _Fault(LOOPING, "the store says that there is more, but not how to go on")
+        return [ref for item in page.get("Contents", ()) if (ref := self._listed(item)) is not None], following
 
     def _listed(self, item: Mapping[str, Any]) -> DocumentRef | None:
         try:
