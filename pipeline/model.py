@@ -84,12 +84,20 @@ SourceEvent = DocumentRef | DocumentSkipped | ScanError | ScanComplete | Checkpo
 # --------------------------------------------------------------------------------- from bytes to records
 
 
+NO_METADATA: Mapping[str, object] = {}
+
+
 class Document(NamedTuple):
-    """A document with its content. `ref` is as it was when the content was read."""
+    """A document with its content. `ref` is as it was when the content was read.
+
+    `metadata` is what the source says of it beside the content: words, lists of words, numbers, times. The ref's
+    fingerprint covers it.
+    """
 
     ref: DocumentRef
     content: bytes
     media_type: str | None = None  # None: to be told from the name and the content
+    metadata: Mapping[str, object] = NO_METADATA
 
 
 class Markup(enum.Enum):
@@ -104,7 +112,8 @@ class ParsedDocument:
     """The text of one document, ready to be cut.
 
     `id` is the fetched document's own id, or, for a file that holds a document a line, that id followed by
-    `#` and the line's own. `metadata` holds what the document says of itself (front matter, chosen fields).
+    `#` and the line's own. `metadata` holds what the document says of itself (front matter, chosen fields), and what
+    its source says of it.
     """
 
     id: DocumentId

@@ -1,6 +1,7 @@
 """Chooses how a document is read."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.model import Document, DocumentRef, ParsedDocument
@@ -18,6 +19,7 @@ from pipeline.parsing.media_types import (
     says_nothing,
     suffix,
 )
+from pipeline.parsing.metadata import metadata_of
 from pipeline.parsing.rules import ParsingRules
 from pipeline.parsing.text import parse_text
 
@@ -40,8 +42,10 @@ class Parser:
         return f"unsupported type {name_suffix}" if is_binary_suffix(name_suffix) else None
 
     def parse(self, document: Document) -> Iterator[ParsedDocument]:
+        said = metadata_of(document.metadata) if document.metadata else {}
         try:
-            yield from self._parse(document)
+            for parsed in self._parse(document):
+                yield replace(parsed, metadata={**parsed.metadata, **said}) if said else parsed
         except RecursionError as error:
             raise UnreadableDocument("too_deep", "the content is nested too deeply") from error
 

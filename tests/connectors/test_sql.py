@@ -28,7 +28,7 @@ from connectors.kit.contract import (
 )
 from connectors.sql import SqlConnector, SqlSettings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
-from pipeline.model import DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
+from pipeline.model import Document, DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
 from pipeline.parsing.parser import Parser
 
 from .sql_servers import mariadb_server, postgresql_server
@@ -669,7 +669,7 @@ async def test_with_a_version_the_text_is_not_listed(sqlite: SqlWorld, monkeypat
     assert hidden == before
     assert after[DocumentId("1")].fingerprint != before[DocumentId("1")].fingerprint
     assert after[DocumentId("2")].fingerprint is None
-    assert (await connector.fetch(after[DocumentId("1")])) == (
+    assert (await connector.fetch(after[DocumentId("1")])) == Document(
         after[DocumentId("1")],
         b"three",
         "text/plain; charset=utf-8",
@@ -765,7 +765,7 @@ async def test_bytes_are_passed_on_alone_and_must_be_utf8_among_others(world: Sq
         await among.fetch(first)
 
     assert caught.value.code == "not_utf8"
-    assert (await alone.fetch(first)) == (first, latin, "text/plain")
+    assert (await alone.fetch(first)) == Document(first, latin, "text/plain")
     assert (await among.fetch(second)).content.decode() == "body: schön\n\nnotes: n"
 
 

@@ -3,7 +3,7 @@
 import codecs
 import contextlib
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -286,6 +286,20 @@ def test_a_title_of_the_listing_is_kept_where_the_document_has_none() -> None:
     (parsed,) = Parser().parse(document)
 
     assert parsed == ParsedDocument(document.ref.id, "text", Markup.PLAIN, "From the listing")
+
+
+def test_what_the_source_says_of_a_document_joins_what_it_says_of_itself_and_wins() -> None:
+    """Whoever chose a column as metadata means that column; and each line of a file is of that file."""
+    said = {"team": "docs", "rank": 2, "since": date(2024, 1, 2), "tags": ["a", "b"], "nothing": None}
+    content = b"---\nteam: theirs\nauthor: Ann\n---\ntext"
+
+    (parsed,) = Parser().parse(Document(ref("note.md"), content, metadata=said))
+    lines = list(Parser().parse(Document(ref("a.jsonl"), b'{"id": 1, "text": "one"}\n', metadata={"team": "docs"})))
+
+    assert parsed.metadata == {
+        "team": "docs", "author": "Ann", "rank": 2.0, "since": "2024-01-02", "tags": ("a", "b")
+    }  # fmt: skip
+    assert lines[0].metadata == {"team": "docs"}
 
 
 # ----------------------------------------------------------------------------------------------- Markdown
