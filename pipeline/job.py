@@ -48,7 +48,8 @@ Stage = Callable[[MemoryObjectReceiveStream[Coming], MemoryObjectSendStream[Goin
 class SourceJob:
     """All that the sync of one source works with. Nothing in here is chosen by the pipeline itself.
 
-    `clock` measures durations in seconds, `now` is the time of day in seconds since the epoch.
+    `clock` measures durations in seconds, `now` is the time of day in seconds since the epoch. `listing_basis` names
+    all that decides what is listed and what becomes of it: with another one, no checkpoint counts.
     """
 
     run_id: str
@@ -74,6 +75,7 @@ class SourceJob:
     record_attempts_max: int = 5
     token_trust_s: float = TOKEN_TRUST_S
     settle_s: float = SETTLE_S
+    listing_basis: str = ""
 
     def deriver(self) -> Deriver:
         reader = self.connector.document_reader if isinstance(self.connector, HasDocumentReader) else None

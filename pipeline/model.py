@@ -72,13 +72,30 @@ class ScanComplete:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanIncremental:
+    """The source's explicit word that everything below `scope` that is new or changed since the checkpoint was listed.
+
+    Nothing is concluded from the absence of a document there.
+    """
+
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRemoved:
+    """The source's explicit word that a document is gone. `locate` must say the same."""
+
+    id: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where the connector can resume after a restart; only the connector understands `value`."""
+    """Where the connector can resume with its next scan; only the connector understands `value`."""
 
     value: str
 
 
-SourceEvent = DocumentRef | DocumentSkipped | ScanError | ScanComplete | Checkpoint
+SourceEvent = DocumentRef | DocumentSkipped | DocumentRemoved | ScanError | ScanComplete | ScanIncremental | Checkpoint
 
 
 # --------------------------------------------------------------------------------- from bytes to records

@@ -98,11 +98,15 @@ class Planner:
                 case Vanished(ref):
                     if gone := known.get(ref.id):
                         self.sightings.unmark(gone.row)
+                        self.sightings.removed.add(ref.id)
                 case ScanError(scope, code, message):
                     letter = self._document_letter(DocumentId(scope), "scan", code, message)
                     plans.append(DocumentPlan(None, letters=(letter,)))
                 case Checkpoint():
-                    plans.append(item)
+                    if self.sightings.removed:
+                        self.sightings.checkpoint = item
+                    else:
+                        plans.append(item)
         return plans
 
     async def _claimed(
@@ -271,7 +275,7 @@ async def healed_letters(state: StateStore, sightings: Sightings) -> list[str]:
     return [
         letter.id
         for letter in await state.letters()
-        if letter.stage == "scan" and sightings.is_listed_scope(letter.document_id)
+        if letter.stage == "scan" and sightings.is_healed_scope(letter.document_id)
     ]
 
 
@@ -319,8 +323,13 @@ async def may_delete(
 
 
 async def unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list[KnownDocument], None]:
-    """The documents that the scan should have shown and did not."""
-    if sightings.has_all():
+    """The documents that the scan should have shown and did not, and those that it said are gone."""
+    for document in sorted(sightings.removed):
+        itself = await state.documents([document])
+        told = [*itself.values(), *await state.parts(document)]
+        if told and not sightings.is_broken_scope(document):
+            yield told
+    if sightings.has_all() or not sightings.complete:
         return
     row = 0
     while rows := await state.rows_after(row, up_to=sightings.last_row, limit=PAGE_OF_ROWS):
@@ -328,7 +337,11 @@ async def unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list
         missing = [each for each in rows if not sightings.has(each)]
         for start in range(0, len(missing), PAGE):
             documents = await state.documents_at(missing[start : start + PAGE])
-            yield [document for document in documents if sightings.is_listed_scope(document.state.origin)]
+            yield [
+                document
+                for document in documents
+                if sightings.is_listed_scope(document.state.origin) and document.state.origin not in sightings.removed
+            ]
 
 
 async def find_vanished(

@@ -48,8 +48,10 @@ class SourceConnector(Protocol):
     def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
         """Yield what the source has, in lists of up to a thousand.
 
-        Ends with a `ScanComplete` for every scope that was listed to its end. Stopping without it is allowed and
-        means that nothing may be concluded from a document's absence.
+        Ends with a `ScanComplete` for every scope that was listed to its end. A source that only tells what is new
+        since a `Checkpoint` says `ScanIncremental` instead, `DocumentRemoved` of what is gone, and then the next
+        checkpoint. `since` is the last that was stored: all before it is dealt with. It is None whenever everything
+        must be listed: at first, after the settings have changed, and after the ledger was repaired.
 
         Raises:
             SourceError: the source cannot be read at all (a missing root is never an empty one).

@@ -6,14 +6,14 @@ order of the scan, since a checkpoint speaks of all that went before it.
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from anyio import Event, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.deriving import not_fetched
-from pipeline.errors import UnreadableDocument, UnsupportedDocument
+from pipeline.errors import SourceError, UnreadableDocument, UnsupportedDocument
 from pipeline.events import (
     DocumentsDecided,
     DocumentSkippedByReason,
@@ -26,12 +26,14 @@ from pipeline.model import (
     Checkpoint,
     DocumentId,
     DocumentRef,
+    DocumentRemoved,
     DocumentSkipped,
     Fetched,
     KnownDocument,
     Planned,
     ScanComplete,
     ScanError,
+    ScanIncremental,
     SourceEvent,
 )
 from pipeline.protocols import Derive, DocumentParser, HasDocumentReader, SourceConnector, StateStore
@@ -45,14 +47,29 @@ Listing = AsyncGenerator[Sequence[SourceEvent], None]
 Selected = DocumentRef | ScanError | Checkpoint
 
 
-async def scan_source(connector: SourceConnector, since: Checkpoint | None, observe: Observer) -> Listing:
-    """List the source."""
+async def scan_source(connector: SourceConnector, since: Checkpoint | None, basis: str, observe: Observer) -> Listing:
+    """List the source, from where the last scan left off if its documents rest on the same `basis`."""
     is_complete = False
-    async with aclosing(connector.scan(since)) as scan:
+    async with aclosing(connector.scan(resume_point(since, basis))) as scan:
         async for events in scan:
-            is_complete = is_complete or any(isinstance(event, ScanComplete) for event in events)
-            yield events
+            is_complete = is_complete or any(isinstance(event, ScanComplete | ScanIncremental) for event in events)
+            yield [_based(event, basis) if isinstance(event, Checkpoint) else event for event in events]
     observe(ScanFinished(is_complete))
+
+
+def resume_point(stored: Checkpoint | None, basis: str) -> Checkpoint | None:
+    """The connector's checkpoint as it was; None if what was read before it rests on something else than `basis`.
+
+    With other settings every document has to be listed again, to become other records.
+    """
+    if stored is None:
+        return None
+    stored_basis, _, value = stored.value.partition("\n")
+    return Checkpoint(value) if stored_basis == basis else None
+
+
+def _based(checkpoint: Checkpoint, basis: str) -> Checkpoint:
+    return Checkpoint(f"{basis}\n{checkpoint.value}")
 
 
 async def locate_documents(connector: SourceConnector, documents: Iterable[DocumentId]) -> Listing:
@@ -61,6 +78,17 @@ async def locate_documents(connector: SourceConnector, documents: Iterable[Docum
         ref = await connector.locate(document)
         if ref is not None:
             yield [ref]
+
+
+async def locate_unread(connector: SourceConnector, state: StateStore, sightings: Sightings) -> Listing:
+    """List the documents that an earlier run could not fetch, where a scan does not show them once more."""
+    failed = {letter.document_id for letter in await state.letters() if letter.stage == "fetch"}
+    known = await state.documents(failed)
+    waiting = [document for document in sorted(failed) if document in known and not sightings.has(known[document].row)]
+    with suppress(SourceError):  # they wait for the next run
+        async with aclosing(locate_documents(connector, waiting)) as located:
+            async for refs in located:
+                yield refs
 
 
 async def select_documents(
@@ -145,6 +173,11 @@ class _Selector:
                     passed.append(event)
                 case ScanComplete():
                     self.sightings.complete.append(event.scope)
+                case ScanIncremental():
+                    self.sightings.incremental.append(event.scope)
+                case DocumentRemoved():
+                    self.sightings.listed += 1
+                    self.sightings.removed.add(event.id)
                 case Checkpoint():
                     passed.append(event)
         for reason, count in skipped.items():

@@ -47,7 +47,7 @@ from pipeline.report import SourceReport
 from pipeline.reporting.listeners import fan_out
 from pipeline.reporting.listings import SearchHit
 from pipeline.reporting.tally import Tally
-from pipeline.settings import LOCAL, REQUESTS_PER_SECOND_MAX, SourceSettings, recipe
+from pipeline.settings import LOCAL, REQUESTS_PER_SECOND_MAX, SourceSettings, listing_basis, recipe
 from pipeline.state.sqlite import open_state
 from pipeline.sync import preview, rebuild, repair, replay, sync
 from pipeline.verifying import SourceComparison, Verification, Verifier, compare_source
@@ -220,7 +220,9 @@ async def verify_source(settings: SourceSettings) -> tuple[Verification, SourceC
         source: SourceComparison | SourceError
         try:
             async with open_connector(settings) as connector:
-                source = await compare_source(state, connector, Parser(settings.parsing.rules()), rules.recipe)
+                source = await compare_source(
+                    state, connector, Parser(settings.parsing.rules()), rules.recipe, listing_basis(settings)
+                )
         except SourceError as error:
             source = error
         return found, source
@@ -369,6 +371,7 @@ def _job(
         record_attempts_max=settings.dead_letters.max_attempts,
         token_trust_s=settings.destination.token_trust_s,
         settle_s=settings.destination.listing_lag_s,
+        listing_basis=listing_basis(settings),
     )
 
 

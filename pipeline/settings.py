@@ -505,6 +505,12 @@ def recipe(settings: SourceSettings) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def listing_basis(settings: SourceSettings) -> str:
+    """A digest of all settings that decide which documents there are and what records they become."""
+    content = json.dumps([recipe(settings), settings.source.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 # ------------------------------------------------------------------------------------------------ loading
 
 

@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.model import DocumentId, RecordKey
+from pipeline.model import Checkpoint, DocumentId, RecordKey
 
 
 @dataclass(slots=True)
 class Sightings:
     """`last_row` is the ledger's last when the scan begins: later documents were seen by the scan that added them.
 
-    `listed` counts all that the source showed, also what is left out for its kind. `complete` and `broken` are
-    scopes: prefixes of document ids. `delivered` are records that this run stored before it began to scan,
-    `unattributed` is how many the ledger had of no document.
+    `listed` counts all that the source showed, also what is left out for its kind. `complete`, `incremental` and
+    `broken` are scopes: prefixes of document ids. `removed` are documents that the source said are gone, and
+    `checkpoint` speaks of them: it is to be saved once they are. `delivered` are records that this run stored before it
+    began to scan, `unattributed` is how many the ledger had of no document.
     """
 
     last_row: int
@@ -23,7 +24,10 @@ class Sightings:
     emptied: int = 0  # documents that are still there and ask for no record any more
     delivered: Mapping[DocumentId, set[RecordKey]] = field(default_factory=dict)
     complete: list[str] = field(default_factory=list)
+    incremental: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    removed: set[DocumentId] = field(default_factory=set)
+    checkpoint: Checkpoint | None = None
     _rows: bytearray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,4 +80,12 @@ class Sightings:
 
     def is_listed_scope(self, document: DocumentId) -> bool:
         """Whether the source said that it listed everything where `document` would be, and nothing broke there."""
-        return any(map(document.startswith, self.complete)) and not any(map(document.startswith, self.broken))
+        return any(map(document.startswith, self.complete)) and not self.is_broken_scope(document)
+
+    def is_broken_scope(self, document: DocumentId) -> bool:
+        """Whether something could not be listed where `document` would be."""
+        return any(map(document.startswith, self.broken))
+
+    def is_healed_scope(self, scope: DocumentId) -> bool:
+        """Whether `scope`, where something could not be listed once, was listed by this scan."""
+        return any(map(scope.startswith, (*self.complete, *self.incremental))) and not self.is_broken_scope(scope)

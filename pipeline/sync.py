@@ -18,6 +18,7 @@ from pipeline.reader import (
     derive_documents,
     fetch_documents,
     locate_documents,
+    locate_unread,
     scan_source,
     select_documents,
 )
@@ -39,15 +40,18 @@ async def sync(job: SourceJob) -> None:
     delivered = await job.delivery().deliver_outbox()
     await look_again(job)
     sightings = await look_out(job, delivered)
-    listing = scan_source(job.connector, await job.state.checkpoint(), job.observe)
+    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
     await bring_in(job, sightings, listing)
+    if sightings.incremental:
+        await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings))
     await job.state.drop_letters(await healed_letters(job.state, sightings))
-    if not sightings.complete:
+    if not sightings.complete and not sightings.incremental:
         raise SourceError(
             "The source stopped without saying that it had listed everything. What it listed is in the memory; nothing"
             " was deleted. If it happens again, its connector is at fault."
         )
-    await take_out(job, sightings)
+    if await take_out(job, sightings) and sightings.checkpoint:
+        await job.state.save([], [], sightings.checkpoint)
 
 
 async def trust_state(job: SourceJob) -> None:
@@ -167,17 +171,19 @@ async def bring_in(
         tasks.start_soon(job.write(), batches)
 
 
-async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False) -> None:
-    """Delete what the source has no more, once everything that it has is stored; nothing, if the guard objects."""
+async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False) -> bool:
+    """Delete what the source has no more, once everything that it has is stored; nothing and False, if the guard
+    objects."""
     emptied = sightings.emptied if is_dry else await job.state.emptied()
     if not await may_delete(job.state, sightings, job.deletes, job.observe, emptied=emptied):
-        return
+        return False
     async with aclosing(find_vanished(job.state, job.connector, sightings, job.observe)) as pages:
         async for vanished in pages:
             if not is_dry:
                 await job.state.remove(vanished)
     if not is_dry:
         await delete_obsolete(job)
+    return True
 
 
 async def delete_obsolete(job: SourceJob, *, only: Collection[DocumentId] | None = None) -> None:
@@ -206,7 +212,7 @@ async def preview(job: SourceJob) -> None:
         SourceError, StateError: as for `sync`.
     """
     sightings = await look_out(job)
-    listing = scan_source(job.connector, await job.state.checkpoint(), job.observe)
+    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
     await bring_in(job, sightings, listing, is_dry=True)
     await take_out(job, sightings, is_dry=True)
 

@@ -18,17 +18,19 @@ from pipeline.memory_check import YOUNG_RECORD_S
 from pipeline.model import (
     FIRST_PLACE,
     DocumentRef,
+    DocumentRemoved,
     FoundRecord,
     KnownRecord,
     MemoryRecordId,
     RecordKey,
     ScanComplete,
     ScanError,
+    ScanIncremental,
 )
 from pipeline.planner import is_counted, unseen
 from pipeline.protocols import Comparison, Destination, DocumentParser, SourceConnector, StateStore
 from pipeline.provenance import digest_of_content, found_record, is_of_source, key_of
-from pipeline.reader import may_have_changed
+from pipeline.reader import may_have_changed, resume_point
 from pipeline.sightings import Sightings
 
 PAGE = 500
@@ -258,7 +260,7 @@ class SourceComparison:
 
 
 async def compare_source(
-    state: StateStore, connector: SourceConnector, parser: DocumentParser, recipe: str
+    state: StateStore, connector: SourceConnector, parser: DocumentParser, recipe: str, listing_basis: str
 ) -> SourceComparison:
     """Tell what a run would have to look at. Fetches nothing and changes nothing.
 
@@ -267,7 +269,7 @@ async def compare_source(
     """
     result = SourceComparison()
     sightings = Sightings(await state.last_row())
-    async with aclosing(connector.scan(await state.checkpoint())) as scan:
+    async with aclosing(connector.scan(resume_point(await state.checkpoint(), listing_basis))) as scan:
         async for events in scan:
             refs = [event for event in events if isinstance(event, DocumentRef) and not parser.reason_to_skip(event)]
             known = await state.documents([ref.id for ref in refs])
@@ -282,8 +284,10 @@ async def compare_source(
                     sightings.mark(part.row)
                 result.changed += may_have_changed(ref, before, recipe)
             sightings.complete.extend(event.scope for event in events if isinstance(event, ScanComplete))
+            sightings.incremental.extend(event.scope for event in events if isinstance(event, ScanIncremental))
+            sightings.removed.update(event.id for event in events if isinstance(event, DocumentRemoved))
             sightings.broken.extend(event.scope for event in events if isinstance(event, ScanError))
-    result.is_complete = bool(sightings.complete) and not sightings.broken
+    result.is_complete = bool(sightings.complete or sightings.incremental) and not sightings.broken
     if result.is_complete:
         async with aclosing(unseen(state, sightings)) as pages:
             async for page in pages:

@@ -605,11 +605,14 @@ class SqliteStateStore:
         )
 
     def _derive_anew(self, documents: Iterable[DocumentId]) -> None:
-        """Let the next run read `documents`, whatever their fingerprint says."""
+        """Let the next run read `documents`, whatever their fingerprint says and whatever was listed before."""
+        parameters = [(document, document) for document in dict.fromkeys(documents)]
         self._connection.executemany(
             "UPDATE document SET fingerprint = NULL WHERE id = ? OR id = (SELECT origin FROM document WHERE id = ?)",
-            [(document, document) for document in dict.fromkeys(documents)],
+            parameters,
         )
+        if parameters:
+            self._connection.execute("DELETE FROM meta WHERE name = 'checkpoint'")
 
     async def discard_outbox(self) -> None:
         await self._write(self._discard_outbox)

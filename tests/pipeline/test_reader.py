@@ -134,7 +134,7 @@ async def test_a_scan_passes_on_all_that_the_source_says() -> None:
     source = MemorySource({"a.md": "A", "b.md": "B", "c.md": "C"}, events_per_list=2)
     told: list[RunEvent] = []
 
-    events = flat([items async for items in scan_source(source, None, told.append)])
+    events = flat([items async for items in scan_source(source, None, "", told.append)])
 
     assert [event.id for event in events if isinstance(event, DocumentRef)] == ["a.md", "b.md", "c.md"]
     assert events[-1] == ScanComplete("")
@@ -147,7 +147,7 @@ async def test_a_scan_without_its_last_word_is_not_complete() -> None:
     source.says_complete = False
     told: list[RunEvent] = []
 
-    async for _ in scan_source(source, None, told.append):
+    async for _ in scan_source(source, None, "", told.append):
         pass
 
     assert told == [ScanFinished(is_complete=False)]
@@ -161,7 +161,7 @@ async def test_a_scan_that_fails_ends_without_the_last_word() -> None:
     events: list[SourceEvent] = []
 
     async def scan() -> None:
-        async for items in scan_source(source, None, told.append):
+        async for items in scan_source(source, None, "", told.append):
             events.extend(items)
 
     with pytest.raises(SourceError):
@@ -733,7 +733,7 @@ async def read_all(source: MemorySource, state: SqliteStateStore, observe: Calla
 
     async def select() -> None:
         await select_documents(
-            scan_source(source, None, observe),
+            scan_source(source, None, "", observe),
             selected_in,
             state=state,
             parser=LineParser(),

@@ -84,6 +84,7 @@ class AnyWorld:
             writers=3,
             request_attempts_max=3,
             record_attempts_max=2,
+            listing_basis=self.rules.recipe,
         )
         try:
             await verb(job)
