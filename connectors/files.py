@@ -86,11 +86,23 @@ class FileReader:
         )
 
     def listed(self, relative: str, status: os.stat_result, now_ns: int) -> DocumentRef:
-        """What a listing at `now_ns` says of the file: not its time, which only those that are read need."""
+        """What a listing at `now_ns` says of the file: not its time, which only those that are read need, and those
+        without a fingerprint."""
         fingerprint = _fingerprint(status, now_ns)
+        if fingerprint is None:
+            uri = self._root_uri + _quoted(relative)
+            return DocumentRef(document_id(relative), uri, None, status.st_size, _modified_at(status))
         if IS_PLAIN(relative):  # as most are, and then they stand everywhere as they are
             return DocumentRef(DocumentId(relative), self._root_uri + relative, fingerprint, status.st_size)
         return DocumentRef(document_id(relative), self._root_uri + _quoted(relative), fingerprint, status.st_size)
+
+    def trace(self, ref: DocumentRef) -> str | None:
+        """What the fingerprint of the file began with under another name: a new name changes its change time only."""
+        if ref.fingerprint is not None:
+            return ref.fingerprint[: ref.fingerprint.rindex("-") + 1]
+        if ref.modified_at is None:
+            return None
+        return f"{ref.size_bytes}-{(ref.modified_at - EPOCH) // timedelta(microseconds=1)}"
 
     def identify_root(self) -> tuple[int, int]:
         """Return the root's device and inode.

@@ -119,6 +119,9 @@ class FilesystemConnector:
         """Return the file's bytes; the document's ref has the size and times of just those bytes."""
         return await to_thread.run_sync(self.document_reader.read, ref, abandon_on_cancel=True)
 
+    def trace(self, ref: DocumentRef) -> str | None:
+        return self.document_reader.trace(ref)
+
     async def locate(self, document: DocumentId) -> DocumentRef | None:
         """Return the file as a scan would list it now; None if a scan would not."""
         return await to_thread.run_sync(self._find, document, abandon_on_cancel=True)

@@ -279,6 +279,9 @@ class GitConnector:
             return DocumentSkipped(document, SKIPPED[entry.mode])
         return DocumentRef(document, self._uri + quote(path, errors="surrogateescape"), Fingerprint(entry.id), size)
 
+    def trace(self, ref: DocumentRef) -> str | None:
+        return ref.fingerprint  # of its content alone, whatever its path
+
     async def locate(self, document: DocumentId) -> DocumentRef | None:
         """Return the file as a scan would list it; None if a scan would not."""
         snapshot = await self._snapshot()

@@ -221,6 +221,9 @@ class S3Connector:
             said["LastModified"].replace(microsecond=0),  # of which a listing tells more than the object itself
         )
 
+    def trace(self, ref: DocumentRef) -> str | None:
+        return ref.fingerprint  # of its content, whatever its key; but for what was uploaded in parts
+
     async def locate(self, document: DocumentId) -> DocumentRef | None:
         """Return the object as a scan would list it now; None if a scan would not."""
         if not any(document.startswith(prefix) for prefix in self._settings.prefixes):

@@ -48,6 +48,13 @@ class DocumentsListed:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentsRenamed:
+    """The source has documents under other ids than before; their records are updated where they are."""
+
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
 class ScanFinished:
     """`is_complete` is False if the connector stopped without saying that it listed everything."""
 
@@ -149,6 +156,7 @@ RunEvent = (
     | StateIsCopy
     | Reconciled
     | DocumentsListed
+    | DocumentsRenamed
     | ScanFinished
     | ScanProblem
     | DocumentsDecided

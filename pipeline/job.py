@@ -28,6 +28,7 @@ from pipeline.protocols import (
     SourceConnector,
     StateStore,
 )
+from pipeline.renames import Renames
 from pipeline.settling import Settler
 from pipeline.sightings import Sightings
 from pipeline.verifying import Verifier
@@ -80,6 +81,12 @@ class SourceJob:
     def deriver(self) -> Deriver:
         reader = self.connector.document_reader if isinstance(self.connector, HasDocumentReader) else None
         return Deriver(reader, self.parser, self.rules, self.limits)
+
+    def renames(self, sightings: Sightings, *, is_dry: bool) -> Renames | None:
+        """None where nothing may be taken from a document that is gone."""
+        if not self.deletes.is_enabled:
+            return None
+        return Renames(self.state, self.connector, sightings, self.observe, is_dry)
 
     def planner(self, sightings: Sightings, resends: Collection[DocumentId]) -> Planner:
         return Planner(

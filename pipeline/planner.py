@@ -78,6 +78,8 @@ class Planner:
         ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}
         derived_ids = [item.document for item in derived]
         known, records = await self.state.known(ids.union(derived_ids), records_of=derived_ids)
+        if self.sightings.renamed:
+            known, records = await self._as_renamed(derived, known, records)
         if self.sightings.unattributed:
             records = await self._claimed(derived, records)
         plans: list[DocumentPlan | Checkpoint] = []
@@ -108,6 +110,25 @@ class Planner:
                     else:
                         plans.append(item)
         return plans
+
+    async def _as_renamed(
+        self,
+        derived: Sequence[Derived],
+        known: Mapping[DocumentId, KnownDocument],
+        records: Mapping[DocumentId, Sequence[KnownRecord]],
+    ) -> tuple[Mapping[DocumentId, KnownDocument], Mapping[DocumentId, Sequence[KnownRecord]]]:
+        """What the ledger would say of renamed documents if their new names stood in it."""
+        former = {
+            item.document: DocumentId(before + item.document.removeprefix(item.ref.id))
+            for item in derived
+            if (before := self.sightings.renamed.get(item.ref.id)) is not None
+        }
+        known_before, records_before = await self.state.known(former.values(), records_of=former.values())
+        moved = {now: known_before[before] for now, before in former.items() if before in known_before}
+        moved_records = {
+            now: [record._replace(document=now) for record in records_before[before]] for now, before in former.items()
+        }
+        return {**known, **moved}, {**records, **moved_records}
 
     async def _claimed(
         self, derived: Sequence[Derived], records: Mapping[DocumentId, Sequence[KnownRecord]]

@@ -88,6 +88,21 @@ class HoldsConnections(Protocol):
         ...
 
 
+@runtime_checkable
+class RecognisesRenames(Protocol):
+    """A connector that can tell which document a new one may have been before. Need not be.
+
+    Then the records of a document that was renamed are updated where they are, instead of being deleted and created.
+    """
+
+    def trace(self, ref: DocumentRef) -> str | None:
+        """What a renamed document's fingerprint began with under its former id; None if that cannot be told.
+
+        Wrong guesses do no harm: only what has gone for certain is taken over, and made into what `ref` is now.
+        """
+        ...
+
+
 class DocumentReader(Protocol):
     """Fetches documents by nothing but blocking calls, as from a disk. A value that can be pickled."""
 
@@ -303,6 +318,11 @@ class StateStore(Protocol):
         """The documents that fetching `origin` gave, without `origin` itself."""
         ...
 
+    async def traced(self, traces: Collection[str]) -> Mapping[str, Sequence[tuple[DocumentId, int]]]:
+        """The documents, with their rows, whose fingerprints begin with each of `traces`; no parts, and none that was
+        skipped."""
+        ...
+
     async def rows_after(self, row: int, *, up_to: int, limit: int) -> Sequence[int]:
         """Up to `limit` rows of documents above `row` and not above `up_to`, ascending."""
         ...
@@ -375,6 +395,12 @@ class StateStore(Protocol):
 
     async def remove(self, documents: Collection[DocumentId]) -> None:
         """Forget documents that the source has no more; their records become obsolete, their letters go."""
+        ...
+
+    async def rename(self, names: Mapping[DocumentId, DocumentId]) -> None:
+        """Give documents other ids, and their parts and records with them; the next run reads them, whatever their
+        fingerprint says. No batch in the outbox may speak of them. One whose new ids are taken keeps its old ones.
+        """
         ...
 
     async def records_at(self, places: Collection[RecordPlace]) -> Mapping[RecordKey, KnownRecord]: ...

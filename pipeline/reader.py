@@ -37,6 +37,7 @@ from pipeline.model import (
     SourceEvent,
 )
 from pipeline.protocols import Derive, DocumentParser, HasDocumentReader, SourceConnector, StateStore
+from pipeline.renames import Renames
 from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
@@ -101,20 +102,26 @@ async def select_documents(
     sightings: Sightings,
     always: Collection[DocumentId],
     observe: Observer,
+    renames: Renames | None = None,
 ) -> None:
     """Let through what may have changed. An unchanged document ends here, for the price of one look-up.
 
-    Documents in `always` are let through whatever their fingerprint says. The listing does not run ahead: its
-    thread and the ledger's, which both hold the interpreter for moments only, would spend half their time on waking
+    Documents in `always` are let through whatever their fingerprint says. New ones that may have been renamed wait for
+    the end of the listing, which tells whether the one that they may have been is gone. The listing does not run ahead:
+    its thread and the ledger's, which both hold the interpreter for moments only, would spend half their time on waking
     each other.
     """
-    selector = _Selector(state, parser, recipe, sightings, always, observe)
+    selector = _Selector(state, parser, recipe, sightings, always, observe, renames)
     async with selected, aclosing(listing) as listed:
         async for events in listed:
             others = await selector.pass_over_unchanged(events)
             passed = await selector.select(others) if others else []
             if passed:
                 await selected.send(passed)
+        if renames:
+            async with aclosing(renames.settle()) as waiting:
+                async for refs in waiting:
+                    await selected.send([*refs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,7 @@ class _Selector:
     sightings: Sightings
     always: Collection[DocumentId]
     observe: Observer
+    renames: Renames | None
 
     async def pass_over_unchanged(self, events: Sequence[SourceEvent]) -> Sequence[SourceEvent]:
         """Account for the documents that are plainly as they were, nearly all in most runs; return the other events."""
@@ -146,6 +154,10 @@ class _Selector:
     async def select(self, events: Sequence[SourceEvent]) -> list[Selected]:
         """Let through what may have changed, and account for the rest."""
         known = await self.state.documents([event.id for event in events if isinstance(event, DocumentRef)])
+        waiting: Collection[DocumentId] = ()
+        if self.renames:
+            new = [event for event in events if isinstance(event, DocumentRef) and event.id not in known]
+            waiting = await self.renames.keep_back([ref for ref in new if not self.parser.reason_to_skip(ref)])
         passed: list[Selected] = []
         unchanged: list[KnownDocument] = []
         skipped: Counter[str] = Counter()
@@ -156,6 +168,8 @@ class _Selector:
                     before = known.get(event.id)
                     if before is not None and not self.sightings.mark_first(before.row):
                         continue  # paged listings show a document twice when it moves between pages
+                    if event.id in waiting:
+                        continue
                     if reason := self.parser.reason_to_skip(event):
                         skipped[reason] += 1
                     elif before is None or event.id in self.always or may_have_changed(event, before, self.recipe):
@@ -171,13 +185,8 @@ class _Selector:
                     self.sightings.broken.append(event.scope)
                     self.observe(ScanProblem(event.scope, event.code, event.message))
                     passed.append(event)
-                case ScanComplete():
-                    self.sightings.complete.append(event.scope)
-                case ScanIncremental():
-                    self.sightings.incremental.append(event.scope)
-                case DocumentRemoved():
-                    self.sightings.listed += 1
-                    self.sightings.removed.add(event.id)
+                case ScanComplete() | ScanIncremental() | DocumentRemoved():
+                    self.sightings.note(event)
                 case Checkpoint():
                     passed.append(event)
         for reason, count in skipped.items():

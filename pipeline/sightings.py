@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.model import Checkpoint, DocumentId, RecordKey
+from pipeline.model import Checkpoint, DocumentId, DocumentRemoved, RecordKey, ScanComplete, ScanIncremental
 
 
 @dataclass(slots=True)
@@ -12,7 +12,8 @@ class Sightings:
 
     `listed` counts all that the source showed, also what is left out for its kind. `complete`, `incremental` and
     `broken` are scopes: prefixes of document ids. `removed` are documents that the source said are gone, and
-    `checkpoint` speaks of them: it is to be saved once they are. `delivered` are records that this run stored before it
+    `checkpoint` speaks of them: it is to be saved once they are. `renamed` tells of documents what the ledger knows
+    them as, where it is not to be changed. `delivered` are records that this run stored before it
     began to scan, `unattributed` is how many the ledger had of no document.
     """
 
@@ -28,6 +29,7 @@ class Sightings:
     broken: list[str] = field(default_factory=list)
     removed: set[DocumentId] = field(default_factory=set)
     checkpoint: Checkpoint | None = None
+    renamed: dict[DocumentId, DocumentId] = field(default_factory=dict)
     _rows: bytearray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,16 @@ class Sightings:
         run's by now, which may have deleted what this one stored.
         """
         return max(0, records - len(self.delivered.get(document, ())))
+
+    def note(self, event: ScanComplete | ScanIncremental | DocumentRemoved) -> None:
+        match event:
+            case ScanComplete(scope):
+                self.complete.append(scope)
+            case ScanIncremental(scope):
+                self.incremental.append(scope)
+            case DocumentRemoved(document):
+                self.listed += 1
+                self.removed.add(document)
 
     def is_listed_scope(self, document: DocumentId) -> bool:
         """Whether the source said that it listed everything where `document` would be, and nothing broke there."""

@@ -157,7 +157,7 @@ async def bring_in(
 
     select = partial(
         select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, sightings=sightings,
-        always=resends, observe=job.observe,
+        always=resends, observe=job.observe, renames=job.renames(sightings, is_dry=is_dry),
     )  # fmt: skip
     fetch = partial(fetch_documents, connector=job.connector)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))

@@ -27,6 +27,7 @@ from pipeline.events import (
     DocumentSkippedByReason,
     DocumentsListed,
     DocumentsRemoved,
+    DocumentsRenamed,
     Reconciled,
     RequestSent,
     RunEvent,
@@ -260,10 +261,10 @@ class LogListener:
                 )
             case DocumentsListed():
                 log.debug("documents_listed", count=event.count)
-            case ScanFinished(is_complete=True):
-                log.info("scan_finished")
+            case DocumentsRenamed():
+                log.info("documents_renamed", documents=event.documents)
             case ScanFinished():
-                log.warning("scan_ended_early", consequence="nothing is deleted")
+                self._log_scan_end(event)
             case ScanProblem():
                 self._log_some("scope_not_listed", event.code, scope=event.scope, message=event.message)
             case DocumentsDecided():
@@ -356,6 +357,12 @@ class LogListener:
                 self._log_some("request_refused", event.code or "", **fields)
             case "fatal":
                 self._log.error("request_failed", code=event.code, **fields)
+
+    def _log_scan_end(self, event: ScanFinished) -> None:
+        if event.is_complete:
+            self._log.info("scan_finished")
+        else:
+            self._log.warning("scan_ended_early", consequence="nothing is deleted")
 
     def _log_some(self, event_name: str, code: str, **fields: Any) -> None:
         self._seen_by_kind[event_name, code] += 1

@@ -131,6 +131,8 @@ def _documents_words(source: _Source) -> str:
         (documents.failed, "failed"),
     )
     words = f"{documents.seen:,} seen" + (f": {by_outcome}" if by_outcome else "")
+    if documents.renamed:
+        words += f"; {documents.renamed:,} renamed"
     if documents.removed:
         words += f"; {documents.removed:,} removed"
     return words

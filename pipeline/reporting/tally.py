@@ -7,6 +7,7 @@ from pipeline.events import (
     DocumentsDecided,
     DocumentSkippedByReason,
     DocumentsRemoved,
+    DocumentsRenamed,
     RequestSent,
     RunEvent,
     RunStarted,
@@ -44,6 +45,8 @@ class Tally:
                 self.report.documents.removed += event.documents
                 if self._is_plan:
                     self.report.records.deleted += event.records
+            case DocumentsRenamed():
+                self.report.documents.renamed += event.documents
             case DeletesWithheld():
                 self._note_withheld(event)
             case RequestSent():

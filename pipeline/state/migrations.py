@@ -46,6 +46,9 @@ INSERT INTO outbox_key_by_document SELECT document, key FROM outbox_key;
 DROP TABLE outbox_key;
 ALTER TABLE outbox_key_by_document RENAME TO outbox_key;
 """,
+    4: """
+CREATE INDEX document_fingerprint ON document (fingerprint) WHERE fingerprint IS NOT NULL;
+""",
 }
 
 

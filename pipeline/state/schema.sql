@@ -25,6 +25,7 @@ CREATE TABLE document (
     skipped     TEXT
 );
 CREATE INDEX document_parts ON document (origin) WHERE origin <> id;
+CREATE INDEX document_fingerprint ON document (fingerprint) WHERE fingerprint IS NOT NULL;
 
 -- By document, since keys are digests: what one batch stores then lies together, not each record on a page of its own.
 -- A key names one record only, but for one of no document that a document claims: see `adopt` and `settle`.

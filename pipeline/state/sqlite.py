@@ -52,11 +52,12 @@ from pipeline.state.comparison import SqliteComparison
 from pipeline.state.mark import FileMark, Mark
 from pipeline.state.migrations import back_up, migrate
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
 # 32 MiB of log before it is copied into the file: the pages of the outbox are written again and again until then.
 WAL_PAGES = 8000
+LAST_CHARACTER = "\U0010ffff"  # behind all others
 ITEMS_PER_QUERY = 500  # SQLite allows 32,766 parameters; more than this gains nothing
 
 Parameters = ParamSpec("Parameters")
@@ -296,6 +297,23 @@ class SqliteStateStore:
         return await self._read(
             self._select_documents, "WHERE d.origin = ? AND d.origin <> d.id ORDER BY d.row", (origin,)
         )
+
+    async def traced(self, traces: Collection[str]) -> Mapping[str, Sequence[tuple[DocumentId, int]]]:
+        return await self._read(self._traced, list(traces))
+
+    def _traced(self, traces: list[str]) -> dict[str, list[tuple[DocumentId, int]]]:
+        found: dict[str, list[tuple[DocumentId, int]]] = {}
+        for some in _portions([(trace, trace + LAST_CHARACTER) for trace in traces]):
+            marks = ",".join(["(?,?)"] * len(some))
+            query = f"""
+                WITH wanted (trace, behind) AS (VALUES {marks})
+                SELECT trace, d.id, d.row FROM wanted
+                CROSS JOIN document d ON d.fingerprint >= trace AND d.fingerprint < behind
+                WHERE d.fingerprint IS NOT NULL AND d.origin = d.id AND d.skipped IS NULL ORDER BY d.row
+            """  # noqa: S608 - only marks
+            for trace, document, row in self._connection.execute(query, [*chain.from_iterable(some)]):
+                found.setdefault(trace, []).append((document, row))
+        return found
 
     async def rows_after(self, row: int, *, up_to: int, limit: int) -> Sequence[int]:
         query = "SELECT row FROM document WHERE row > ? AND row <= ? ORDER BY row LIMIT ?"
@@ -538,6 +556,25 @@ class SqliteStateStore:
         self._connection.executemany("UPDATE record SET obsolete = 1 WHERE document = ?", documents)
         self._connection.executemany("DELETE FROM dead_letter WHERE document = ?", documents)
         self._connection.executemany("DELETE FROM document WHERE id = ?", documents)
+
+    async def rename(self, names: Mapping[DocumentId, DocumentId]) -> None:
+        await self._write(self._rename, names)
+
+    def _rename(self, names: Mapping[DocumentId, DocumentId]) -> None:
+        for before, now in names.items():
+            found = "SELECT id FROM document WHERE id = ? OR (origin = ? AND origin <> id)"
+            moved = [
+                (DocumentId(f"{now}{document[len(before) :]}"), document)
+                for (document,) in self._connection.execute(found, (before, before)).fetchall()
+            ]
+            if self._documents([new for new, _ in moved]):
+                continue  # a file that is called like a line of another one
+            self._connection.executemany("UPDATE record SET document = ? WHERE document = ?", moved)
+            self._connection.executemany("DELETE FROM dead_letter WHERE document = ?", [(old,) for _, old in moved])
+            self._connection.executemany(
+                "UPDATE document SET id = ?, origin = ?, fingerprint = NULL, recipe = '' WHERE id = ?",
+                [(new, now, old) for new, old in moved],
+            )
 
     async def records_at(self, places: Collection[RecordPlace]) -> Mapping[RecordKey, KnownRecord]:
         return await self._read(self._records_at, list(places))

@@ -780,3 +780,26 @@ async def test_a_document_removed_during_the_scan_is_simply_not_there(root: Path
     assert events[-1] == ScanComplete("")
     assert not any(isinstance(event, ScanError) for event in events)
     assert not any(isinstance(event, DocumentRef) and event.id.startswith("19/") for event in events)
+
+
+# ------------------------------------------------------------------------------------------------- renames
+
+
+@pytest.mark.parametrize("is_young", [False, True])
+async def test_a_renamed_file_is_traced_to_what_it_was_called_before(root: Path, is_young: bool) -> None:
+    """A new name changes its change time, and for a moment no time of it can be trusted."""
+    (root / "before.md").write_bytes(b"text")
+    (root / "other.md").write_bytes(b"other text")
+    before = await scan_refs(connect(root))
+    (root / "before.md").rename(root / "now.md")
+
+    renamed_ns = (root / "now.md").stat().st_ctime_ns
+    connector = connect(root, now_ns=clock_at(renamed_ns if is_young else renamed_ns + HOUR_NS))
+    now = (await scan_refs(connector))[DocumentId("now.md")]
+
+    trace = connector.trace(now)
+    assert trace is not None
+    assert (now.fingerprint is None) == is_young
+    fingerprints = {document: ref.fingerprint or "" for document, ref in before.items()}
+    assert fingerprints[DocumentId("before.md")].startswith(trace)
+    assert not fingerprints[DocumentId("other.md")].startswith(trace)

@@ -25,6 +25,7 @@ from pipeline.model import (
     Entry,
     Fingerprint,
     FoundRecord,
+    KnownDocument,
     KnownRecord,
     LastRun,
     MemoryRecordId,
@@ -329,6 +330,63 @@ class StateStoreContract:
 
         assert names(await state.parts(origin)) == ["c.jsonl#2", "c.jsonl#1"]
         assert await state.parts(DocumentId("a.md")) == []
+
+    async def test_documents_are_found_by_what_their_fingerprint_begins_with(self, state: StateStore) -> None:
+        """A renamed file keeps its size and the time of its last edit, which its fingerprint begins with."""
+        several = [
+            DocumentState(DocumentId(name), DocumentId(origin), Fingerprint(fingerprint), "r1", skipped=skipped)
+            for name, origin, fingerprint, skipped in (
+                ("a.md", "a.md", "12-34-56", None),
+                ("b.md", "b.md", "12-34-78", None),
+                ("c.md", "c.md", "12-345-6", None),
+                ("c.md#1", "c.md", "12-34-56", None),
+                ("d.png", "d.png", "12-34-56", "binary"),
+            )
+        ]
+        await state.save([], [*map(DocumentPlan, several), DocumentPlan(document("e.md")._replace(fingerprint=None))])
+
+        found = await state.traced(["12-34-", "12-345-6", "9", "12-34-7"])
+
+        named = {trace: [name for name, _ in documents] for trace, documents in found.items()}
+        assert named == {"12-34-": ["a.md", "b.md"], "12-345-6": ["c.md"], "12-34-7": ["b.md"]}
+        known = await state.documents([DocumentId("a.md")])
+        assert found["12-34-"][0][1] == known[DocumentId("a.md")].row
+
+    async def test_a_renamed_document_keeps_its_row_and_its_records_and_is_read_again(self, state: StateStore) -> None:
+        before, now = DocumentId("a.md"), DocumentId("b.md")
+        await state.save([], [plan("a.md", letters=(letter("1"),)), plan("a.md.bak")])
+        await store(state, entry("a"), entry("b", "a.md.bak"))
+        row = (await state.documents([before]))[before].row
+
+        await state.rename({before: now})
+
+        known = await state.documents([before, now])
+        assert list(known) == [now]
+        assert known[now] == KnownDocument(row, DocumentState(now, now, None, ""), records=1, dead_letters=0)
+        assert [record.key for record in (await state.known([], records_of=[now]))[1][now]] == ["a"]
+        assert names(await state.documents_at([row + 1])) == ["a.md.bak"]
+
+    async def test_the_parts_of_a_renamed_file_go_with_it(self, state: StateStore) -> None:
+        part = document("c.jsonl#1", origin=DocumentId("c.jsonl"))
+        await state.save([], [DocumentPlan(document("c.jsonl", has_parts=True)), DocumentPlan(part)])
+        await store(state, entry("a", "c.jsonl#1"))
+
+        await state.rename({DocumentId("c.jsonl"): DocumentId("d/c.jsonl")})
+
+        assert names(await state.parts(DocumentId("d/c.jsonl"))) == ["d/c.jsonl#1"]
+        assert await state.parts(DocumentId("c.jsonl")) == []
+        (record,) = await state.records_after(FIRST_PLACE, limit=9)
+        assert record.document == "d/c.jsonl#1"
+
+    async def test_a_name_that_is_taken_is_given_to_nobody_else(self, state: StateStore) -> None:
+        """A file can be called like a line of another one."""
+        part = document("c.jsonl#1", origin=DocumentId("c.jsonl"))
+        await state.save([], [DocumentPlan(document("c.jsonl", has_parts=True)), DocumentPlan(part), plan("d.jsonl#1")])
+
+        await state.rename({DocumentId("c.jsonl"): DocumentId("d.jsonl")})
+
+        assert names(await state.parts(DocumentId("c.jsonl"))) == ["c.jsonl#1"]
+        assert await state.documents([DocumentId("d.jsonl")]) == {}
 
     async def test_only_documents_with_text_of_their_own_are_counted(self, state: StateStore) -> None:
         """A file of parts is counted by its parts, and what was left out is not in the memory."""

@@ -177,6 +177,9 @@ class Source:
             raise SourceError("The simulated source cannot tell.")
         return self._ref(document) if document in self.documents and document not in self.hidden else None
 
+    def trace(self, ref: DocumentRef) -> str | None:
+        return ref.fingerprint
+
     def _strikes(self, fault: str) -> bool:
         strikes = self.world.happens(fault, self.faults.get(fault, 0.0))
         if strikes and fault in LIES:

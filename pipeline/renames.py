@@ -1,0 +1,71 @@
+"""Documents that were renamed: new by their ids, and known by what they say."""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.events import DocumentsRenamed, Observer
+from pipeline.model import DocumentId, DocumentRef
+from pipeline.protocols import RecognisesRenames, SourceConnector, StateStore
+from pipeline.sightings import Sightings
+
+# New documents that wait for the end of a listing, of some 500 bytes each. Further ones count as new.
+WAITING_MAX = 50_000
+REFS_PER_LIST = 1000
+
+
+@dataclass(slots=True)
+class Renames:
+    """Keeps back new documents that may have been renamed, until the listing has shown what is gone.
+
+    The ledger then calls the old document by its new name: its records are updated where they are. In a dry run the
+    ledger stays as it is, and the sightings tell of it.
+    """
+
+    state: StateStore
+    connector: SourceConnector
+    sightings: Sightings
+    observe: Observer
+    is_dry: bool
+    _waiting: dict[DocumentId, tuple[str, DocumentRef]] = field(default_factory=dict)  # with their traces
+
+    async def keep_back(self, new: Sequence[DocumentRef]) -> Collection[DocumentId]:
+        """Keep back those of `new` that may have been another document, which this scan has not shown so far."""
+        if not isinstance(self.connector, RecognisesRenames) or not self.sightings.known:
+            return ()
+        traces = {ref.id: trace for ref in new if (trace := self.connector.trace(ref)) is not None}
+        known = await self.state.traced(set(traces.values())) if traces else {}
+        for ref in new:
+            candidates = known.get(traces.get(ref.id, ""), ())
+            if any(not self.sightings.has(row) for _, row in candidates) and len(self._waiting) < WAITING_MAX:
+                self._waiting.setdefault(ref.id, (traces[ref.id], ref))
+        return self._waiting.keys()
+
+    async def settle(self) -> AsyncGenerator[Sequence[DocumentRef], None]:
+        """Yield what was kept back, renamed in the ledger where it was renamed in the source."""
+        waiting = list(self._waiting.values())
+        for start in range(0, len(waiting), REFS_PER_LIST):
+            some = waiting[start : start + REFS_PER_LIST]
+            candidates = await self.state.traced({trace for trace, _ in some})
+            names: dict[DocumentId, DocumentId] = {}
+            for trace, ref in some:
+                former = await self._former(candidates.get(trace, ()))
+                if former is not None:
+                    names[former] = ref.id
+            if names:
+                self.observe(DocumentsRenamed(len(names)))
+            if self.is_dry:
+                self.sightings.renamed.update((now, before) for before, now in names.items())
+            elif names:
+                await self.state.rename(names)
+            yield [ref for _, ref in some]
+
+    async def _former(self, candidates: Sequence[tuple[DocumentId, int]]) -> DocumentId | None:
+        """The first of `candidates` that is gone for certain. It counts as seen from now on."""
+        for document, row in candidates:
+            is_missing = not self.sightings.has(row) and self.sightings.is_listed_scope(document)
+            if is_missing and await self.connector.locate(document) is None:
+                self.sightings.mark(row)
+                for part in await self.state.parts(document):
+                    self.sightings.mark(part.row)
+                return document
+        return None

@@ -1,0 +1,234 @@
+"""Documents that were renamed: their records stay where they are in the memory, and say what is true now."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pipeline.errors import SourceError, UnreadableDocument
+from pipeline.model import DocumentId, DocumentRef, Operation
+from pipeline.planner import DeletePolicy
+from pipeline.state.sqlite import open_state
+from pipeline.sync import preview
+from tests.fakes.destination import MemoryDestination
+from tests.fakes.source import MemorySource
+from tests.pipeline.world import AnyWorld, in_place
+
+
+class TracedSource(MemorySource):
+    """One whose fingerprints are of the content alone."""
+
+    def trace(self, ref: DocumentRef) -> str | None:
+        return ref.fingerprint
+
+    def rename(self, before: str, now: str) -> None:
+        self.documents[now] = self.documents.pop(before)
+
+
+@pytest.fixture
+def source() -> TracedSource:
+    return TracedSource({f"guide/{number}.md": f"# Title {number}\n\ntext {number}" for number in range(5)})
+
+
+@pytest.fixture
+async def world(source: TracedSource) -> AsyncIterator[AnyWorld]:
+    world = AnyWorld(source, MemoryDestination())
+    async with open_state(None, source="docs", destination="memory", offload=in_place) as world.state:
+        await world.do()
+        world.memory.requests.clear()
+        yield world
+
+
+def documents(world: AnyWorld) -> dict[str, str]:
+    """Which document each record of the memory says that it is of, by its id there."""
+    return {memory_record_id: record.document for memory_record_id, record in world.memory.records.items()}
+
+
+def operations(world: AnyWorld) -> set[Operation]:
+    return {batch.operation for batch in world.memory.requests}
+
+
+@pytest.mark.parametrize("now", ["guide/9.md", "a/0.md", "z/0.md"])
+async def test_a_renamed_document_keeps_its_records(source: TracedSource, world: AnyWorld, now: str) -> None:
+    """Whether its new name is listed before the old one's place or after it."""
+    before = documents(world)
+    source.rename("guide/0.md", now)
+
+    report = await world.do()
+
+    assert operations(world) == {Operation.UPDATE}
+    assert documents(world) == {
+        record: now if document == "guide/0.md" else document for record, document in before.items()
+    }
+    assert (report.documents.renamed, report.documents.changed, report.documents.removed) == (1, 1, 0)
+
+
+async def test_the_run_after_a_rename_has_nothing_to_do(source: TracedSource, world: AnyWorld) -> None:
+    source.rename("guide/0.md", "guide/9.md")
+    await world.do()
+    world.memory.requests.clear()
+
+    report = await world.do()
+
+    assert world.memory.requests == []
+    assert report.documents.unchanged == 5
+
+
+async def test_a_renamed_folder_does_not_trip_the_guard(source: TracedSource, world: AnyWorld) -> None:
+    """Everything has another id, and nothing is lost."""
+    source.documents |= {f"guide/{number}.md": f"text {number}" for number in range(5, 40)}
+    await world.do()
+    for name in list(source.documents):
+        source.rename(name, name.replace("guide", "handbook"))
+
+    report = await world.do()
+
+    assert report.withheld_documents == 0
+    assert set(documents(world).values()) == set(source.documents)
+    assert len(world.memory.records) == 40
+
+
+async def test_a_copy_is_a_document_of_its_own(source: TracedSource, world: AnyWorld) -> None:
+    source.documents["a/copy.md"] = source.documents["guide/0.md"]
+
+    report = await world.do()
+
+    assert operations(world) == {Operation.CREATE}
+    assert report.documents.renamed == 0
+    assert set(documents(world).values()) == set(source.documents)
+
+
+async def test_of_two_copies_of_what_is_gone_one_takes_its_records(source: TracedSource, world: AnyWorld) -> None:
+    text = source.documents.pop("guide/0.md")
+    source.documents |= {"a/one.md": text, "a/two.md": text}
+
+    await world.do()
+
+    assert operations(world) == {Operation.CREATE, Operation.UPDATE}
+    assert sorted(documents(world).values()) == sorted(source.documents)
+
+
+async def test_of_two_equal_documents_that_are_gone_one_is_deleted(source: TracedSource, world: AnyWorld) -> None:
+    source.documents["guide/0-copy.md"] = source.documents["guide/0.md"]
+    await world.do()
+    del source.documents["guide/0-copy.md"]
+    source.rename("guide/0.md", "guide/9.md")
+
+    await world.do()
+
+    assert sorted(documents(world).values()) == sorted(source.documents)
+
+
+async def test_documents_that_change_names_have_changed_both(source: TracedSource, world: AnyWorld) -> None:
+    one, other = source.documents["guide/0.md"], source.documents["guide/1.md"]
+    source.documents |= {"guide/0.md": other, "guide/1.md": one}
+
+    await world.do()
+
+    assert sorted(documents(world).values()) == sorted(source.documents)
+    assert world.texts() == sorted(source.documents.values())
+
+
+async def test_the_lines_of_a_renamed_file_keep_their_records(source: TracedSource, world: AnyWorld) -> None:
+    source.documents["a.jsonl"] = '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}'
+    await world.do()
+    world.memory.requests.clear()
+    source.rename("a.jsonl", "b.jsonl")
+
+    await world.do()
+
+    assert operations(world) == {Operation.UPDATE}
+    assert {"b.jsonl#1", "b.jsonl#2"} < set(documents(world).values())
+    assert not {"a.jsonl#1", "a.jsonl#2"} & set(documents(world).values())
+
+
+async def test_where_the_listing_is_not_complete_nothing_was_renamed(source: TracedSource, world: AnyWorld) -> None:
+    """The old one may be in the part that could not be listed."""
+    source.rename("guide/0.md", "a/0.md")
+    source.unlistable = {"guide/"}
+
+    report = await world.do()
+
+    assert operations(world) == {Operation.CREATE}
+    assert report.documents.renamed == 0
+    assert len(world.memory.records) == 6
+
+
+async def test_what_is_found_once_more_was_not_renamed(source: TracedSource, world: AnyWorld) -> None:
+    """A listing that forgets a document must not cost its records."""
+    forgotten = source.documents["guide/0.md"]
+    source.rename("guide/0.md", "a/0.md")
+    locate = source.locate
+
+    async def find(document: DocumentId) -> DocumentRef | None:
+        if document == "guide/0.md":
+            source.documents[document] = forgotten
+        return await locate(document)
+
+    source.locate = find  # type: ignore[method-assign]
+
+    await world.do()
+
+    assert operations(world) == {Operation.CREATE}
+    assert len(world.memory.records) == 6
+
+
+async def test_a_listing_that_breaks_off_renames_nothing(source: TracedSource, world: AnyWorld) -> None:
+    source.rename("guide/0.md", "a/0.md")
+    source.fails_after = 2
+
+    with pytest.raises(SourceError):
+        await world.do()
+
+    assert operations(world) == set()
+
+
+async def test_without_deletes_nothing_is_taken_from_what_is_gone(source: TracedSource, world: AnyWorld) -> None:
+    world.deletes = DeletePolicy(is_enabled=False)
+    source.rename("guide/0.md", "guide/9.md")
+
+    await world.do()
+
+    assert operations(world) == {Operation.CREATE}
+    assert len(world.memory.records) == 6
+
+
+async def test_a_plan_tells_of_it_and_renames_nothing(source: TracedSource, world: AnyWorld) -> None:
+    source.rename("guide/0.md", "guide/9.md")
+
+    first, again = await world.do(preview), await world.do(preview)
+
+    for report in (first, again):
+        assert (report.documents.renamed, report.documents.changed, report.documents.removed) == (1, 1, 0)
+    assert (await world.state.documents([DocumentId("guide/9.md")])) == {}
+
+
+async def test_what_cannot_be_read_by_its_new_name_keeps_its_records(source: TracedSource, world: AnyWorld) -> None:
+    source.rename("guide/0.md", "guide/9.md")
+    source.fetch_errors["guide/9.md"] = UnreadableDocument("403", "Cannot read it.")
+    await world.do()
+    assert len(world.memory.records) == 5
+    source.fetch_errors.clear()
+
+    await world.do()
+
+    assert operations(world) == {Operation.UPDATE}
+    assert sorted(documents(world).values()) == sorted(source.documents)
+
+
+async def test_a_run_that_ends_between_renaming_and_writing_goes_on(source: TracedSource, world: AnyWorld) -> None:
+    """The ledger knows the document by its new name already, and the memory by its old one."""
+    source.rename("guide/0.md", "guide/9.md")
+
+    async def end(ref: DocumentRef) -> None:
+        raise SourceError("the end")
+
+    fetch, source.fetch = source.fetch, end  # type: ignore[method-assign, assignment]
+    with pytest.raises(SourceError):
+        await world.do()
+    source.fetch = fetch  # type: ignore[method-assign]
+
+    await world.do()
+
+    assert operations(world) == {Operation.UPDATE}
+    assert sorted(documents(world).values()) == sorted(source.documents)
+    assert len(world.memory.records) == 5
