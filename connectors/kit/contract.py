@@ -1,11 +1,23 @@
-"""What every connector promises, as tests: subclass `SourceConnectorContract` and give it a `world`."""
+"""What every connector promises, as tests: subclass the two contracts and give them a `world`."""
 
+from collections.abc import Collection
+from contextlib import suppress
+from itertools import count
 from typing import Protocol
 
 import pytest
 
-from pipeline.errors import DocumentVanished, SourceError
-from pipeline.model import DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
+from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
+from pipeline.model import (
+    Checkpoint,
+    DocumentId,
+    DocumentRef,
+    DocumentRemoved,
+    ScanComplete,
+    ScanError,
+    ScanIncremental,
+    SourceEvent,
+)
 from pipeline.protocols import SourceConnector
 
 EVENTS_PER_LIST_MAX = 1_000
@@ -33,6 +45,35 @@ class SourceWorld(Protocol):
 
     def make_unlistable(self, folder: str) -> None:
         """Make what lies in `folder` impossible to list, while the rest stays as it is."""
+        ...
+
+
+class SpoilableWorld(Protocol):
+    """A source that can be made to answer wrongly: with an error, with nothing, with half of what it should, with
+    something else, with the same page again and again.
+
+    `faults` name the ways in which it can.
+    """
+
+    @property
+    def faults(self) -> Collection[str]: ...
+
+    def connector(self) -> SourceConnector: ...
+
+    def put(self, name: str, content: bytes) -> DocumentId: ...
+
+    def spoil(self, fault: str, position: int) -> None:
+        """From now on, give this answer instead of the one at `position`, counted from 0, and right ones before and
+        after it."""
+        ...
+
+    @property
+    def was_spoilt(self) -> bool:
+        """Whether an answer has been spoilt since `spoil` was called."""
+        ...
+
+    def heal(self) -> None:
+        """Give right answers only."""
         ...
 
 
@@ -257,3 +298,79 @@ class SourceConnectorContract:
 
         with pytest.raises(SourceError):
             await connector.locate(document)
+
+    # ---------------------------------------------------------------------------------------- going on
+
+    async def test_a_scan_from_a_checkpoint_misses_nothing_that_is_new(self, world: SourceWorld) -> None:
+        """What it leaves out must be what was there before, and it must not call that complete."""
+        before = {world.put(f"folder/{number}.md", b"text") for number in range(5)}
+        checkpoints = [event for event in await scan_all(world.connector()) if isinstance(event, Checkpoint)]
+        new = world.put("new.md", b"text")
+
+        for checkpoint in checkpoints:
+            events = [event async for events in world.connector().scan(checkpoint) for event in events]
+            listed = {event.id for event in events if isinstance(event, DocumentRef)}
+            assert new in listed
+            if not listed >= before:
+                assert not any(isinstance(event, ScanComplete) for event in events)
+                assert any(isinstance(event, ScanIncremental) for event in events)
+
+
+class SpoiltAnswersContract:
+    """A subclass provides the fixture `world`, an empty source. Each kind of fault at each answer is a case."""
+
+    async def test_no_spoilt_answer_makes_a_document_look_gone_or_gives_half_of_it(self, world: SpoilableWorld) -> None:
+        """A listing that is not whole and says that it is would delete what is there."""
+        contents = {
+            world.put(f"{folder}/{number}.md", f"text {number} in {folder}".encode()): f"text {number} in {folder}"
+            for folder in "ab"
+            for number in range(4)
+        }
+        connector = world.connector()
+        for fault in world.faults:
+            for position in count():
+                world.heal()
+                world.spoil(fault, position)
+                case = fault, position
+                events: list[SourceEvent] = []
+                with suppress(SourceError):
+                    await scan_into(events, connector)
+                listed = {event.id: event for event in events if isinstance(event, DocumentRef)}
+                assert listed.keys() <= contents.keys(), case
+                gone = [document for document in contents if _looks_gone(document, events)]
+                with suppress(SourceError):
+                    for document in gone:
+                        assert await connector.locate(document) is not None, (case, document)
+                with suppress(SourceError):
+                    for document, ref in listed.items():
+                        with suppress(UnreadableDocument, UnsupportedDocument):
+                            assert (await connector.fetch(ref)).content.decode() == contents[document], case
+                if not world.was_spoilt:
+                    break
+
+    async def test_after_a_spoilt_answer_everything_is_as_it_was(self, world: SpoilableWorld) -> None:
+        """What a connector keeps of an answer must not outlive the fault."""
+        world.put("a/1.md", b"text")
+        world.put("b/2.md", b"text")
+        connector = world.connector()
+        before = await scan_all(connector)
+        for fault in world.faults:
+            world.spoil(fault, 0)
+            with suppress(SourceError):
+                await scan_all(connector)
+            world.heal()
+
+            assert await scan_all(connector) == before, fault
+
+
+def _looks_gone(document: DocumentId, events: list[SourceEvent]) -> bool:
+    """Whether these events allow to delete `document`, if the source does not find it when it is asked once more."""
+    if any(isinstance(event, DocumentRef) and event.id == document for event in events):
+        return False
+    if any(isinstance(event, ScanError) and document.startswith(event.scope) for event in events):
+        return False
+    return any(
+        (isinstance(event, ScanComplete) and document.startswith(event.scope))
+        or (isinstance(event, DocumentRemoved) and event.id == document)
+        for event in events
+    )

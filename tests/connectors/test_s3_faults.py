@@ -1,10 +1,12 @@
 """Each answer of a real store to a run, spoilt in each way."""
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from aiohttp import web
 
+from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract
 from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
 
 from .s3_server import s3_server
@@ -54,6 +56,40 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def proxy(server: str) -> AsyncIterator[FaultyProxy]:
     async with faulty_proxy(server) as opened:
         yield opened
+
+
+class SpoilableBucket(S3World):
+    faults = tuple(FAULTS)
+
+    def __init__(self, url: str, proxy: FaultyProxy) -> None:
+        super().__init__(url, options={"endpoint_url": proxy.url})
+        self._proxy = proxy
+        self.was_spoilt = False
+
+    def spoil(self, fault: str, position: int) -> None:
+        positions = itertools.count()
+        self.was_spoilt = False
+
+        def spoil(_request: web.Request, _status: int, _body: bytes) -> Answer | None:
+            if next(positions) != position:
+                return None
+            self.was_spoilt = True
+            return FAULTS[fault]
+
+        self._proxy.spoil = spoil
+
+    def heal(self) -> None:
+        self._proxy.spoil = lambda _request, _status, _body: None
+
+
+class TestS3ConnectorKeepsTheContract(SpoiltAnswersContract):
+    @pytest.fixture
+    async def world(self, server: str, proxy: FaultyProxy) -> AsyncIterator[SpoilableWorld]:
+        world = SpoilableBucket(server, proxy)
+        yield world
+        world.client.close()
+        for connector in world.opened:
+            await connector.aclose()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from memsync_zip import ZipConnector, ZipSettings
 
-from connectors.kit.contract import SourceConnectorContract, SourceWorld
+from connectors.kit.contract import SourceConnectorContract, SourceWorld, SpoilableWorld, SpoiltAnswersContract
 from pipeline.errors import UnreadableDocument
 from pipeline.model import DocumentId
 
@@ -43,6 +43,23 @@ class ZipWorld:
                 archive.writestr(name, content)
 
 
+class SpoilableArchive(ZipWorld):
+    """One that is cut off at a place that moves on by 25 bytes with each position."""
+
+    faults = ("cut off",)
+
+    was_spoilt = False
+
+    def spoil(self, fault: str, position: int) -> None:
+        whole = self._path.read_bytes()
+        place = position * 25
+        self.was_spoilt = place < len(whole)
+        self._path.write_bytes(whole[:place])
+
+    def heal(self) -> None:
+        self._write()
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> ZipWorld:
     return ZipWorld(tmp_path / "documents.zip")
@@ -52,6 +69,12 @@ class TestZipConnectorKeepsTheContract(SourceConnectorContract):
     @pytest.fixture
     def world(self, world: ZipWorld) -> SourceWorld:
         return world
+
+
+class TestZipConnectorIsNotDeceived(SpoiltAnswersContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> SpoilableWorld:
+        return SpoilableArchive(tmp_path / "documents.zip")
 
 
 async def test_a_file_that_unpacks_to_too_much_is_not_read(world: ZipWorld) -> None:
