@@ -22,8 +22,11 @@ from connectors.kit.contract import (
 )
 from connectors.s3 import S3Connector, S3Settings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument, UnsupportedDocument
-from pipeline.model import DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
+from pipeline.model import DocumentId, DocumentRef, Operation, ScanComplete, ScanError, SourceEvent
+from pipeline.state.sqlite import open_state
+from tests.fakes.destination import MemoryDestination
 from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
+from tests.pipeline.world import AnyWorld, in_place
 
 from .s3_server import s3_server
 
@@ -437,3 +440,22 @@ async def test_nothing_is_missed_when_the_store_cannot_tell(
 
         with pytest.raises(SourceError):
             await connector.locate(document)
+
+
+async def test_a_renamed_object_keeps_its_records(world: S3World) -> None:
+    """A store knows no renaming: it copies and deletes, and the content's ETag stays."""
+    before = world.put("drafts/a.md", b"text of a")
+    world.put("b.md", b"text of b")
+    memory = MemoryDestination()
+    runs = AnyWorld(world.connector(), memory)
+    async with open_state(None, source="docs", destination="memory", offload=in_place) as runs.state:
+        await runs.do()
+        memory.requests.clear()
+        world.client.copy_object(Bucket=world.bucket, Key="a.md", CopySource={"Bucket": world.bucket, "Key": before})
+        world.remove(before)
+
+        report = await runs.do()
+
+    assert [batch.operation for batch in memory.requests] == [Operation.UPDATE]
+    assert report.documents.renamed == 1
+    assert sorted(record.document for record in memory.records.values()) == ["a.md", "b.md"]
