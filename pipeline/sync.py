@@ -46,12 +46,22 @@ async def sync(job: SourceJob) -> None:
         await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings))
     await job.state.drop_letters(await healed_letters(job.state, sightings))
     if not sightings.complete and not sightings.incremental:
-        raise SourceError(
-            "The source stopped without saying that it had listed everything. What it listed is in the memory; nothing"
-            " was deleted. If it happens again, its connector is at fault."
-        )
+        raise SourceError(why_incomplete(sightings))
     if await take_out(job, sightings) and sightings.checkpoint:
         await job.state.save([], [], sightings.checkpoint)
+
+
+def why_incomplete(sightings: Sightings) -> str:
+    """What to say of a scan after which nothing may be concluded of any document."""
+    if sightings.broken:
+        return (
+            "No part of the source could be listed to its end. What was listed is in the memory; nothing was deleted."
+            " `memsync dead-letters` tells what went wrong; the next run lists it anew."
+        )
+    return (
+        "The source stopped without saying that it had listed everything. What it listed is in the memory; nothing"
+        " was deleted. If it happens again, its connector is at fault."
+    )
 
 
 async def trust_state(job: SourceJob) -> None:
