@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GROUP = "memsync.connectors"
 
 BUILT_IN = {
+    "feed": "connectors.feed:FeedConnector",
     "filesystem": "connectors.filesystem:FilesystemConnector",
     "git": "connectors.git:GitConnector",
     "s3": "connectors.s3:S3Connector",

@@ -615,7 +615,8 @@ def test_the_agentcore_example_explains_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "examples"), [("git.yaml", set()), ("s3.yaml", set()), ("sql.yaml", {"url", "table"})]
+    ("file", "examples"),
+    [("feed.yaml", set()), ("git.yaml", set()), ("s3.yaml", set()), ("sql.yaml", {"url", "table"})],
 )
 def test_the_example_of_a_connector_states_and_explains_all_that_it_can_be_told(file: str, examples: set[str]) -> None:
     """As the large example does for everything else. Of what must be given in one way or another, it has one."""
