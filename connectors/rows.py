@@ -1,36 +1,25 @@
 """What is asked of a database for its documents, and what the rows mean that it answers with."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
-from hashlib import blake2b
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
-from uuid import UUID
 
+from connectors.row_values import (
+    DUPLICATE_ID,
+    WRITTEN,
+    as_bytes,
+    as_time,
+    content_of,
+    fingerprint_of,
+    title_of,
+    write_id,
+)
 from pipeline.model import DocumentId, DocumentRef, Fingerprint, ScanError
 
 if TYPE_CHECKING:  # settings are checked without SQLAlchemy, and who reads no database need not have it
     from sqlalchemy import ColumnClause, ColumnElement, Connection, FromClause, Select
 
     from connectors.sql import SqlSettings
-
-MILLISECONDS_FROM = 1e11  # a larger number of seconds would be in the year 5138 or later
-
-MEDIA_TYPES = {"plain": "text/plain", "markdown": "text/markdown", "html": "text/html"}
-
-
-# Faults of a row, which the database gave as it should.
-DUPLICATE_ID, NOT_UTF8 = "duplicate_id", "not_utf8"
-
-
-class Fault(Exception):
-    """The database refused a question, or did not answer it; `code` is its word for that, or ours."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Rows:
@@ -144,21 +133,24 @@ class Rows:
     # ------------------------------------------------------------------------------------------ as answered
 
     def key(self, row: Sequence[Any]) -> tuple[object, ...]:
-        return tuple(_as_bytes(value) for value in row[: len(self._id)])
+        return tuple(as_bytes(value) for value in row[: len(self._id)])
 
     def id(self, row: Sequence[Any]) -> DocumentId | None:
         key = self.key(row)
-        return _write_id(key) if all(type(value) in WRITTEN for value in key) else None
+        return write_id(key) if all(type(value) in WRITTEN for value in key) else None
 
     def uri(self, document: DocumentId) -> str:
         return f"{self._uri}{document}"
 
     def ref(self, row: Sequence[Any]) -> DocumentRef:
-        document = _write_id(self.key(row))
-        title = " ".join(_shown(self._value(row, self._settings.title)).split())
-        modified_at = _as_time(self._value(row, self._settings.modified_at))
+        document = write_id(self.key(row))
+        modified_at = as_time(self._value(row, self._settings.modified_at))
         return DocumentRef(
-            document, self.uri(document), self._fingerprint(row), modified_at=modified_at, title=title or None
+            document,
+            self.uri(document),
+            self._fingerprint(row),
+            modified_at=modified_at,
+            title=title_of(self._value(row, self._settings.title)),
         )
 
     def _fingerprint(self, row: Sequence[Any]) -> Fingerprint | None:
@@ -168,91 +160,19 @@ class Rows:
             values = [self._value(row, self._settings.version)]
             if values == [None]:
                 return None
-        digest = blake2b(repr(self._shape).encode(), digest_size=16)  # other columns make another document
-        for value in values:
-            content = value if isinstance(value, bytes) else _shown(value).encode(errors="replace")
-            digest.update(b"NULL" if value is None else b"%s %d " % (type(value).__name__.encode(), len(content)))
-            digest.update(content)
-        return Fingerprint(digest.hexdigest())
+        return fingerprint_of(self._shape, values)
 
     def content(self, row: Sequence[Any]) -> tuple[bytes, str]:
         """The text and its media type."""
-        media_type = MEDIA_TYPES[self._settings.media_type]
-        if len(self._text) == 1:
-            value = self._value(row, self._text[0])
-            if isinstance(value, bytes):
-                return value, media_type
-            return _shown(value).encode(errors="replace"), f"{media_type}; charset=utf-8"
-        parts: list[str] = []
-        for name in self._text:
-            value = self._value(row, name)
-            try:
-                text = (value.decode() if isinstance(value, bytes) else _shown(value)).strip()
-            except UnicodeDecodeError:
-                raise Fault(
-                    NOT_UTF8, f"the column {name!r} has bytes that are not UTF-8"
-                ) from None  # the error has them
-            if text:
-                parts.append(f"{name}:\n{text}" if "\n" in text else f"{name}: {text}")
-        return "\n\n".join(parts).encode(errors="replace"), f"{media_type}; charset=utf-8"
+        return content_of([(name, self._value(row, name)) for name in self._text], self._settings.media_type)
 
     def _value(self, row: Sequence[Any], name: str | None) -> Any:
-        return None if name is None else _as_bytes(row[self._place[name]])
+        return None if name is None else as_bytes(row[self._place[name]])
 
 
 def schema_and_name(table: str) -> tuple[str | None, str]:
     schema, _, name = table.rpartition(".")
     return schema or None, name
-
-
-# ----------------------------------------------------------------------------------------------------- values
-
-# Kinds of values that can be a key, and how they are written and read. A binary fraction is none: it need not be equal
-# to itself after it was written.
-WRITTEN: Mapping[type, Callable[[Any], str]] = {
-    bool: lambda value: "true" if value else "false",
-    int: str,
-    str: str,
-    bytes: bytes.hex,
-    Decimal: lambda value: format(value, "f"),
-    UUID: str,
-    date: date.isoformat,
-    datetime: lambda value: (value if value.tzinfo is None else value.astimezone(UTC)).isoformat(),
-}
-_READ: Mapping[type, Callable[[str], object]] = {
-    bool: {"true": True, "false": False}.__getitem__,
-    int: int,
-    str: str,
-    bytes: bytes.fromhex,
-    Decimal: Decimal,
-    UUID: UUID,
-    date: date.fromisoformat,
-    datetime: datetime.fromisoformat,
-}
-
-
-def _write_id(key: Sequence[object]) -> DocumentId:
-    """The key's parts with `/` between them.
-
-    An empty part is written `%`, and a dot is escaped: an id that ends with `.png` would be taken for a picture's.
-    """
-    parts = (quote(WRITTEN[type(value)](value), safe=":@+=,").replace(".", "%2E") or "%" for value in key)
-    return DocumentId("/".join(parts))
-
-
-def read_id(document: DocumentId, kinds: Sequence[type]) -> tuple[object, ...] | None:
-    """The key that is written so; None if no key of these kinds is."""
-    parts = document.split("/")
-    if len(parts) != len(kinds) or not set(kinds) <= _READ.keys():
-        return None
-    try:
-        key = tuple(
-            _READ[kind]("" if part == "%" else unquote(part, errors="strict"))
-            for part, kind in zip(parts, kinds, strict=True)
-        )
-    except (ValueError, ArithmeticError, KeyError):
-        return None
-    return key if _write_id(key) == document else None
 
 
 def _bound(value: object) -> "ColumnElement[Any]":
@@ -261,46 +181,3 @@ def _bound(value: object) -> "ColumnElement[Any]":
     from sqlalchemy.types import NullType  # noqa: PLC0415
 
     return bindparam(None, value, type_=NullType(), unique=True)
-
-
-def _as_bytes(value: Any) -> Any:
-    return bytes(value) if isinstance(value, bytearray | memoryview) else value
-
-
-def _shown(value: Any) -> str:
-    """A value as text; nothing for NULL."""
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case bytes():
-            return value.decode(errors="replace")
-        case dict() | list():
-            return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-        case date() | time():
-            return value.isoformat()
-        case _:
-            return str(value)
-
-
-def _as_time(value: Any) -> datetime | None:
-    """A moment: a time, ISO 8601, or seconds or milliseconds since 1970; None if it is none of these."""
-    try:
-        match value:
-            case datetime():
-                moment = value
-            case date():
-                moment = datetime.combine(value, time())
-            case str():
-                moment = datetime.fromisoformat(value.strip())
-            case bool():
-                return None
-            case int() | float() | Decimal():
-                seconds = float(value)
-                moment = datetime.fromtimestamp(seconds / 1000 if abs(seconds) > MILLISECONDS_FROM else seconds, UTC)
-            case _:
-                return None
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

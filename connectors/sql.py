@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
 from anyio import CancelScope, Lock
@@ -15,7 +15,8 @@ from anyio.to_thread import run_sync
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectors.kit.budget import ErrorBudget
-from connectors.rows import DUPLICATE_ID, NOT_UTF8, WRITTEN, Fault, Rows, read_id, schema_and_name
+from connectors.row_values import DUPLICATE_ID, NOT_UTF8, WRITTEN, Fault, MediaType, NamesOfColumns, read_id
+from connectors.rows import Rows, schema_and_name
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
     Checkpoint,
@@ -40,8 +41,6 @@ PACKAGE_BY_MODULE = {"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient", "
 # Where a URL can hold a secret: between user and host, and in a parameter of some driver.
 _PASSWORD = re.compile(r"^[^:/]*://[^:/]*:[^@]*@")
 _SECRET_PARAMETER = re.compile(r"\?.*(passw|passphrase|pwd|secret|token)\w*(=|%3D)", re.IGNORECASE)
-
-NamesOfColumns = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
 class SqlSettings(BaseModel):
@@ -96,7 +95,7 @@ class SqlSettings(BaseModel):
             "unchanged. null: the text itself is compared."
         ),
     )
-    media_type: Literal["plain", "markdown", "html"] = Field(
+    media_type: MediaType = Field(
         default="plain", description="What the text is: plain, markdown or html. The latter two for one column only."
     )
     page_rows: int = Field(default=1000, ge=1, le=1000, description="Rows in one question to the database.")
