@@ -25,6 +25,7 @@ BUILT_IN = {
     "filesystem": "connectors.filesystem:FilesystemConnector",
     "git": "connectors.git:GitConnector",
     "s3": "connectors.s3:S3Connector",
+    "singer": "connectors.singer:SingerConnector",
     "sql": "connectors.sql:SqlConnector",
 }
 

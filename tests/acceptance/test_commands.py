@@ -289,7 +289,7 @@ def test_the_types_of_sources_are_listed(folder: Folder, memsync: Memsync) -> No
     listed = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "filesystem Which files below which folder are documents. built in" in listed
     assert as_json.report["schema"] == "memsync/sources/1"
-    assert {"filesystem", "git", "s3", "sql"} <= {each["type"] for each in as_json.report["types"]}
+    assert {"filesystem", "git", "s3", "singer", "sql"} <= {each["type"] for each in as_json.report["types"]}
 
 
 @pytest.mark.parametrize("type_name", ["filesystem", "s3"])

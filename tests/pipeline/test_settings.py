@@ -616,7 +616,13 @@ def test_the_agentcore_example_explains_every_setting() -> None:
 
 @pytest.mark.parametrize(
     ("file", "examples"),
-    [("feed.yaml", set()), ("git.yaml", set()), ("s3.yaml", set()), ("sql.yaml", {"url", "table"})],
+    [
+        ("feed.yaml", set()),
+        ("git.yaml", set()),
+        ("s3.yaml", set()),
+        ("singer.yaml", {"config", "config_variables"}),
+        ("sql.yaml", {"url", "table"}),
+    ],
 )
 def test_the_example_of_a_connector_states_and_explains_all_that_it_can_be_told(file: str, examples: set[str]) -> None:
     """As the large example does for everything else. Of what must be given in one way or another, it has one."""
