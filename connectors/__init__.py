@@ -23,6 +23,7 @@ GROUP = "memsync.connectors"
 BUILT_IN = {
     "feed": "connectors.feed:FeedConnector",
     "filesystem": "connectors.filesystem:FilesystemConnector",
+    "fsspec": "connectors.fsspec:FsspecConnector",
     "git": "connectors.git:GitConnector",
     "s3": "connectors.s3:S3Connector",
     "singer": "connectors.singer:SingerConnector",

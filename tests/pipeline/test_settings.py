@@ -618,6 +618,7 @@ def test_the_agentcore_example_explains_every_setting() -> None:
     ("file", "examples"),
     [
         ("feed.yaml", set()),
+        ("fsspec.yaml", set()),
         ("git.yaml", set()),
         ("s3.yaml", set()),
         ("singer.yaml", {"config", "config_variables"}),
