@@ -1,26 +1,20 @@
 """Documents that are files of a git repository, at a branch, a tag or a commit."""
 
-import hashlib
 import os
 import re
-import shutil
-import stat
-import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import anyio
-from anyio import to_thread
-from anyio.abc import ByteSendStream, Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from connectors.files import document_id, reason, relative_path
+from connectors.files import document_id, relative_path
+from connectors.git_mirror import Mirror
+from connectors.git_objects import NO_GIT, TOO_LARGE, TOO_SLOW, CatFile, Entry, Fault, Git, parse_tree
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.refusals import too_large
 from connectors.patterns import PatternList, Patterns
@@ -41,53 +35,21 @@ EVENTS_PER_LIST_MAX = 1_000
 SIZES_AT_ONCE = 100  # questions and answers must both fit into a pipe, of which the smallest hold 16 KiB
 READS_MAX = 3  # of one object, each by a process that has just been started
 FOLDERS_REMEMBERED = 32
-HEADER_BYTES_MAX = 1_024
 FOLDER_BYTES_MAX = COMMIT_BYTES_MAX = 256 * 1024 * 1024
-WORDS_MAX = 300  # characters of what git says that a message repeats
-LOCK_POLL_S = 0.2
-ANSWER_S = 60  # in which git must have read an object
-SILENCE_S = 60  # after which an HTTPS server that sends nothing is given up
 
 CACHE_FOLDER = Path(".memsync", "git")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 LFS_POINTER_BYTES_MAX = 1_024  # git-lfs looks at no larger file either
 
-FOLDER, SYMLINK, SUBMODULE = 0o040000, 0o120000, 0o160000
+SYMLINK, SUBMODULE = 0o120000, 0o160000
 SKIPPED = {SYMLINK: "symlink", SUBMODULE: "submodule"}
 
-IS_OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 IS_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-./@]$|^[-./]|[/.]$").search
 IS_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 IS_HELPER = re.compile(r"[^/]*::").match  # `ext::sh -c ...` runs what stands behind it
 SCP_ADDRESS = re.compile(r"(?P<host>(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^/@]*(?:/.*)?)")
-USER_IN_ADDRESS = re.compile(r"//[^/\s@]*@")
 COMMITTED_AT = re.compile(rb"^committer .*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# What would send git to another repository than the one that is named, as inside of a hook.
-FOREIGN_VARIABLES = {
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-}
-
-NO_GIT, TOO_SLOW = "no_git", "too_slow"
-GIT_FAILED, NO_ANSWER, BROKEN, MISSING, TOO_LARGE = (
-    "git_failed",
-    "no_answer",
-    "broken_object",
-    "missing_object",
-    "large",
-)
 
 
 class GitSettings(BaseModel):
@@ -196,7 +158,7 @@ class GitConnector:
         folders = accumulate(f"{name}/" for name in settings.path.split("/"))
         self._takes_any = not any(self._exclude.last_match(folder) for folder in folders)
         address = None if IS_REMOTE(settings.url) else SCP_ADDRESS.fullmatch(settings.url)
-        self._mirror: _Mirror | None = None
+        self._mirror: Mirror | None = None
         if address is not None:
             uri = f"ssh://{address['host']}/{quote(address['path'].lstrip('/'))}"
         elif IS_REMOTE(settings.url):
@@ -204,16 +166,16 @@ class GitConnector:
         else:
             root = Path(os.path.abspath(base_folder / Path(settings.url).expanduser()))  # noqa: PTH100 - keeps links
             uri = f"file://{quote(str(root), errors='surrogateescape')}"
-            self._git = _Git(root / ".git" if (root / ".git").exists() else root)
+            self._git = Git(root / ".git" if (root / ".git").exists() else root)
         if address is not None or IS_REMOTE(settings.url):
-            self._mirror = _Mirror(settings.url, base_folder / CACHE_FOLDER)
+            self._mirror = Mirror(settings.url, base_folder / CACHE_FOLDER)
             self._git = self._mirror.git
         self._uri = f"git+{uri}#"
-        self._objects = _CatFile(self._git, "--batch")
-        self._sizes = _CatFile(self._git, "--batch-check")
+        self._objects = CatFile(self._git, "--batch")
+        self._sizes = CatFile(self._git, "--batch-check")
         self._resolving = anyio.Lock()
         self._resolved: _Snapshot | None = None
-        self._folders: dict[str, Mapping[bytes, _Entry]] = {}
+        self._folders: dict[str, Mapping[bytes, Entry]] = {}
 
     async def aclose(self) -> None:
         """End git's processes. They are started again if more is asked for."""
@@ -232,7 +194,7 @@ class GitConnector:
             folder, tree = pending.pop()
             try:
                 entries = await self._entries(tree)
-            except _Fault as fault:
+            except Fault as fault:
                 events.append(await self._unlistable(folder, fault))
                 continue
             events.extend(await self._files(folder, entries))
@@ -245,14 +207,14 @@ class GitConnector:
             yield events
         yield [ScanComplete("")]
 
-    async def _files(self, folder: str, entries: Mapping[bytes, "_Entry"]) -> list[SourceEvent]:
+    async def _files(self, folder: str, entries: Mapping[bytes, Entry]) -> list[SourceEvent]:
         """What a scan says of the files that lie in `folder` itself."""
         paths = {self._path(folder, name): entry for name, entry in entries.items() if not entry.is_folder}
         taken = {path: entry for path, entry in paths.items() if not self._leaves_out(path)}
         sizes = await self._sizes_of([entry.id for entry in taken.values() if entry.mode not in SKIPPED])
         return [self._event(path, entry, sizes.get(entry.id)) for path, entry in taken.items()]
 
-    async def _unlistable(self, folder: str, fault: "_Fault") -> ScanError:
+    async def _unlistable(self, folder: str, fault: Fault) -> ScanError:
         """What a scan says of a folder of which git does not give the tree."""
         where = document_id(folder)
         message = f"Cannot list {where or 'the repository'!r} of {self._settings.url!r}: {fault}."
@@ -273,7 +235,7 @@ class GitConnector:
             return True
         return bool(self._exclude.last_match(path))
 
-    def _event(self, path: str, entry: "_Entry", size: int | None) -> DocumentRef | DocumentSkipped:
+    def _event(self, path: str, entry: Entry, size: int | None) -> DocumentRef | DocumentSkipped:
         document = document_id(path)
         if entry.mode in SKIPPED:
             return DocumentSkipped(document, SKIPPED[entry.mode])
@@ -290,18 +252,18 @@ class GitConnector:
             if entry is None:
                 return None
             sizes = await self._sizes_of([entry.id])
-        except _Fault as fault:
+        except Fault as fault:
             message = f"Cannot tell whether {document!r} is still there: {fault}."
             await self._require_commit(message, fault)
             raise SourceError(f"{message} `git fsck` tells what is broken.") from fault
         event = self._event(relative_path(document) or "", entry, sizes.get(entry.id))
         return event if isinstance(event, DocumentRef) else None
 
-    async def _find(self, snapshot: "_Snapshot", document: DocumentId) -> "_Entry | None":
+    async def _find(self, snapshot: "_Snapshot", document: DocumentId) -> Entry | None:
         """The entry of the file that a scan lists as `document`.
 
         Raises:
-            _Fault: a folder on the way to it cannot be read.
+            Fault: a folder on the way to it cannot be read.
         """
         path = relative_path(document)
         if path is None or not path.startswith(self._folder) or not self._takes_any or self._leaves_out(path):
@@ -330,7 +292,7 @@ class GitConnector:
             if ref.fingerprint == entry.id and size > self._settings.max_bytes:
                 raise too_large(ref.id, size, self._settings.max_bytes)
             content = await self._read(entry.id, "blob", self._settings.max_bytes)
-        except _Fault as fault:
+        except Fault as fault:
             if fault.size is not None:
                 raise too_large(ref.id, fault.size, self._settings.max_bytes) from fault
             message = f"Cannot read {ref.id!r}: {fault}."
@@ -365,7 +327,7 @@ class GitConnector:
                 commit = await self._git.commit(wanted)
             else:
                 commit = await self._mirror.fetch(wanted)
-        except _Fault as fault:
+        except Fault as fault:
             raise SourceError(
                 f"Cannot read {wanted!r} of the repository {self._settings.url!r}: {fault}. Nothing was concluded from"
                 f" that.{fault.advice('Check `source.url` and `source.ref`, and that the repository has a commit.')}"
@@ -381,7 +343,7 @@ class GitConnector:
                 tree = entry.id if entry is not None and entry.is_folder else None
                 if tree is None:
                     break
-        except _Fault as fault:
+        except Fault as fault:
             message = f"Cannot read the commit {commit} of {self._settings.url!r}: {fault}."
             await self._discard_mirror(message, fault)
             raise SourceError(
@@ -395,7 +357,7 @@ class GitConnector:
         seconds = int(committed_at[1]) if committed_at else 0
         return _Snapshot(commit, tree, EPOCH + timedelta(seconds=seconds) if committed_at else None)
 
-    async def _require_commit(self, message: str, fault: "_Fault") -> None:
+    async def _require_commit(self, message: str, fault: Fault) -> None:
         """Make sure that what could not be read is missing from a repository that is there.
 
         Raises:
@@ -405,13 +367,13 @@ class GitConnector:
         await self._discard_mirror(message, fault)
         try:
             await self._read(self._resolved.commit, "commit", COMMIT_BYTES_MAX)
-        except _Fault as worse:
+        except Fault as worse:
             raise SourceError(
                 f"{message} Nor can its commit be read any more: {worse}. Nothing was concluded from that."
                 f"{worse.advice()}"
             ) from worse
 
-    async def _discard_mirror(self, message: str, fault: "_Fault") -> None:
+    async def _discard_mirror(self, message: str, fault: Fault) -> None:
         if self._mirror is not None and fault.code != NO_GIT:
             await self.aclose()
             await self._mirror.discard()
@@ -421,15 +383,15 @@ class GitConnector:
 
     # ------------------------------------------------------------------------------------------- reading
 
-    async def _entries(self, tree: str) -> Mapping[bytes, "_Entry"]:
+    async def _entries(self, tree: str) -> Mapping[bytes, Entry]:
         """What lies in a folder, by name.
 
         Raises:
-            _Fault: it cannot be read.
+            Fault: it cannot be read.
         """
         entries = self._folders.get(tree)
         if entries is None:
-            entries = _parse_tree(await self._read(tree, "tree", FOLDER_BYTES_MAX), id_bytes=len(tree) // 2)
+            entries = parse_tree(await self._read(tree, "tree", FOLDER_BYTES_MAX), id_bytes=len(tree) // 2)
             while len(self._folders) >= FOLDERS_REMEMBERED:
                 self._folders.pop(next(iter(self._folders)))
             self._folders[tree] = entries
@@ -439,12 +401,12 @@ class GitConnector:
         """The content of an object, if need be by another process.
 
         Raises:
-            _Fault: it cannot be had.
+            Fault: it cannot be had.
         """
         for attempt in range(1, READS_MAX + 1):
             try:
                 return await self._objects.read(object_id, kind, bytes_max)
-            except _Fault as fault:
+            except Fault as fault:
                 if attempt == READS_MAX or fault.code in (TOO_LARGE, TOO_SLOW, NO_GIT):
                     raise
         raise AssertionError("the last attempt returns or raises")
@@ -460,7 +422,7 @@ class GitConnector:
                 try:
                     sizes.update(await self._sizes.sizes(ids[start : start + SIZES_AT_ONCE]))
                     break
-                except _Fault:
+                except Fault:
                     continue
             else:
                 break
@@ -473,371 +435,3 @@ class _Snapshot(NamedTuple):
     commit: str
     folder: str
     committed_at: datetime | None
-
-
-class _Entry(NamedTuple):
-    """What stands behind a name in a folder."""
-
-    mode: int
-    id: str
-
-    @property
-    def is_folder(self) -> bool:
-        return stat.S_IFMT(self.mode) == FOLDER
-
-
-def _parse_tree(tree: bytes, id_bytes: int) -> dict[bytes, _Entry]:
-    """Return the entries of a folder; of a name that stands there twice, the first counts."""
-    entries: dict[bytes, _Entry] = {}
-    position = 0
-    try:
-        while position < len(tree):
-            name_at = tree.index(b" ", position) + 1
-            name_end = tree.index(b"\0", name_at)
-            name = tree[name_at:name_end]
-            mode = stat.S_IFMT(int(tree[position : name_at - 1], 8))
-            position = name_end + 1 + id_bytes
-            if position > len(tree) or name in (b"", b".", b"..") or b"/" in name:
-                raise _Fault(BROKEN, "its tree was not made by git")
-            entries.setdefault(name, _Entry(mode, tree[name_end + 1 : position].hex()))
-    except ValueError as error:
-        raise _Fault(BROKEN, "its tree was not made by git") from error
-    return entries
-
-
-# ------------------------------------------------------------------------------------------------- the mirror
-
-
-class _Mirror:
-    """The last commit of a ref of another repository, without its history, in a cache folder."""
-
-    def __init__(self, url: str, cache_folder: Path) -> None:
-        self._url = url
-        self._cache_folder = cache_folder
-        self._place = cache_folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.git"
-        is_local = url.startswith("file:")
-        self.git = _Git(self._place, protocols="file" if is_local else "https:ssh")
-        self._new_git = _Git(self._place.with_suffix(".new"), protocols=self.git.protocols)
-
-    async def fetch(self, ref: str) -> str:
-        """Bring what `ref` means now into the mirror and return its commit.
-
-        A mirror that is broken, or not ours alone, is made anew.
-
-        Raises:
-            _Fault: it could not be had; the mirror is as it was.
-            SourceError: the cache folder cannot be used.
-        """
-        async with self._alone():
-            if await to_thread.run_sync(_is_ours, self._place):
-                try:
-                    return await self._fetch_into(self.git, ref)
-                except _Fault as fault:
-                    if fault.code == NO_GIT:
-                        raise
-                    # The other side may be gone, or the mirror broken: a new one tells.
-            try:
-                commit = await self._fetch_into_new(ref)
-                await to_thread.run_sync(_replace, self._new_git.folder, self._place)
-            except OSError as error:
-                raise self._unusable(error) from error
-            return commit
-
-    async def _fetch_into_new(self, ref: str) -> str:
-        try:
-            try:
-                return await self._make_and_fetch(ref, "sha1")
-            except _Fault as fault:
-                if "mismatched algorithms" not in str(fault):
-                    raise
-            return await self._make_and_fetch(ref, "sha256")
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_remove, self._new_git.folder)
-            raise
-
-    async def _make_and_fetch(self, ref: str, hash_name: str) -> str:
-        await to_thread.run_sync(_remove, self._new_git.folder)
-        self._new_git.folder.mkdir(mode=0o700)
-        await self._new_git.run("init", "--quiet", "--bare", f"--object-format={hash_name}", "--template=")
-        return await self._fetch_into(self._new_git, ref)
-
-    async def _fetch_into(self, git: "_Git", ref: str) -> str:
-        # Git writes there what it fetched. Without it, what an earlier fetch brought could pass for the answer.
-        (git.folder / "FETCH_HEAD").unlink(missing_ok=True)
-        kept_as = f"refs/memsync/{hashlib.sha256(ref.encode()).hexdigest()[:32]}"
-        await git.run(
-            *("-c", "gc.autoDetach=false", "-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={SILENCE_S}"),
-            *("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules"),
-            *("--", self._url, f"+{ref}:{kept_as}"),
-        )
-        return await git.commit("FETCH_HEAD")
-
-    async def discard(self) -> None:
-        """Throw the mirror away."""
-        async with self._alone():
-            try:
-                await to_thread.run_sync(_remove, self._place)
-            except OSError as error:
-                raise self._unusable(error) from error
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Let no other run touch the mirror meanwhile."""
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - a repository that is read directly needs none
-
-        try:
-            for folder in (self._cache_folder.parent, self._cache_folder):
-                folder.mkdir(mode=0o700, exist_ok=True)
-            self._cache_folder.chmod(0o700)
-            lock = FileLock(self._place.with_suffix(".lock"), mode=0o600, thread_local=False)
-            while not lock.is_locked:
-                try:
-                    lock.acquire(blocking=False)
-                except Timeout:
-                    await anyio.sleep(LOCK_POLL_S)
-        except OSError as error:
-            raise self._unusable(error) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _unusable(self, error: OSError) -> SourceError:
-        return SourceError(
-            f"The repository {self._url!r} cannot be mirrored in {str(self._cache_folder)!r}: {reason(error)}. Nothing"
-            " was concluded from that. Make it a folder that this user may write to, or remove it."
-        )
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether nobody else can have put anything there: git believes what a repository's configuration says."""
-    try:
-        status = folder.lstat()
-    except OSError:
-        return False
-    is_own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
-    return stat.S_ISDIR(status.st_mode) and is_own and not status.st_mode & 0o077
-
-
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
-
-
-def _replace(new: Path, place: Path) -> None:
-    _remove(place)
-    new.rename(place)
-
-
-# ---------------------------------------------------------------------------------------------- git's commands
-
-
-class _Fault(Exception):
-    """Git did not do what it was asked; `code` is one word for what that was. `size` is of an object too large."""
-
-    def __init__(self, code: str, message: str, size: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.size = size
-
-    def advice(self, otherwise: str = "") -> str:
-        advice = "Install it (https://git-scm.com), or put it in PATH." if self.code == NO_GIT else otherwise
-        return advice and f" {advice}"
-
-
-class _Git:
-    """Runs git on the repository in `folder`.
-
-    It never asks anybody for anything, runs no hooks, and speaks only the `protocols`, which are separated by colons.
-    """
-
-    def __init__(self, folder: Path, protocols: str = "none") -> None:
-        self.folder = folder
-        self.protocols = protocols
-
-    async def run(self, *arguments: str) -> str:
-        """Return what git printed.
-
-        Raises:
-            _Fault: it failed, or is not installed.
-        """
-        with _starting():
-            done = await anyio.run_process(
-                self._command(arguments),
-                stdin=subprocess.DEVNULL,
-                check=False,
-                env=self._environment(),
-                start_new_session=True,  # see below
-            )
-        if done.returncode != 0:
-            raise _Fault(GIT_FAILED, _words(done.stderr, done.returncode))
-        return done.stdout.decode("utf-8", "replace")
-
-    async def commit(self, name: str) -> str:
-        """The id of the commit that `name` means.
-
-        Raises:
-            _Fault: it means none.
-        """
-        answer = (await self.run("rev-parse", "--verify", f"{name}^{{commit}}")).removesuffix("\n")
-        if not IS_OBJECT_ID(answer):
-            raise _Fault(GIT_FAILED, "git's answer is not the id of a commit")
-        return answer
-
-    async def start(self, *arguments: str) -> Process:
-        """Start a process that is spoken to.
-
-        Raises:
-            _Fault: git is not installed.
-        """
-        with _starting():
-            # Apart from the terminal: Ctrl-C is the run's to answer, and there nobody can be asked for a password.
-            return await anyio.open_process(
-                self._command(arguments),
-                stderr=subprocess.DEVNULL,
-                env=self._environment(),
-                start_new_session=True,
-            )
-
-    def _command(self, arguments: Sequence[str]) -> list[str]:
-        options = ("core.hooksPath=/dev/null", "protocol.ext.allow=never")
-        return [
-            *("git", "--no-replace-objects", f"--git-dir={self.folder}"),
-            *(word for option in options for word in ("-c", option)),
-            *arguments,
-        ]
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
-        return {
-            **kept,
-            "GIT_ALLOW_PROTOCOL": self.protocols,
-            "GIT_NO_LAZY_FETCH": "1",
-            "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_TERMINAL_PROMPT": "0",
-            "LC_ALL": "C",
-            "SSH_ASKPASS_REQUIRE": "never",
-        }
-
-
-@contextmanager
-def _starting() -> Iterator[None]:
-    """Tell that git cannot be started."""
-    try:
-        yield
-    except OSError as error:
-        raise _Fault(NO_GIT, f"the program `git` cannot be started ({reason(error)})") from error
-
-
-def _words(stderr: bytes, code: int) -> str:
-    """What git said of a failure, without the user and password that an address in its configuration may hold."""
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    worst = next((at for at, line in enumerate(lines) if line.startswith(("fatal:", "error:"))), len(lines) - 1)
-    said = "; ".join(lines[max(worst - 1, 0) : worst + 1])  # what SSH has to say stands a line above
-    return f"git says {USER_IN_ADDRESS.sub('//', said)[:WORDS_MAX]!r}" if said else f"git ended with code {code}"
-
-
-class _CatFile:
-    """Asks for objects of a repository, through one process that stays.
-
-    An answer that breaks off, makes no sense, or is not of the object that was asked for ends the process; the next
-    question starts another.
-    """
-
-    def __init__(self, git: _Git, option: str) -> None:
-        self._git = git
-        self._option = option
-        self._lock = anyio.Lock()
-        self._process: Process | None = None
-        self._answers: BufferedByteReceiveStream | None = None
-
-    async def aclose(self) -> None:
-        """End the process."""
-        async with self._lock:
-            await self._end()
-
-    async def read(self, object_id: str, kind: str, bytes_max: int) -> bytes:
-        """The content of an object.
-
-        Raises:
-            _Fault: it is not there, too large, or not what its id says; or git did not answer.
-        """
-        async with self._conversation() as (questions, answers):
-            await questions.send(object_id.encode() + b"\n")
-            size = await self._size(answers, object_id, kind)
-            if size is None:
-                raise _Fault(MISSING, f"the repository does not have its object {object_id}, or cannot read it")
-            if size > bytes_max:
-                raise _Fault(TOO_LARGE, f"the object {object_id} has {size:,} bytes", size)
-            content = await answers.receive_exactly(size + 1)
-        content = content[:-1]
-        if _id_of(kind, content, len(object_id)) != object_id:
-            await self.aclose()
-            raise _Fault(BROKEN, f"the content of the object {object_id} is not what its id says")
-        return content
-
-    async def sizes(self, ids: Sequence[str]) -> dict[str, int]:
-        """The sizes of those blobs that the repository has.
-
-        Raises:
-            _Fault: git did not answer.
-        """
-        async with self._conversation() as (questions, answers):
-            await questions.send(b"".join(each.encode() + b"\n" for each in ids))
-            sizes = [(each, await self._size(answers, each, "blob")) for each in ids]
-        return {each: size for each, size in sizes if size is not None}
-
-    async def _size(self, answers: BufferedByteReceiveStream, object_id: str, kind: str) -> int | None:
-        """Read the line that begins an answer; None if the object is not there."""
-        words = (await answers.receive_until(b"\n", HEADER_BYTES_MAX)).decode("ascii", "replace").split(" ")
-        match words:
-            case [said, "missing"] if said == object_id:
-                return None
-            case [said, said_kind, size] if said == object_id and size.isdecimal():
-                if said_kind != kind:
-                    raise _Fault(BROKEN, f"the object {object_id} is a {said_kind} and should be a {kind}")
-                return int(size)
-        raise _Fault(NO_ANSWER, "git's answer makes no sense")
-
-    @asynccontextmanager
-    async def _conversation(self) -> AsyncIterator[tuple[ByteSendStream, BufferedByteReceiveStream]]:
-        async with self._lock:
-            try:
-                if self._process is None or self._answers is None:
-                    self._process = await self._git.start("cat-file", self._option)
-                    assert self._process.stdout is not None
-                    self._answers = BufferedByteReceiveStream(self._process.stdout)
-                assert self._process.stdin is not None
-                with anyio.fail_after(ANSWER_S):  # of a file that was cut short, git gives less than it says
-                    yield self._process.stdin, self._answers
-            except BaseException as error:
-                # What is left of an answer would be taken for the next one.
-                with anyio.CancelScope(shield=True):
-                    await self._end()
-                if isinstance(error, TimeoutError):
-                    raise _Fault(TOO_SLOW, f"git did not answer within {ANSWER_S} s") from error
-                if isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError, anyio.IncompleteRead, OSError)):
-                    raise _Fault(NO_ANSWER, "git ended in the middle of an answer") from error
-                if isinstance(error, anyio.DelimiterNotFound):
-                    raise _Fault(NO_ANSWER, "git's answer makes no sense") from error
-                raise
-
-    async def _end(self) -> None:
-        process, self._process, self._answers = self._process, None, None
-        if process is None:
-            return
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-        await process.aclose()
-
-
-def _id_of(kind: str, content: bytes, id_length: int) -> str:
-    """The id that git gives to an object: a hash of all that it is."""
-    make: Any = hashlib.sha1 if id_length == 40 else hashlib.sha256
-    digest = make(b"%s %d\0" % (kind.encode(), len(content)), usedforsecurity=False)
-    digest.update(content)
-    return str(digest.hexdigest())

@@ -41,7 +41,7 @@ def _no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_AUTHOR_DATE", COMMITTED_AT.isoformat())
     monkeypatch.setenv("GIT_COMMITTER_DATE", COMMITTED_AT.isoformat())
     monkeypatch.delenv("GIT_DIR", raising=False)
-    monkeypatch.setattr("connectors.git.LOCK_POLL_S", 0)
+    monkeypatch.setattr("connectors.git_mirror.LOCK_POLL_S", 0)
 
 
 @dataclass
@@ -633,7 +633,7 @@ async def test_a_broken_object_is_one_dead_letter(
     world: GitWorld, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     """Whatever a failing disk left of it; and what git itself would not notice, or wait for."""
-    monkeypatch.setattr("connectors.git.ANSWER_S", 0.2)
+    monkeypatch.setattr("connectors.git_objects.ANSWER_S", 0.2)
     broken, whole = world.put("a.md", b"text"), world.put("b.md", b"other text")
     world.commit()
     world.spoil("HEAD:a.md", content)
@@ -954,7 +954,7 @@ async def test_whatever_git_does_nothing_is_missing_from_a_complete_listing(
     world.commit()
     with monkeypatch.context() as patch:
         install_faulty_git(world, patch, fault, when)
-        patch.setattr("connectors.git.ANSWER_S", 0.3)  # where more is announced than comes
+        patch.setattr("connectors.git_objects.ANSWER_S", 0.3)  # where more is announced than comes
         connector = world.connect()
         events: list[SourceEvent] = []
         try:
