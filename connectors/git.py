@@ -86,6 +86,13 @@ class GitSettings(BaseModel):
         default=50 * 1024 * 1024, gt=0, description="A larger file is not read; it becomes a dead letter."
     )
 
+    timeout_s: float = Field(
+        default=120,
+        gt=0,
+        le=86_400,
+        description="A fetch of which nothing is heard for so many seconds is given up, and the run ends.",
+    )
+
     @field_validator("url")
     @classmethod
     def _is_safe(cls, url: str) -> str:
@@ -168,7 +175,7 @@ class GitConnector:
             uri = f"file://{quote(str(root), errors='surrogateescape')}"
             self._git = Git(root / ".git" if (root / ".git").exists() else root)
         if address is not None or IS_REMOTE(settings.url):
-            self._mirror = Mirror(settings.url, base_folder / CACHE_FOLDER)
+            self._mirror = Mirror(settings.url, base_folder / CACHE_FOLDER, settings.timeout_s)
             self._git = self._mirror.git
         self._uri = f"git+{uri}#"
         self._objects = CatFile(self._git, "--batch")
@@ -328,9 +335,13 @@ class GitConnector:
             else:
                 commit = await self._mirror.fetch(wanted)
         except Fault as fault:
+            url = self._settings.url
+            by_hand = f"`git ls-remote {url} {wanted}` must answer this user without a question"
+            check = by_hand if self._mirror is not None else "the repository must have it, with a commit"
+            advice = f"Check `source.url` and `source.ref`: {check}."
             raise SourceError(
-                f"Cannot read {wanted!r} of the repository {self._settings.url!r}: {fault}. Nothing was concluded from"
-                f" that.{fault.advice('Check `source.url` and `source.ref`, and that the repository has a commit.')}"
+                f"Cannot read {wanted!r} of the repository {url!r}: {fault}. Nothing was concluded from that."
+                f"{fault.advice(advice)}"
             ) from fault
         if self._mirror is not None:
             await self.aclose()  # the mirror may be a new one

@@ -5,25 +5,28 @@ import os
 import shutil
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
 from connectors.files import reason
-from connectors.git_objects import NO_GIT, Fault, Git
+from connectors.git_objects import NO_GIT, TOO_SLOW, Fault, Git
 from pipeline.errors import SourceError
 
 LOCK_POLL_S = 0.2
-SILENCE_S = 60  # after which an HTTPS server that sends nothing is given up
+
+# What is in no commit that a ref means, for as long as a run may still read it; and how many objects may lie about.
+HOUSEKEEPING = ("gc.pruneExpire=2.days.ago", "gc.cruftPacks=true", "gc.auto=1000", "gc.autoDetach=false")
 
 
 class Mirror:
     """The last commit of a ref of another repository, without its history, in a cache folder."""
 
-    def __init__(self, url: str, cache_folder: Path) -> None:
+    def __init__(self, url: str, cache_folder: Path, timeout_s: float) -> None:
         self._url = url
+        self._timeout_s = timeout_s
         self._cache_folder = cache_folder
         self._place = cache_folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.git"
         is_local = url.startswith("file:")
@@ -44,7 +47,7 @@ class Mirror:
                 try:
                     return await self._fetch_into(self.git, ref)
                 except Fault as fault:
-                    if fault.code == NO_GIT:
+                    if fault.code in (NO_GIT, TOO_SLOW):
                         raise
                     # The other side may be gone, or the mirror broken: a new one tells.
             try:
@@ -78,11 +81,15 @@ class Mirror:
         (git.folder / "FETCH_HEAD").unlink(missing_ok=True)
         kept_as = f"refs/memsync/{hashlib.sha256(ref.encode()).hexdigest()[:32]}"
         await git.run(
-            *("-c", "gc.autoDetach=false", "-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={SILENCE_S}"),
-            *("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules"),
+            *("-c", "gc.auto=0", "-c", "maintenance.auto=false"),
+            *("fetch", "--quiet", "--progress", "--depth=1", "--no-tags", "--no-recurse-submodules"),
             *("--", self._url, f"+{ref}:{kept_as}"),
+            silence_s=self._timeout_s,
         )
-        return await git.commit("FETCH_HEAD")
+        commit = await git.commit("FETCH_HEAD")
+        with suppress(Fault):  # the next fetch tries it again
+            await git.run(*(word for option in HOUSEKEEPING for word in ("-c", option)), "gc", "--auto", "--quiet")
+        return commit
 
     async def discard(self) -> None:
         """Throw the mirror away."""

@@ -1,8 +1,10 @@
 """Git's commands, and the objects that it gives: held against their ids, so that none is another's or half."""
 
 import hashlib
+import math
 import os
 import re
+import signal
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -11,13 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
-from anyio.abc import ByteSendStream, Process
+from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from connectors.files import reason
 
 HEADER_BYTES_MAX = 1_024
+SAID_BYTES_MAX = 64 * 1024  # of what a process of git says, the end counts
 WORDS_MAX = 300  # characters of what git says that a message repeats
+LAST_WORDS_S = 1  # in which the pipes of a process that was ended are empty
 ANSWER_S = 60  # in which git must have read an object
 
 FOLDER = 0o040000
@@ -68,23 +72,37 @@ class Git:
         self.folder = folder
         self.protocols = protocols
 
-    async def run(self, *arguments: str) -> str:
+    async def run(self, *arguments: str, silence_s: float = math.inf) -> str:
         """Return what git printed.
 
         Raises:
-            Fault: it failed, or is not installed.
+            Fault: it failed, is not installed, or said nothing for `silence_s`; then it was ended, with all that it had
+                started.
         """
         with _starting():
-            done = await anyio.run_process(
-                self._command(arguments),
-                stdin=subprocess.DEVNULL,
-                check=False,
-                env=self._environment(),
-                start_new_session=True,  # see below
-            )
-        if done.returncode != 0:
-            raise Fault(GIT_FAILED, _words(done.stderr, done.returncode))
-        return done.stdout.decode("utf-8", "replace")
+            process = await self._open(arguments, subprocess.PIPE)
+        said, printed = bytearray(), bytearray()
+        try:
+            with anyio.move_on_after(silence_s) as patience:
+
+                async def keep_end(stream: ByteReceiveStream | None, end: bytearray) -> None:
+                    assert stream is not None
+                    async for words in stream:
+                        end += words
+                        del end[:-SAID_BYTES_MAX]
+                        patience.deadline = anyio.current_time() + silence_s
+
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(keep_end, process.stdout, printed)
+                    tasks.start_soon(keep_end, process.stderr, said)
+                await process.wait()
+        finally:
+            await end_process(process)
+        if patience.cancelled_caught:
+            raise Fault(TOO_SLOW, f"nothing was heard of the other side for {silence_s:g} s")
+        if process.returncode != 0:
+            raise Fault(GIT_FAILED, _words(bytes(said), process.returncode))
+        return printed.decode("utf-8", "replace")
 
     async def commit(self, name: str) -> str:
         """The id of the commit that `name` means.
@@ -104,13 +122,13 @@ class Git:
             Fault: git is not installed.
         """
         with _starting():
-            # Apart from the terminal: Ctrl-C is the run's to answer, and there nobody can be asked for a password.
-            return await anyio.open_process(
-                self._command(arguments),
-                stderr=subprocess.DEVNULL,
-                env=self._environment(),
-                start_new_session=True,
-            )
+            return await self._open(arguments, subprocess.DEVNULL, stdin=subprocess.PIPE)
+
+    async def _open(self, arguments: Sequence[str], stderr: int, stdin: int = subprocess.DEVNULL) -> Process:
+        # Apart from the terminal: Ctrl-C is the run's to answer, and there nobody can be asked for a password.
+        return await anyio.open_process(
+            self._command(arguments), stdin=stdin, stderr=stderr, env=self._environment(), start_new_session=True
+        )
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         options = ("core.hooksPath=/dev/null", "protocol.ext.allow=never")
@@ -133,6 +151,20 @@ class Git:
         }
 
 
+async def end_process(process: Process) -> None:
+    """End a process of git, and those that it started: SSH would wait for its server for ever."""
+    with anyio.CancelScope(shield=True):
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for stream in (process.stdout, process.stderr):
+            # Only a pipe that was read to its end is closed.
+            with suppress(anyio.EndOfStream), anyio.move_on_after(LAST_WORDS_S):
+                while stream is not None:
+                    await stream.receive()
+        await process.aclose()
+
+
 @contextmanager
 def _starting() -> Iterator[None]:
     """Tell that git cannot be started."""
@@ -142,7 +174,7 @@ def _starting() -> Iterator[None]:
         raise Fault(NO_GIT, f"the program `git` cannot be started ({reason(error)})") from error
 
 
-def _words(stderr: bytes, code: int) -> str:
+def _words(stderr: bytes, code: int | None) -> str:
     """What git said of a failure, without the user and password that an address in its configuration may hold."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     worst = next((at for at, line in enumerate(lines) if line.startswith(("fatal:", "error:"))), len(lines) - 1)
@@ -237,12 +269,8 @@ class CatFile:
 
     async def _end(self) -> None:
         process, self._process, self._answers = self._process, None, None
-        if process is None:
-            return
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-        await process.aclose()
+        if process is not None:
+            await end_process(process)
 
 
 def _id_of(kind: str, content: bytes, id_length: int) -> str:
