@@ -1,6 +1,7 @@
 """What is asked of a database for its documents, and what the rows mean that it answers with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -11,6 +12,7 @@ from connectors.row_values import (
     as_time,
     content_of,
     fingerprint_of,
+    shown,
     title_of,
     write_id,
 )
@@ -38,12 +40,15 @@ class Rows:
 
         others = [name for name in (settings.version, settings.modified_at, settings.title) if name is not None]
         listed = list(dict.fromkeys((*settings.id, *others)))
-        names = list(dict.fromkeys((*listed, *text)))
+        names = list(dict.fromkeys((*listed, *text, *settings.metadata)))
         self._place = {name: place for place, name in enumerate(names)}
         self._settings = settings
         self._text = text
         self._is_known_to_be_unique = is_known_to_be_unique
-        self._shape = (text, settings.title, settings.modified_at, settings.version, settings.media_type)
+        self._shape: tuple[object, ...] = (
+            *(text, settings.title, settings.modified_at, settings.version, settings.media_type),
+            *((settings.metadata,) if settings.metadata else ()),
+        )
         columns: list[ColumnClause[Any]] = [column(name) for name in names]
         if settings.table is not None:
             schema, table_name = schema_and_name(settings.table)
@@ -155,7 +160,7 @@ class Rows:
 
     def _fingerprint(self, row: Sequence[Any]) -> Fingerprint | None:
         if self._settings.version is None:
-            values = [self._value(row, name) for name in (self._settings.title, *self._text)]
+            values = [self._value(row, name) for name in (self._settings.title, *self._text, *self._settings.metadata)]
         else:
             values = [self._value(row, self._settings.version)]
             if values == [None]:
@@ -165,6 +170,15 @@ class Rows:
     def content(self, row: Sequence[Any]) -> tuple[bytes, str]:
         """The text and its media type."""
         return content_of([(name, self._value(row, name)) for name in self._text], self._settings.media_type)
+
+    def metadata(self, row: Sequence[Any]) -> Mapping[str, object]:
+        """The values that are no part of the text, by their columns' names; NULL is none."""
+        values = {name: self._value(row, name) for name in self._settings.metadata}
+        return {
+            name: value if isinstance(value, bool | int | float | date | list) else shown(value)
+            for name, value in values.items()
+            if value is not None
+        }
 
     def _value(self, row: Sequence[Any], name: str | None) -> Any:
         return None if name is None else as_bytes(row[self._place[name]])

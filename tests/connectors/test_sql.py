@@ -1,23 +1,23 @@
 """Rows as documents, from SQLite, PostgreSQL and MariaDB; and over connections that fail."""
 
 import builtins
-import itertools
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, closing
-from dataclasses import dataclass, field
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
+import anyio
+import anyio.lowlevel
 import pytest
 import sqlalchemy
+from anyio import fail_after
 from pydantic import ValidationError
-from sqlalchemy import event
 
 from connectors.kit.contract import (
     SourceConnectorContract,
@@ -30,10 +30,10 @@ from connectors.sql import SqlConnector, SqlSettings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
 from pipeline.model import Document, DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
 from pipeline.parsing.parser import Parser
+from tests.fakes.faulty_tcp import FaultyWire, faulty_wire
 
 from .sql_servers import mariadb_server, postgresql_server
-
-_NUMBERS = itertools.count()
+from .sql_world import FAULTS, SqlWorld, watched
 
 
 @pytest.fixture(scope="module")
@@ -46,78 +46,6 @@ def postgresql() -> Iterator[str]:
 def mariadb() -> Iterator[str]:
     with mariadb_server() as url:
         yield url
-
-
-@dataclass
-class SqlWorld:
-    """A table of its own, which the test writes over a connection of its own."""
-
-    url: str
-    base_folder: Path
-    table: str = field(default_factory=lambda: f"pages_{next(_NUMBERS)}")
-    options: dict[str, Any] = field(default_factory=lambda: {"id": "id", "text": "body"})
-    opened: list[SqlConnector] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        at = sqlalchemy.make_url(self.url)
-        if at.get_backend_name() == "sqlite":
-            at = at.set(database=str(self.base_folder / str(at.database)))
-        self.engine = sqlalchemy.create_engine(at, pool_size=1, max_overflow=0)
-
-    @property
-    def kind(self) -> str:
-        return self.engine.dialect.name
-
-    def make(self, columns: str = "id INTEGER PRIMARY KEY, body TEXT") -> None:
-        self.run(f"CREATE TABLE {self.table} ({columns})")
-
-    def run(self, statement: str, *rows: dict[str, Any]) -> None:
-        with self.engine.begin() as connection:
-            connection.execute(sqlalchemy.text(statement), rows or None)
-
-    def add(self, *rows: dict[str, Any]) -> None:
-        names = ", ".join(rows[0])
-        self.run(f"INSERT INTO {self.table} ({names}) VALUES (:{names.replace(', ', ', :')})", *rows)
-
-    def add_numbered(self, count: int) -> None:
-        self.add(*({"id": number, "body": f"text of {number}"} for number in range(1, count + 1)))
-
-    def connector(self, **options: Any) -> SqlConnector:
-        source = {} if "query" in options else {"table": self.table}
-        settings = {"type": "sql", "url": self.url, **source, **self.options, **options}
-        connector = SqlConnector(SqlSettings.model_validate(settings), self.base_folder)
-        self.opened.append(connector)
-        return connector
-
-    def put(self, name: str, content: bytes) -> DocumentId:
-        self.remove(name)
-        self.add({"id": name, "body": content})
-        return DocumentId(quote(name, safe="").replace(".", "%2E"))
-
-    def remove(self, name: str) -> None:
-        self.run(f"DELETE FROM {self.table} WHERE id = :id", {"id": name})
-
-    def remove_root(self) -> None:
-        self.run(f"DROP TABLE {self.table}")
-
-    def make_unlistable(self, folder: str) -> None:
-        pytest.skip("a table is listed as a whole or not")
-
-    def cut_connections(self) -> None:
-        """End all connections but that of the test, as a server that restarts does."""
-        with self.engine.connect() as connection:
-            if self.kind == "postgresql":
-                connection.exec_driver_sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-                )
-            else:
-                mine = connection.exec_driver_sql("SELECT connection_id()").scalar()
-                for (number,) in connection.exec_driver_sql(
-                    "SELECT id FROM information_schema.processlist WHERE user = 'root'"
-                ).all():
-                    if number != mine:
-                        connection.exec_driver_sql(f"KILL {number}")
 
 
 @asynccontextmanager
@@ -206,6 +134,9 @@ URL = "postgresql+psycopg://reader@db.example.com/wiki"
         ({"id": []}, "at least 1 item"),
         ({"id": ["a", "a"]}, "`id` should name each column once"),
         ({"text": ["a", "b", "a"]}, "`text` should name each column once"),
+        ({"metadata": ["a", "a"]}, "`metadata` should name each column once"),
+        ({"max_bytes": 0}, "greater than 0"),
+        ({"timeout_s": 0}, "greater than 0"),
         ({"media_type": "html"}, "needs a `text` of one column"),
         ({"media_type": "markdown", "text": ["a", "b"]}, "needs a `text` of one column"),
         ({"page_rows": 0}, "greater than or equal to 1"),
@@ -961,13 +892,15 @@ async def test_what_changes_between_pages_hides_no_other_row_and_shows_none_twic
 
     ids = ids_of(seen)
     assert len(ids) == len(set(ids))
-    untouched -= {str(page * 20 + 10)} if "next page begins" in change and world.kind == "sqlite" else set()
+    untouched -= {str(page * 20 + 10)} if "next page begins" in change else set()
     assert untouched <= set(ids)
     assert is_complete(seen)
 
 
-async def test_a_listing_is_of_one_moment(served: SqlWorld) -> None:
-    """Rows that refer to each other are seen as they belong together; a later listing sees what came since."""
+async def test_a_listing_keeps_no_transaction_open(served: SqlWorld) -> None:
+    """In a first run it takes hours, for which nobody could change the table, nor would what is deleted be thrown away.
+    What is read beside it is as it is now.
+    """
     served.make()
     served.add_numbered(6)
     connector = served.connector(page_rows=2)
@@ -976,15 +909,16 @@ async def test_a_listing_is_of_one_moment(served: SqlWorld) -> None:
         async for events in scan:
             seen.extend(events)
             if len(seen) == 2:
-                served.run(f"DELETE FROM {served.table}")
-                during = await connector.fetch(refs_of(seen)[0])
+                patience = "SET lock_timeout = '2s'" if served.kind == "postgresql" else "SET lock_wait_timeout = 2"
+                with served.engine.begin() as connection:
+                    connection.exec_driver_sql(patience)
+                    connection.exec_driver_sql(f"ALTER TABLE {served.table} ADD COLUMN more INTEGER")
+                    connection.exec_driver_sql(f"DELETE FROM {served.table} WHERE id < 3")
+                with pytest.raises(DocumentVanished):
+                    await connector.fetch(refs_of(seen)[0])
 
     assert ids_of(seen) == list("123456")
     assert is_complete(seen)
-    assert during.content == b"text of 1"
-    with pytest.raises(DocumentVanished):
-        await connector.fetch(refs_of(seen)[0])
-    assert await scan_all(connector) == [ScanComplete("")]
 
 
 async def test_a_listing_that_is_given_up_leaves_nothing_open(world: SqlWorld) -> None:
@@ -1025,53 +959,19 @@ async def test_a_file_in_the_mode_of_a_log_is_read(sqlite: SqlWorld) -> None:
 # ----------------------------------------------------------------------------------------- connections that fail
 
 
-def watched(
-    monkeypatch: pytest.MonkeyPatch, fail: Callable[[str], Exception | None] = lambda _statement: None
-) -> list[str]:
-    """Return the statements that connectors will send from now on; one for which `fail` has an error fails with it."""
-    statements: list[str] = []
-    create = sqlalchemy.create_engine
-
-    def create_watched(*arguments: Any, **options: Any) -> sqlalchemy.Engine:
-        engine = create(*arguments, **options)
-
-        @event.listens_for(engine, "do_execute")
-        def watch(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
-            statements.append(statement)
-            if (error := fail(statement)) is not None:
-                raise error
-
-        return engine
-
-    monkeypatch.setattr(sqlalchemy, "create_engine", create_watched)
-    return statements
-
-
-FAULTS: dict[str, Callable[[], Exception]] = {
-    "closed": lambda: sqlite3.ProgrammingError("Cannot operate on a closed database."),
-    "locked": lambda: sqlite3.OperationalError("database is locked: secret words"),
-    "malformed": lambda: sqlite3.DatabaseError("database disk image is malformed: secret words"),
-    "value": lambda: sqlite3.DataError("bad value: secret words"),
-    "interface": lambda: sqlite3.InterfaceError("secret words"),
-    "reset": lambda: ConnectionResetError(104, "Connection reset by peer"),
-    "timed out": lambda: TimeoutError("secret words"),
-    "decoding": lambda: UnicodeDecodeError("utf-8", b"secret words", 0, 1, "invalid start byte"),
-    "overflow": lambda: OverflowError("secret words"),
-}
-
-
 class FailingPage:
-    """Fails the question for one page, counted from 0."""
+    """Fails the question for one page, counted from 0: the first time that it is put, or each time."""
 
-    def __init__(self, number: int, fault: str) -> None:
-        self.number, self.fault = number, fault
+    def __init__(self, number: int, fault: str, *, is_lasting: bool) -> None:
+        self.number, self.fault, self.is_lasting = number, fault, is_lasting
         self.pages = 0
 
     def __call__(self, statement: str) -> Exception | None:
         if "ORDER BY" not in statement:
             return None
         self.pages += 1
-        return FAULTS[self.fault]() if self.pages == self.number + 1 else None
+        is_it = self.pages > self.number if self.is_lasting else self.pages == self.number + 1
+        return FAULTS[self.fault]() if is_it else None
 
 
 @pytest.mark.parametrize("page", [0, 1, 2, 3, 4, 5])
@@ -1082,7 +982,8 @@ async def test_a_page_that_does_not_come_leaves_the_listing_incomplete(
     """Nothing is deleted, and what was listed before goes on its way."""
     sqlite.make()
     sqlite.add_numbered(10)
-    watched(monkeypatch, FailingPage(page, fault))
+    failing = FailingPage(page, fault, is_lasting=True)
+    watched(monkeypatch, failing)
     events: list[SourceEvent] = []
     connector = sqlite.connector(page_rows=2)
 
@@ -1097,7 +998,24 @@ async def test_a_page_that_does_not_come_leaves_the_listing_incomplete(
     assert [found.scope for found in events if isinstance(found, ScanError)] == ([""] if page else [])
     assert not is_complete(events)
     assert "secret" not in str(events)
+    failing.number = 1_000
     assert ids_of(await scan_all(connector)) == [str(number) for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("page", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_page_that_comes_when_it_is_asked_for_again_is_all_that_is_needed(
+    sqlite: SqlWorld, monkeypatch: pytest.MonkeyPatch, fault: str, page: int
+) -> None:
+    """A listing of a million rows must not begin anew for one connection that is lost."""
+    sqlite.make()
+    sqlite.add_numbered(10)
+    watched(monkeypatch, FailingPage(page, fault, is_lasting=False))
+
+    events = await scan_all(sqlite.connector(page_rows=2))
+
+    assert ids_of(events) == [str(number) for number in range(1, 11)]
+    assert is_complete(events)
 
 
 @pytest.mark.parametrize("row", [1, 2, 3, 4, 5, 6])
@@ -1120,45 +1038,25 @@ async def test_a_page_that_breaks_off_leaves_the_listing_incomplete(sqlite: SqlW
 
 
 @pytest.mark.parametrize("page", [0, 1, 2, 3, 4, 5])
-async def test_a_connection_that_a_server_cuts_leaves_the_listing_incomplete(served: SqlWorld, page: int) -> None:
-    """With it the moment is lost that was listed; another connection would see another one."""
+async def test_a_listing_goes_on_over_a_new_connection(served: SqlWorld, page: int) -> None:
+    """It goes on behind the last key, whatever the server was doing meanwhile; and so does what is read beside it."""
     served.make()
     served.add_numbered(10)
     connector = served.connector(page_rows=2)
     await scan_all(connector)
     events: list[SourceEvent] = []
 
-    if page == 0:  # between two listings: there is nothing to lose yet
+    if page == 0:
         served.cut_connections()
-        await scan_into(events, connector)
-        assert is_complete(events)
-        return
     async for listed in connector.scan(None):
         events.extend(listed)
         if len(events) == page * 2:
             served.cut_connections()
-
-    assert ids_of(events) == [str(number) for number in range(1, page * 2 + 1)]
-    assert len(problems_of(events)) == 1
-    assert not is_complete(events)
-    assert is_complete(await scan_all(connector))
-
-
-async def test_a_reading_that_must_connect_again_ends_the_listing_beside_it(served: SqlWorld) -> None:
-    """The document is read all the same; the listing says that it is not complete."""
-    served.make()
-    served.add_numbered(6)
-    connector = served.connector(page_rows=2)
-    events: list[SourceEvent] = []
-    async for listed in connector.scan(None):
-        events.extend(listed)
-        if len(events) == 2:
-            served.cut_connections()
             assert (await connector.fetch(refs_of(events)[0])).content == b"text of 1"
+            served.cut_connections()
 
-    assert ids_of(events) == ["1", "2"]
-    assert problems_of(events) == ["connection_lost"]
-    assert not is_complete(events)
+    assert ids_of(events) == [str(number) for number in range(1, 11)]
+    assert is_complete(events)
 
 
 async def test_documents_are_read_and_located_over_a_new_connection(served: SqlWorld) -> None:
@@ -1267,3 +1165,184 @@ async def test_a_connector_that_was_closed_can_be_asked_again(world: SqlWorld) -
     await connector.aclose()
 
     assert await scan_all(connector) == before
+
+
+# ------------------------------------------------------------------------------------ databases that say nothing
+
+
+@pytest.fixture
+def wire(postgresql: str) -> Iterator[FaultyWire]:
+    with faulty_wire(f"{sqlalchemy.make_url(postgresql).query['host']}/.s.PGSQL.5432") as opened:
+        yield opened
+
+
+def over(wire: FaultyWire, url: str) -> str:
+    options = {"sslmode": "disable", "gssencmode": "disable"}
+    at = sqlalchemy.make_url(url).set(host="127.0.0.1", port=wire.port, query=options)
+    return at.render_as_string(hide_password=False)
+
+
+def waiting_threads() -> int:
+    return sum(thread.name == "AnyIO worker thread" and is_asking(thread) for thread in threading.enumerate())
+
+
+def is_asking(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("sql_database.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@on_postgresql
+@pytest.mark.parametrize("position", [0, 1, 3, 6, 12])
+async def test_a_database_that_falls_silent_is_given_up(world: SqlWorld, wire: FaultyWire, position: int) -> None:
+    """Whether it was only being opened or was listed: nothing is concluded, and the thread that waited is free."""
+    world.make()
+    world.add_numbered(10)
+    connector = world.connector(url=over(wire, world.url), page_rows=2, timeout_s=2)
+    events: list[SourceEvent] = []
+    wire.arm("silent", position)
+
+    with suppress(SourceError):
+        await scan_into(events, connector)
+
+    assert wire.has_struck
+    assert not is_complete(events)
+    with pytest.raises(SourceError, match=r"no answer came within 2 s|cannot be read"):
+        await connector.locate(DocumentId("1"))
+    wire.heal()
+    with fail_after(10):
+        while waiting_threads():
+            await anyio.lowlevel.checkpoint()
+    assert is_complete(await scan_all(world.connector(url=over(wire, world.url))))
+
+
+@on_postgresql
+async def test_a_thread_that_waits_for_a_silent_database_is_woken(world: SqlWorld, wire: FaultyWire) -> None:
+    """The program could not end before it."""
+    world.make()
+    world.add_numbered(3)
+    connector = world.connector(url=over(wire, world.url), timeout_s=0.5)
+    await scan_all(connector)
+    wire.arm("silent", 0)
+
+    with pytest.raises(SourceError, match=r"no answer came within 0\.5 s"):
+        await connector.locate(DocumentId("1"))
+
+    with fail_after(10):
+        while waiting_threads():
+            await anyio.lowlevel.checkpoint()
+
+
+@on_postgresql
+async def test_a_row_whose_answer_does_not_come_is_one_dead_letter(world: SqlWorld) -> None:
+    """A view may compute for hours for one row; the others are read."""
+    world.make()
+    world.add_numbered(3)
+    world.run(
+        "CREATE OR REPLACE FUNCTION slowly(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS"
+        " 'BEGIN PERFORM pg_sleep(20); RETURN $1; END'"
+    )
+    query = f"SELECT id, 1 AS revision, CASE WHEN id = 2 THEN slowly(body) ELSE body END AS body FROM {world.table}"
+    connector = world.connector(query=query, version="revision", timeout_s=2)
+    refs = await scan_refs(connector)
+
+    with pytest.raises(UnreadableDocument, match="no answer came within 2 s") as caught:
+        await connector.fetch(refs[DocumentId("2")])
+
+    assert caught.value.code == "no_answer"
+    assert (await connector.fetch(refs[DocumentId("3")])).content == b"text of 3"
+
+
+@on_postgresql
+async def test_a_silent_database_is_no_fault_of_a_row(world: SqlWorld, wire: FaultyWire) -> None:
+    """Twenty rows would each be waited for, and then be dead letters."""
+    world.make()
+    world.add_numbered(3)
+    connector = world.connector(url=over(wire, world.url), timeout_s=0.5)
+    refs = await scan_refs(connector)
+    wire.arm("silent", 0)
+
+    with pytest.raises(SourceError, match="does not answer"):
+        await connector.fetch(refs[DocumentId("2")])
+
+
+@on_postgresql
+async def test_a_run_that_is_stopped_waits_for_no_database(world: SqlWorld, wire: FaultyWire) -> None:
+    """Ctrl-C is answered at once; and closing the connector waits for nobody either."""
+    world.make()
+    world.add_numbered(3)
+    connector = world.connector(url=over(wire, world.url))
+    await scan_all(connector)
+    wire.arm("silent", 0)
+    with fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scan_all, connector)
+            while not wire.has_struck:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        await connector.aclose()
+        while waiting_threads():
+            await anyio.lowlevel.checkpoint()
+
+
+@on_mariadb
+async def test_time_limits_in_the_url_stay(world: SqlWorld) -> None:
+    """Who sets them knows the way to the database."""
+    world.make()
+    world.add_numbered(1)
+    connector = world.connector(url=f"{world.url}&read_timeout=7")
+
+    await scan_all(connector)
+
+    line = connector._database._line
+    assert (line._read_timeout, line._write_timeout, line.connect_timeout) == (7, 301, 301)
+
+
+# ------------------------------------------------------------------------------------- what else a row can have
+
+
+async def test_a_row_with_too_much_text_is_a_dead_letter(world: SqlWorld) -> None:
+    """The limit is of bytes, as for all sources."""
+    world.make()
+    world.add({"id": 1, "body": "ä" * 50}, {"id": 2, "body": "ä" * 50 + "x"})
+    connector = world.connector(max_bytes=100)
+    refs = await scan_refs(connector)
+
+    with pytest.raises(UnreadableDocument, match="has 101 bytes") as caught:
+        await connector.fetch(refs[DocumentId("2")])
+
+    assert caught.value.code == "too_large"
+    assert len((await connector.fetch(refs[DocumentId("1")])).content) == 100
+
+
+async def test_columns_can_be_metadata(served: SqlWorld) -> None:
+    """They go with the document and not into its text, and an edit of one is an edit of the document."""
+    served.make("id INTEGER PRIMARY KEY, body TEXT, team VARCHAR(20), stars INTEGER, price NUMERIC(9, 2), day DATE")
+    columns = ["team", "stars", "price", "day"]
+    served.add({"id": 1, "body": "text", "team": "support", "stars": 5, "price": 12.5, "day": date(2026, 3, 1)})
+    served.add({"id": 2, "body": "text", "team": None, "stars": None, "price": None, "day": None})
+    connector = served.connector(text=None, metadata=columns)
+    before = await scan_refs(connector)
+
+    found = [await connector.fetch(ref) for ref in before.values()]
+    served.run(f"UPDATE {served.table} SET team = 'sales' WHERE id = 1")
+    after = await scan_refs(connector)
+
+    assert [document.content for document in found] == [b"text", b"text"]
+    assert found[0].metadata == {"team": "support", "stars": 5, "price": "12.50", "day": date(2026, 3, 1)}
+    assert found[1].metadata == {}
+    (parsed,) = Parser().parse(found[0])
+    assert parsed.metadata == {"team": "support", "stars": 5, "price": "12.50", "day": "2026-03-01"}
+    assert before[DocumentId("1")].fingerprint != after[DocumentId("1")].fingerprint
+    assert before[DocumentId("2")].fingerprint == after[DocumentId("2")].fingerprint
+
+
+async def test_a_column_of_metadata_that_is_not_there_is_an_error(sqlite: SqlWorld) -> None:
+    """And named."""
+    sqlite.make()
+
+    with pytest.raises(SourceError, match="taem"):
+        await scan_all(sqlite.connector(metadata="taem"))
