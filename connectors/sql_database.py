@@ -203,10 +203,10 @@ class Database:
         Opening it shows whether what failed is the source.
         """
         try:
-            return question()
-        except Fault:
-            self.close()
-        try:
+            try:
+                return question()
+            except Fault:
+                self.close()
             return question()
         except Fault:
             self.close()
