@@ -219,6 +219,10 @@ class SqlConnector:
         except Fault as fault:
             raise SourceError(f"Cannot tell whether {document!r} is still there: {fault}.") from fault
 
+    def trace(self, ref: DocumentRef) -> str | None:
+        # A digest of what the row says, whatever its key. A version says nothing of that.
+        return ref.fingerprint if self._settings.version is None else None
+
     async def _require_database(self, fault: Fault) -> None:
         """Make sure that it is a row for which no answer comes, and not the database."""
         try:

@@ -24,8 +24,11 @@ from pipeline.errors import (
     UnreadableDocument,
     UnsupportedDocument,
 )
-from pipeline.model import DocumentId, DocumentRef, DocumentSkipped, ScanComplete, ScanError, SourceEvent
+from pipeline.model import DocumentId, DocumentRef, DocumentSkipped, Operation, ScanComplete, ScanError, SourceEvent
 from pipeline.settings import load_sources
+from pipeline.state.sqlite import open_state
+from tests.fakes.destination import MemoryDestination
+from tests.pipeline.world import AnyWorld, in_place
 
 from .git_faults import FAULTS, install_faulty_git
 from .git_world import COMMITTED_AT, GitContract, GitMirrorContract, GitWorld, without_configuration
@@ -165,6 +168,25 @@ async def test_a_renamed_file_is_another_document_with_the_same_fingerprint(eith
 
     assert set(after) == {new}
     assert after[new].fingerprint == before[old].fingerprint
+
+
+async def test_a_renamed_file_keeps_its_records(either: GitWorld) -> None:
+    """A folder that is renamed costs updates, and trips no guard."""
+    either.put("drafts/a.md", b"text of a")
+    either.put("b.md", b"text of b")
+    memory = MemoryDestination()
+    runs = AnyWorld(either.connector(), memory)
+    async with open_state(None, source="docs", destination="memory", offload=in_place) as runs.state:
+        await runs.do()
+        memory.requests.clear()
+        either.git("mv", "drafts", "guide")
+        either.commit()
+
+        report = await runs.do()
+
+    assert [batch.operation for batch in memory.requests] == [Operation.UPDATE]
+    assert report.documents.renamed == 1
+    assert sorted(record.document for record in memory.records.values()) == ["b.md", "guide/a.md"]
 
 
 async def test_history_that_was_rewritten_changes_nothing_that_it_left_alone(either: GitWorld) -> None:

@@ -30,7 +30,10 @@ from connectors.sql import SqlConnector, SqlSettings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
 from pipeline.model import Document, DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
 from pipeline.parsing.parser import Parser
+from pipeline.state.sqlite import open_state
+from tests.fakes.destination import MemoryDestination
 from tests.fakes.faulty_tcp import FaultyWire, faulty_wire
+from tests.pipeline.world import AnyWorld, in_place
 
 from .sql_servers import mariadb_server, postgresql_server
 from .sql_world import FAULTS, SqlWorld, watched
@@ -1346,3 +1349,23 @@ async def test_a_column_of_metadata_that_is_not_there_is_an_error(sqlite: SqlWor
 
     with pytest.raises(SourceError, match="taem"):
         await scan_all(sqlite.connector(metadata="taem"))
+
+
+@pytest.mark.parametrize(("version", "operations"), [(None, ["update"]), ("revision", ["create", "delete"])])
+async def test_a_row_with_another_key_keeps_its_records(
+    sqlite: SqlWorld, version: str | None, operations: list[str]
+) -> None:
+    """If its fingerprint is of its content; a version would take any row of the same version for it."""
+    sqlite.make("id TEXT PRIMARY KEY, body TEXT, revision INTEGER")
+    sqlite.add({"id": "a", "body": "text of a", "revision": 1}, {"id": "b", "body": "text of b", "revision": 1})
+    memory = MemoryDestination()
+    runs = AnyWorld(sqlite.connector(version=version), memory)
+    async with open_state(None, source="docs", destination="memory", offload=in_place) as runs.state:
+        await runs.do()
+        memory.requests.clear()
+        sqlite.run(f"UPDATE {sqlite.table} SET id = 'c' WHERE id = 'a'")
+
+        await runs.do()
+
+    assert sorted(batch.operation.value for batch in memory.requests) == operations
+    assert sorted(record.document for record in memory.records.values()) == ["b", "c"]
