@@ -22,21 +22,26 @@ USER, PASSWORD = "reader", "hunter2"
 
 
 class SilentServer:
-    """Takes one connection and says nothing to it. `is_left` is set once it was closed by the other side."""
+    """Takes connections, one after the other, and says nothing. `is_left` is set once the other side closed one."""
 
     def __init__(self, listening: socket.socket) -> None:
         self.port: int = listening.getsockname()[1]
         self.is_asked, self.is_left = threading.Event(), threading.Event()
+        self.connections = 0
         self._listening = listening
 
     def serve(self) -> None:
-        with suppress(OSError):
-            connection, _ = self._listening.accept()
-            with connection:
-                self.is_asked.set()
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self.is_asked.set()
+            with suppress(OSError), connection:
                 while connection.recv(1_000):
                     continue
-        self.is_left.set()
+            self.is_left.set()
 
 
 @contextmanager

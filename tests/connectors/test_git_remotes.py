@@ -239,6 +239,7 @@ async def test_a_server_that_says_nothing_is_given_up(remote: GitWorld, scheme: 
 
         assert anyio.current_time() - before < 5
         assert await run_sync(server.is_left.wait, 10)
+        assert server.connections == 1
     assert connector._mirror.git.folder.exists() == has_mirror
 
 
