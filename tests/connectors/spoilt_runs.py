@@ -23,7 +23,8 @@ class SpoiltSource:
     """A source of documents named by paths, whose text a test writes, and which can be made to answer wrongly.
 
     `arm` is called before the run that is to be spoilt, `heal` after it. `seen` are the names that an answer of
-    the source that was not spoilt has listed since it was armed; None if that cannot be told.
+    the source that was not spoilt has listed since it was armed; None if that cannot be told. `edited` are the names
+    that are written anew, none where a document never changes.
     """
 
     connector: SourceConnector
@@ -31,6 +32,7 @@ class SpoiltSource:
     arm: Callable[[], None]
     heal: Callable[[], None]
     seen: Callable[[], set[str]] | None = None
+    edited: tuple[str, ...] = EDITED
     texts: dict[str, str] = field(default_factory=dict)
 
     def write(self, name: str, version: int = 1) -> None:
@@ -50,7 +52,7 @@ async def hold_through(source: SpoiltSource, case: object) -> None:
     async with open_state(None, source="docs", destination="memory", offload=in_place) as world.state:
         await world.do()
         assert world.texts() == sorted(source.texts.values()), case
-        for name in EDITED:
+        for name in source.edited:
             source.write(name, version=2)
         for name in ADDED:
             source.write(name)
