@@ -25,6 +25,7 @@ BUILT_IN = {
     "filesystem": "connectors.filesystem:FilesystemConnector",
     "fsspec": "connectors.fsspec:FsspecConnector",
     "git": "connectors.git:GitConnector",
+    "imap": "connectors.imap:ImapConnector",
     "s3": "connectors.s3:S3Connector",
     "singer": "connectors.singer:SingerConnector",
     "sql": "connectors.sql:SqlConnector",

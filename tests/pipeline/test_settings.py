@@ -620,6 +620,7 @@ def test_the_agentcore_example_explains_every_setting() -> None:
         ("feed.yaml", set()),
         ("fsspec.yaml", set()),
         ("git.yaml", set()),
+        ("imap.yaml", set()),
         ("s3.yaml", set()),
         ("singer.yaml", {"config", "config_variables"}),
         ("sql.yaml", {"url", "table"}),
