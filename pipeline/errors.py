@@ -120,7 +120,7 @@ class FatalError(DestinationError):
 
 @contextmanager
 def ungrouped() -> Iterator[None]:
-    """Of a group of errors, raise the first: the other tasks were only cancelled for it."""
+    """Of a group of errors, raise the first that says what happened."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -128,7 +128,17 @@ def ungrouped() -> Iterator[None]:
 
 
 def first_error(error: BaseException) -> BaseException:
-    """`error` itself, or the first of the group that it is."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    """`error` itself; or of the group that it is, the first that was raised on purpose, or else the first.
+
+    When one stage of a run fails, the one before it may find that nobody takes what it sends any more.
+    """
+    errors = list(_single_errors(error))
+    return next((each for each in errors if isinstance(each, SyncError)), errors[0])
+
+
+def _single_errors(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _single_errors(each)
+    else:
+        yield error

@@ -123,16 +123,17 @@ async def run_source(
             else:
                 job = await stack.enter_async_context(open_job(settings, run_id, deletes, observe))
             await execute(job, verb, report, stop)
-    except* SyncError as errors:
-        _note_failure(report, first_error(errors))
     except* Exception as errors:  # a fault of ours must not take the other sources with it
         error = first_error(errors)
-        structlog.get_logger().error("unexpected_error", source=settings.name, exc_info=error)
-        report.status = "failed"
-        report.error = (
-            f"Unexpected {type(error).__name__}: a fault of memsync; the log has the trace. Nothing was lost, what is"
-            " not stored yet stays in the outbox. Please report it."
-        )
+        if isinstance(error, SyncError):
+            _note_failure(report, error)
+        else:
+            structlog.get_logger().error("unexpected_error", source=settings.name, exc_info=error)
+            report.status = "failed"
+            report.error = (
+                f"Unexpected {type(error).__name__}: a fault of memsync; the log has the trace. Nothing was lost, what"
+                " is not stored yet stays in the outbox. Please report it."
+            )
     report.seconds = round(time.monotonic() - started, 3)
     report.dead_letters_path = str(settings.dead_letters_path)
     return Outcome(report, tally.withheld)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import anyio
 
+from pipeline.errors import first_error
 from pipeline.job import SETTLE_S, SourceJob
 from pipeline.lease import Lease
 from pipeline.limits import service_limits
@@ -89,10 +90,7 @@ class AnyWorld:
         try:
             await verb(job)
         except BaseExceptionGroup as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            raise error from group
+            raise first_error(group) from group
         return tally.report
 
     def texts(self) -> list[str]:
