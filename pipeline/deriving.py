@@ -12,10 +12,12 @@ from pipeline.model import (
     DocumentRef,
     Fetched,
     LeftOut,
-    ParsedDocument,
+    LeftOutPart,
+    Parsed,
     PartsEnd,
     Planned,
     Unread,
+    UnreadPart,
     Vanished,
 )
 from pipeline.protocols import DocumentParser, DocumentReader
@@ -62,17 +64,17 @@ class Deriver:
             yield item
             return
         ref = item.ref
-        has_parts = True
+        is_whole = has_begun = False
         try:
-            for text in self.parser.parse(item):
-                has_parts = text.id != ref.id
-                yield self._records(ref, text)
+            for parsed in self.parser.parse(item):
+                is_whole, has_begun = parsed.id == ref.id, True
+                yield self._planned(ref, parsed)
         except UnreadableDocument as error:
-            yield Unread(ref, "parse", error.code, str(error))
+            yield Unread(ref, "parse", error.code, str(error), has_parts=has_begun and not is_whole)
         except UnsupportedDocument as error:
             yield LeftOut(ref, error.reason)
         else:
-            if has_parts:
+            if not is_whole:
                 yield PartsEnd(ref)
 
     def _fetch(self, ref: DocumentRef) -> Document | Unread | LeftOut | Vanished:
@@ -82,14 +84,24 @@ class Deriver:
         except (UnreadableDocument, UnsupportedDocument) as error:
             return not_fetched(ref, error)
 
-    def _records(self, ref: DocumentRef, text: ParsedDocument) -> Derived:
-        chunks = cut(text, self.rules, self.limits)
-        return Derived(ref, text.id, tuple(derive_records(ref, text, chunks, self.rules, self.limits)))
+    def _planned(self, ref: DocumentRef, parsed: Parsed) -> Planned:
+        match parsed:
+            case UnreadPart(part, code, message):
+                return Unread(ref._replace(id=part), "parse", code, message, origin=ref.id)
+            case LeftOutPart(part, reason):
+                return LeftOut(ref._replace(id=part), reason, origin=ref.id)
+        chunks = cut(parsed, self.rules, self.limits)
+        return Derived(ref, parsed.id, tuple(derive_records(ref, parsed, chunks, self.rules, self.limits)))
 
 
 def is_part(derived: Planned) -> bool:
     """Whether more is to come of the document that this was derived from."""
-    return isinstance(derived, Derived) and derived.document != derived.ref.id
+    match derived:
+        case Derived(ref, document):
+            return document != ref.id
+        case Unread() | LeftOut():
+            return derived.origin is not None
+    return False
 
 
 def not_fetched(ref: DocumentRef, error: UnreadableDocument | UnsupportedDocument) -> Unread | LeftOut | Vanished:

@@ -99,6 +99,7 @@ class SourceJob:
             observe=self.observe,
             now=self.now,
             resends=resends,
+            abilities=self.parser.abilities,
         )
 
     def batch(self) -> Stage[list[DocumentPlan | Checkpoint], Batch]:

@@ -128,9 +128,9 @@ class Markup(enum.Enum):
 class ParsedDocument:
     """The text of one document, ready to be cut.
 
-    `id` is the fetched document's own id, or, for a file that holds a document a line, that id followed by
-    `#` and the line's own. `metadata` holds what the document says of itself (front matter, chosen fields), and what
-    its source says of it.
+    `id` is the fetched document's own id, or, for a part of it (a line of a table, an attachment of a mail, a file in
+    an archive), that id followed by `#` and the part's own. `metadata` holds what the document says of itself (front
+    matter, chosen fields), and what its source says of it.
     """
 
     id: DocumentId
@@ -139,6 +139,26 @@ class ParsedDocument:
     title: str | None = None
     modified_at: datetime | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadPart:
+    """A part of a document that could not be read. It becomes a dead letter of its own; the other parts go on."""
+
+    id: DocumentId
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutPart:
+    """A part of a document that has no text to give."""
+
+    id: DocumentId
+    reason: str
+
+
+Parsed = ParsedDocument | UnreadPart | LeftOutPart
 
 
 class Chunk(NamedTuple):
@@ -154,20 +174,26 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A document that could not be fetched or parsed; it counts as present and keeps its records."""
+    """A document that could not be fetched or parsed; it counts as present and keeps its records.
+
+    `origin` is the id of the document that it is a part of; None if it is none. `has_parts` if parts of it went before.
+    """
 
     ref: DocumentRef
     stage: "Stage"
     code: str
     message: str
+    origin: DocumentId | None = None
+    has_parts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A document that was fetched and has no text to give."""
+    """A document that was fetched and has no text to give. `origin` is as for `Unread`."""
 
     ref: DocumentRef
     reason: str
+    origin: DocumentId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +305,8 @@ class FoundRecord:
 class DocumentState(NamedTuple):
     """What the ledger keeps of a document once all its changes are in the outbox.
 
-    `origin` is the id of the document that was fetched to get this one: its own, except for a part (a line of a
-    file that holds a document a line). `recipe` names the settings that it was derived with.
+    `origin` is the id of the document that was fetched to get this one: its own, except for a part. `recipe` names
+    the settings that it was derived with, and of what was left out also what could be read then.
     """
 
     id: DocumentId

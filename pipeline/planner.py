@@ -43,6 +43,7 @@ from pipeline.model import (
     Vanished,
 )
 from pipeline.protocols import Destination, SourceConnector, StateStore
+from pipeline.reader import recipe_of_left_out
 from pipeline.sightings import Sightings
 
 PAGE = 500  # documents read from the ledger at once
@@ -59,7 +60,8 @@ GUARDED_DOCUMENTS_MIN = 10
 class Planner:
     """Compares what documents should be with what the ledger says they are. Reads the state, never writes it.
 
-    `resends` are documents whose dead-lettered records are planned again; those of others stay given up on.
+    `resends` are documents whose dead-lettered records are planned again; those of others stay given up on. `abilities`
+    are the parser's.
     """
 
     source: str
@@ -71,13 +73,15 @@ class Planner:
     observe: Observer
     now: Callable[[], float]
     resends: Collection[DocumentId] = ()
+    abilities: str = ""
     _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # the oldest first
 
     async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
         derived = [item for item in items if isinstance(item, Derived)]
         ids = {item.ref.id for item in items if not isinstance(item, ScanError | Checkpoint)}
         derived_ids = [item.document for item in derived]
-        known, records = await self.state.known(ids.union(derived_ids), records_of=derived_ids)
+        whole_ids = [item.ref.id for item in items if isinstance(item, PartsEnd)]
+        known, records = await self.state.known(ids.union(derived_ids), records_of=[*derived_ids, *whole_ids])
         if self.sightings.renamed:
             known, records = await self._as_renamed(derived, known, records)
         if self.sightings.unattributed:
@@ -92,7 +96,7 @@ class Planner:
                     letters = await self._letters(before)
                     plans.append(self._plan_records(item, before, records[item.document], letters))
                 case PartsEnd(ref):
-                    plans.append(await self._plan_parts_end(ref))
+                    plans.append(await self._plan_parts_end(ref, records[ref.id]))
                 case Unread():
                     plans.append(await self._plan_unread(item, known.get(item.ref.id)))
                 case LeftOut():
@@ -206,50 +210,58 @@ class Planner:
         state = DocumentState(item.document, item.ref.id, fingerprint, self.recipe)
         return DocumentPlan(state, tuple(changes), found.obsolete, tuple(new_letters), frozenset(standing), outcome)
 
-    async def _plan_parts_end(self, ref: DocumentRef) -> DocumentPlan:
+    async def _plan_parts_end(self, ref: DocumentRef, records: Collection[KnownRecord]) -> DocumentPlan:
         """Remember the file as read, unless it lost parts: until these are deleted, every run must read it again.
 
-        Otherwise the next run would find the file unchanged and believe that all its parts are still there.
+        Otherwise the next run would find the file unchanged and believe that all its parts are still there. `records`
+        are from when it had no parts.
         """
         has_lost = any(not self.sightings.has(part.row) for part in await self.state.parts(ref.id))
-        return DocumentPlan(self._state(ref, None if has_lost else ref.fingerprint, has_parts=True))
+        state = self._state(ref, None if has_lost else ref.fingerprint, has_parts=True)
+        return DocumentPlan(state, obsolete=tuple(record.key for record in records))
 
     async def _plan_unread(self, item: Unread, before: KnownDocument | None) -> DocumentPlan:
         """A dead letter for the document; what the memory holds of it stays.
 
         What could not be fetched is tried again by every run, what could not be parsed only once it changed.
         """
+        if before is not None:
+            self.sightings.mark(before.row)  # the scan has marked it, unless it is a part
         unchanged = self.sightings.count_unchanged(item.ref.id, before.records) if before else 0
         # Parts can be in the ledger before their file is: a run may have been cut off between the two.
         parts = await self.state.parts(item.ref.id)
         for part in parts:
-            self.sightings.mark(part.row)
-            unchanged += self.sightings.count_unchanged(part.state.id, part.records)
+            if self.sightings.mark_first(part.row):  # those that went before have been counted
+                unchanged += self.sightings.count_unchanged(part.state.id, part.records)
         self.observe(DocumentsDecided("failed", 1, unchanged=unchanged))
         letter = self._document_letter(item.ref.id, item.stage, item.code, item.message)
         standing = {letter.id, *await self._letters(before)}
         fingerprint = item.ref.fingerprint if item.stage == "parse" else None
-        has_parts = bool(parts) or (before is not None and before.state.has_parts)
-        state = self._state(item.ref, fingerprint, has_parts=has_parts)
+        has_parts = item.has_parts or bool(parts) or (before is not None and before.state.has_parts)
+        state = self._state(item.ref, fingerprint, origin=item.origin, has_parts=has_parts)
         return DocumentPlan(state, obsolete=None, letters=(letter,), standing=frozenset(standing))
 
     async def _plan_left_out(self, item: LeftOut, before: KnownDocument | None) -> DocumentPlan:
         """Remember why, so that it is not fetched again; but a document with records does not lose them for it."""
         if before is not None and (before.records or before.state.has_parts):
             message = f"{item.reason}; its records are kept until it can be read again or is removed"
-            return await self._plan_unread(Unread(item.ref, "parse", "unsupported", message), before)
+            return await self._plan_unread(Unread(item.ref, "parse", "unsupported", message, item.origin), before)
+        if before is not None:
+            self.sightings.mark(before.row)
         self.observe(DocumentSkippedByReason(item.reason))
-        return DocumentPlan(self._state(item.ref, item.ref.fingerprint, skipped=item.reason))
+        state = self._state(item.ref, item.ref.fingerprint, origin=item.origin, skipped=item.reason)
+        return DocumentPlan(state._replace(recipe=recipe_of_left_out(self.recipe, self.abilities)))
 
     def _state(
         self,
         ref: DocumentRef,
         fingerprint: Fingerprint | None,
         *,
+        origin: DocumentId | None = None,
         has_parts: bool = False,
         skipped: str | None = None,
     ) -> DocumentState:
-        return DocumentState(ref.id, ref.id, fingerprint, self.recipe, has_parts=has_parts, skipped=skipped)
+        return DocumentState(ref.id, origin or ref.id, fingerprint, self.recipe, has_parts=has_parts, skipped=skipped)
 
     def _document_letter(self, document: DocumentId, stage: Stage, code: str, message: str) -> DeadLetter:
         self.observe(DeadLettered(document, stage, code, message))

@@ -8,7 +8,7 @@ import anyio
 from pipeline.errors import ConfigurationError, UnreadableDocument, UnsupportedDocument
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules, cut, derive_records
-from pipeline.model import Create, Document, DocumentId, DocumentRef, ParsedDocument
+from pipeline.model import Create, Document, DocumentId, DocumentRef, LeftOutPart, Parsed, UnreadPart
 from pipeline.parsing import Parser
 from pipeline.protocols import SourceConnector
 from pipeline.reporting.previews import DocumentPreview, RecordPreview, TextPreview
@@ -20,7 +20,7 @@ from pipeline.templates import template_fields
 async def preview_document(settings: SourceSettings, document_id: str | None, *, parts_max: int) -> DocumentPreview:
     """Read and cut one document, the first that the source lists unless it is named. Touches neither memory nor state.
 
-    Of a file that holds a document a line, up to `parts_max` lines are read.
+    Of a document that has parts, such as the lines of a table, up to `parts_max` are read.
 
     Raises:
         ConfigurationError: the source has no such document.
@@ -56,7 +56,7 @@ def _preview(document: Document, parser: Parser, rules: RecordRules, parts_max: 
     problem, has_more = None, False
     try:
         parsed = parser.parse(document)
-        texts.extend(_text(ref, text, rules) for text in islice(parsed, parts_max))
+        texts.extend(_text(ref, each, rules) for each in islice(parsed, parts_max))
         has_more = next(parsed, None) is not None
     except (UnreadableDocument, UnsupportedDocument) as error:
         problem = _problem(error)
@@ -69,7 +69,11 @@ def _problem(error: UnreadableDocument | UnsupportedDocument) -> str:
     return f"a dead letter, {error.code}: {error}"
 
 
-def _text(ref: DocumentRef, text: ParsedDocument, rules: RecordRules) -> TextPreview:
+def _text(ref: DocumentRef, text: Parsed, rules: RecordRules) -> TextPreview:
+    if isinstance(text, UnreadPart):
+        return TextPreview(text.id, None, None, 0, problem=f"a dead letter, {text.code}: {text.message}")
+    if isinstance(text, LeftOutPart):
+        return TextPreview(text.id, None, None, 0, problem=f"left out: {text.reason}")
     limits = service_limits()
     templates = [rules.namespace, *(value for value in rules.metadata.values() if isinstance(value, str))]
     used = set().union(*map(template_fields, templates))

@@ -27,7 +27,7 @@ from pipeline.model import (
     MemoryRecord,
     MemoryRecordId,
     Operation,
-    ParsedDocument,
+    Parsed,
     Planned,
     RecordKey,
     RecordPlace,
@@ -126,8 +126,13 @@ class DocumentParser(Protocol):
         """Tell from the ref alone why a document has no text to give ("unsupported type .png"), or None."""
         ...
 
-    def parse(self, document: Document) -> Iterator[ParsedDocument]:
-        """Yield the text of `document`: once for most, once a line for files that hold a document a line.
+    @property
+    def abilities(self) -> str:
+        """Names all that can be read. What was left out is tried again once this is another."""
+        ...
+
+    def parse(self, document: Document) -> Iterator[Parsed]:
+        """Yield the text of `document`: once for most, once for each part of those that have parts.
 
         Plain computation, run in a thread, or in a process of which the parser is sent a pickled copy.
 

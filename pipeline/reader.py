@@ -172,10 +172,16 @@ class _Selector:
                         continue
                     if reason := self.parser.reason_to_skip(event):
                         skipped[reason] += 1
-                    elif before is None or event.id in self.always or may_have_changed(event, before, self.recipe):
+                    elif before is None or event.id in self.always or self._may_have_changed(event, before):
                         passed.append(event)
                     elif before.state.skipped is not None:
                         skipped[before.state.skipped] += 1
+                    elif before.state.has_parts:
+                        parts = await self.state.parts(event.id)
+                        if any(self._can_be_read_now(part) for part in parts):
+                            passed.append(event)
+                        else:
+                            self._account_for_parts(before, parts, skipped)
                     else:
                         unchanged.append(before)
                 case DocumentSkipped():
@@ -191,20 +197,33 @@ class _Selector:
                     passed.append(event)
         for reason, count in skipped.items():
             self.observe(DocumentSkippedByReason(reason, count))
-        for document in unchanged:
-            await self._account_for(document)
+        self._account_for(unchanged)
         return passed
 
-    async def _account_for(self, document: KnownDocument) -> None:
-        """Tell of a document that is as it was and has parts or dead letters."""
-        parts = await self.state.parts(document.state.id) if document.state.has_parts else [document]
+    def _may_have_changed(self, ref: DocumentRef, before: KnownDocument) -> bool:
+        return may_have_changed(ref, before, self.recipe, self.parser.abilities)
+
+    def _can_be_read_now(self, part: KnownDocument) -> bool:
+        """Whether a part that was left out may have a text for this parser."""
+        left_out = recipe_of_left_out(self.recipe, self.parser.abilities)
+        return part.state.skipped is not None and part.state.recipe != left_out
+
+    def _account_for_parts(
+        self, document: KnownDocument, parts: Sequence[KnownDocument], skipped: Counter[str]
+    ) -> None:
+        """Tell of a document with parts that is as it was."""
         for part in parts:
             self.sightings.mark(part.row)
-        if document.state.has_parts and document.dead_letters:  # the file as a whole could not be read
+        if document.dead_letters:  # the file as a whole could not be read
             self.observe(DocumentsDecided("failed", 1, unchanged=self._count_unchanged(parts)))
             return
-        failed = [part for part in parts if part.dead_letters]
-        unchanged = [part for part in parts if not part.dead_letters]
+        skipped.update(part.state.skipped for part in parts if part.state.skipped is not None)
+        self._account_for([part for part in parts if part.state.skipped is None])
+
+    def _account_for(self, documents: Sequence[KnownDocument]) -> None:
+        """Tell of documents that are as they were."""
+        failed = [document for document in documents if document.dead_letters]
+        unchanged = [document for document in documents if not document.dead_letters]
         if unchanged:
             self.observe(DocumentsDecided("unchanged", len(unchanged), unchanged=self._count_unchanged(unchanged)))
         if failed:
@@ -214,9 +233,15 @@ class _Selector:
         return sum(self.sightings.count_unchanged(document.state.id, document.records) for document in documents)
 
 
-def may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str) -> bool:
-    """Whether a document must be read again to know what it says now."""
-    return ref.fingerprint is None or ref.fingerprint != before.state.fingerprint or before.state.recipe != recipe
+def may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str, abilities: str) -> bool:
+    """Whether a document must be read again to know what it says now, by a parser with such `abilities`."""
+    expected = recipe if before.state.skipped is None else recipe_of_left_out(recipe, abilities)
+    return ref.fingerprint is None or ref.fingerprint != before.state.fingerprint or before.state.recipe != expected
+
+
+def recipe_of_left_out(recipe: str, abilities: str) -> str:
+    """What the ledger keeps of a document without text: a parser that can read more is to have a look at it."""
+    return f"{recipe} {abilities}"
 
 
 async def fetch_documents(

@@ -500,7 +500,13 @@ class SourceSettings(BaseSettings):
 
 def recipe(settings: SourceSettings) -> str:
     """A digest of all settings that decide what records a document becomes, and of none else."""
-    deciding = settings.model_dump(mode="json", include={"name", "parsing", "chunking", "record"})
+    deciding = settings.model_dump(
+        mode="json",
+        include={"name", "parsing", "chunking", "record"},
+        exclude={"parsing": {"limits"}},  # they decide whether a document is read, not what it says
+    )
+    if deciding["parsing"]["xml"] == "source":  # as it was before there was a choice: nothing is to be read anew for it
+        del deciding["parsing"]["xml"]
     content = json.dumps([RECIPE_VERSION, deciding], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -282,7 +282,7 @@ async def compare_source(
                 sightings.mark(before.row)
                 for part in await state.parts(ref.id) if before.state.has_parts else ():
                     sightings.mark(part.row)
-                result.changed += may_have_changed(ref, before, recipe)
+                result.changed += may_have_changed(ref, before, recipe, parser.abilities)
             sightings.complete.extend(event.scope for event in events if isinstance(event, ScanComplete))
             sightings.incremental.extend(event.scope for event in events if isinstance(event, ScanIncremental))
             sightings.removed.update(event.id for event in events if isinstance(event, DocumentRemoved))

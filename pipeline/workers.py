@@ -137,7 +137,7 @@ class Workers:
                 await self._end(worker)
                 self.starting.start_soon(self._add)
             if is_begun:
-                yield [self._given_up(left[0])]
+                yield [self._given_up(left[0], has_parts=True)]
                 left = left[1:]
             async with aclosing(self._one_by_one(left)) as lists:
                 async for some in lists:
@@ -153,17 +153,18 @@ class Workers:
                 except SourceError as error:  # not in a thread: one of these may end this process, too
                     yield [_not_read(each, "fetch", "worker_not_started", str(error)) for each in items[position:]]
                     return
-            done = 0
+            done, is_begun = 0, False
             try:
                 async with aclosing(await worker.ask([item])) as answers:
                     async for done, some in answers:  # noqa: B007 - after a death it tells how far it came
+                        is_begun = is_begun or bool(some)
                         yield some
                 self._given_up_in_a_row = 0
             except WorkerDied:
                 await self._end(worker)
                 worker = None
                 if not done:
-                    yield [self._given_up(item)]
+                    yield [self._given_up(item, has_parts=is_begun)]
         if worker is not None:
             await worker.kill()
             self._alive.discard(worker)
@@ -195,7 +196,7 @@ class Workers:
         structlog.get_logger().warning("worker_died", ended_with=await worker.end())
         self._alive.discard(worker)
 
-    def _given_up(self, item: Fetched) -> Planned:
+    def _given_up(self, item: Fetched, *, has_parts: bool) -> Planned:
         """What becomes of a document that ends the process that reads it.
 
         Raises:
@@ -213,6 +214,7 @@ class Workers:
             "parser_crashed",
             "the process that read it ended, as it does when a document needs too much memory or makes a parser fail;"
             " it is tried again once it has changed, or by `memsync replay`",
+            has_parts=has_parts,
         )
 
 
@@ -345,8 +347,9 @@ class _Worker:
         return kind, count, content
 
 
-def _not_read(item: Fetched, stage: Stage, code: str, message: str) -> Planned:
+def _not_read(item: Fetched, stage: Stage, code: str, message: str, *, has_parts: bool = False) -> Planned:
     """`item` itself, if it is no document."""
     if not isinstance(item, DocumentRef | Document):
         return item
-    return Unread(item if isinstance(item, DocumentRef) else item.ref, stage, code, message)
+    ref = item if isinstance(item, DocumentRef) else item.ref
+    return Unread(ref, stage, code, message, has_parts=has_parts)

@@ -20,9 +20,23 @@ class CsvRules(LineRules):
 
 
 @dataclass(frozen=True, slots=True)
+class ParsingLimits:
+    """What one document may cost. The numbers below one line hold for all that is packed in it, together."""
+
+    document_s: float = 30.0
+    unpacked_bytes: int = 100 * 1024**2
+    entries: int = 10_000
+    depth: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class ParsingRules:
-    """`encoding` is that of all documents without a byte order mark; None: to be found."""
+    """`encoding` is that of all documents without a byte order mark; None: to be found. XML is left as it stands unless
+    it is to be read `xml_as_text`.
+    """
 
     encoding: str | None = None
     jsonl: LineRules = LineRules()
     csv: CsvRules = CsvRules()
+    xml_as_text: bool = False
+    limits: ParsingLimits = ParsingLimits()

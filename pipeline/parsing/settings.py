@@ -1,9 +1,11 @@
 """The section `parsing:` of a source's configuration."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.parsing.decoding import is_usable
-from pipeline.parsing.rules import CsvRules, LineRules, ParsingRules
+from pipeline.parsing.rules import CsvRules, LineRules, ParsingLimits, ParsingRules
 
 
 class JsonLinesSettings(BaseModel):
@@ -61,6 +63,33 @@ class CsvSettings(BaseModel):
     )
 
 
+class LimitSettings(BaseModel):
+    """What one document may cost. What goes beyond is a dead letter; `memsync replay` tries it again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    document_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="The seconds that reading one document may take, or one file in an archive (all of them together "
+        "ten times as much). For what is read by a process of its own: all but text, Markdown, JSON Lines and CSV.",
+    )
+    unpacked_bytes: int = Field(
+        default=100 * 1024**2,
+        ge=1024,
+        le=250 * 1024**2,
+        description="How many bytes may come out of an archive, of what is compressed, or of a mail's attachments.",
+    )
+    entries: int = Field(default=10_000, ge=1, le=1_000_000, description="How many files may be in one document.")
+    depth: int = Field(
+        default=4,
+        ge=1,
+        le=20,
+        description="How often a file may be packed in a file. A mail in a .tar.gz is the third: .gz, .tar, .eml.",
+    )
+
+
 class ParsingSettings(BaseModel):
     """How the content of documents is read."""
 
@@ -74,6 +103,12 @@ class ParsingSettings(BaseModel):
     jsonl: JsonLinesSettings = Field(default=JsonLinesSettings(), description="How .jsonl and .ndjson files are read.")
     csv: CsvSettings = Field(default=CsvSettings(), description="How .csv and .tsv files are read.")
 
+    xml: Literal["source", "text"] = Field(
+        default="source",
+        description="How XML is read: as it stands, or as text without its tags. One of: source, text.",
+    )
+    limits: LimitSettings = Field(default=LimitSettings(), description="What one document may cost.")
+
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, encoding: str | None) -> str | None:
@@ -82,4 +117,10 @@ class ParsingSettings(BaseModel):
         return encoding
 
     def rules(self) -> ParsingRules:
-        return ParsingRules(self.encoding, LineRules(**self.jsonl.model_dump()), CsvRules(**self.csv.model_dump()))
+        return ParsingRules(
+            self.encoding,
+            LineRules(**self.jsonl.model_dump()),
+            CsvRules(**self.csv.model_dump()),
+            self.xml == "text",
+            ParsingLimits(**self.limits.model_dump()),
+        )

@@ -23,7 +23,10 @@ class RecordPreview:
 
 @dataclass(frozen=True, slots=True)
 class TextPreview:
-    """The text of a document, or of one of its parts. `unused` is what it says of itself and no record takes up."""
+    """The text of a document, or of one of its parts. `unused` is what it says of itself and no record takes up.
+
+    `problem` tells why a part becomes no records.
+    """
 
     id: str
     title: str | None
@@ -31,6 +34,7 @@ class TextPreview:
     characters: int
     unused: Mapping[str, Any] = field(default_factory=dict)
     records: Sequence[RecordPreview] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,9 @@ def _document(preview: DocumentPreview, is_full: bool, style: Style) -> Iterator
 def _text(text: TextPreview, document: str, is_full: bool, style: Style) -> Iterator[str]:
     yield ""
     name = "text" if text.id == document else style.text(text.id)
+    if text.problem:
+        yield f"{style.sign('bad')} {name}: {style.text(text.problem)}"
+        return
     yield f"{name}: {amount(text.characters, 'character')}{_said(', titled ', text.title, style)}" + _said(
         ", of ", text.modified_at, style
     )

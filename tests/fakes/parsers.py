@@ -21,6 +21,8 @@ class NotToBeCopied(Exception):
 class ObedientParser:
     """Does what each line of a text says, and makes a document of each line of what is called `.jsonl`."""
 
+    abilities = "text"
+
     def reason_to_skip(self, ref: DocumentRef) -> str | None:
         return None
 

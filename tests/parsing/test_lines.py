@@ -14,7 +14,8 @@ from pipeline.parsing.settings import ParsingSettings
 def parse(content: bytes | str, name: str, **settings: object) -> list[ParsedDocument]:
     content = content.encode() if isinstance(content, str) else content
     parser = Parser(ParsingSettings.model_validate(settings).rules())
-    return list(parser.parse(Document(DocumentRef(DocumentId(name), name), content)))
+    documents = list(parser.parse(Document(DocumentRef(DocumentId(name), name), content)))
+    return [document for document in documents if isinstance(document, ParsedDocument)]
 
 
 def ids(documents: list[ParsedDocument]) -> list[str]:

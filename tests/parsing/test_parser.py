@@ -27,7 +27,8 @@ def parse_all(
 ) -> list[ParsedDocument]:
     content = content.encode() if isinstance(content, str) else content
     parser = Parser(ParsingSettings.model_validate(settings).rules())
-    return list(parser.parse(Document(ref(name), content, media_type)))
+    documents = list(parser.parse(Document(ref(name), content, media_type)))
+    return [document for document in documents if isinstance(document, ParsedDocument)]
 
 
 def parse(
@@ -40,7 +41,7 @@ def parse(
 # ------------------------------------------------------------------------------------------- what is read
 
 
-@pytest.mark.parametrize("name", ["logo.png", "scan.PDF", "report.docx", "all.tar.gz", "lib/core.so", "x.pyc"])
+@pytest.mark.parametrize("name", ["logo.png", "scan.PNG", "lib/core.so", "x.pyc", "model.7z"])
 def test_files_without_text_are_left_out_by_their_name(name: str) -> None:
     """They need not even be fetched, and the report counts them by type."""
     suffix = name[name.rindex(".") :].lower()
@@ -93,7 +94,7 @@ def test_a_media_type_that_says_nothing_leaves_it_to_the_name() -> None:
     assert parse("# a", "page.md", "application/octet-stream").markup is Markup.MARKDOWN
 
 
-@pytest.mark.parametrize("media_type", ["image/png", "application/pdf; x=y"])
+@pytest.mark.parametrize("media_type", ["image/png", "video/mp4; x=y"])
 def test_a_media_type_without_text_is_unsupported(media_type: str) -> None:
     """It is left out and counted, not taken for broken."""
     with pytest.raises(UnsupportedDocument) as raised:

@@ -69,10 +69,13 @@ Item = TypeVar("Item")
 Other = TypeVar("Other")
 
 RECIPE = "recipe-1"
+LEFT_OUT = "recipe-1 text"  # what the ledger has of a document that this parser left out
 
 
 class LineParser:
     """Reads text, and a document a line from `.jsonl`. What it cannot read says so itself."""
+
+    abilities = "text"
 
     def reason_to_skip(self, ref: DocumentRef) -> str | None:
         return "unsupported type .png" if ref.id.endswith(".png") else None
@@ -379,9 +382,24 @@ async def test_the_parts_of_an_unchanged_file_count_and_not_the_file(selection: 
     assert all(map(selection.sightings.has, rows))
 
 
+async def test_what_was_left_out_is_read_once_the_parser_can_read_more(selection: Selection) -> None:
+    """Nobody touches a thousand PDFs because memsync was brought up to date."""
+    await selection.remember("a.bin", skipped="unsupported type application/pdf", recipe="recipe-1 less")
+    await selection.remember("b.eml", has_parts=True)
+    await selection.remember("b.eml#text", origin="b.eml")
+    await selection.remember("b.eml#c.pdf", origin="b.eml", skipped="unsupported type .pdf", recipe="recipe-1 less")
+    await selection.remember("d.eml", has_parts=True)
+    await selection.remember("d.eml#e.png", origin="d.eml", skipped="unsupported type .png", recipe=LEFT_OUT)
+
+    selected = await selection.select(ref("a.bin"), ref("b.eml"), ref("d.eml"))
+
+    assert selected == [ref("a.bin"), ref("b.eml")]
+    assert selection.told(DocumentSkippedByReason) == [DocumentSkippedByReason("unsupported type .png", 1)]
+
+
 async def test_a_document_that_has_no_text_is_told_by_its_reason_and_never_fetched(selection: Selection) -> None:
     """Fetching a film to find that it is one takes long."""
-    await selection.remember("b.bin", skipped="binary")
+    await selection.remember("b.bin", skipped="binary", recipe=LEFT_OUT)
 
     selected = await selection.select(ref("a.png"), ref("b.bin"), DocumentSkipped(DocumentId("c.iso"), "too large"))
 

@@ -565,7 +565,13 @@ def test_a_template_that_is_checked_can_be_rendered(template: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["name: other", "chunking: {max_chars: 500}", "record: {strategy_id: s1}", "record: {metadata: {a: 1}}"],
+    [
+        "name: other",
+        "chunking: {max_chars: 500}",
+        "parsing: {xml: text}",
+        "record: {strategy_id: s1}",
+        "record: {metadata: {a: 1}}",
+    ],
 )
 def test_a_change_of_what_records_become_changes_the_recipe(file: Path, change: str) -> None:
     """Documents that did not change must be derived anew."""
@@ -575,7 +581,8 @@ def test_a_change_of_what_records_become_changes_the_recipe(file: Path, change: 
 @pytest.mark.parametrize(
     "change",
     ["writers: {concurrency: 1}", "deletes: {enabled: false}", "schedule: 0 * * * *", "chunking: {max_chars: 4000}",
-     "state: {path: x}", "dead_letters: {max_attempts: 1}"],
+     "state: {path: x}", "parsing: {limits: {document_s: 5}}", "parsing: {xml: source}",
+     "dead_letters: {max_attempts: 1}"],
 )  # fmt: skip
 def test_a_change_of_anything_else_keeps_the_recipe(file: Path, change: str) -> None:
     """Deriving all documents anew costs hours."""

@@ -26,7 +26,17 @@ from pipeline import letters as letter_json
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import read_answer, service_errors
 from pipeline.errors import ConfigurationError, DestinationError, SyncError, UnreadableDocument, UnsupportedDocument
-from pipeline.model import Batch, ClientToken, Document, DocumentId, DocumentRef, DocumentSkipped, Entry, RecordKey
+from pipeline.model import (
+    Batch,
+    ClientToken,
+    Document,
+    DocumentId,
+    DocumentRef,
+    DocumentSkipped,
+    Entry,
+    ParsedDocument,
+    RecordKey,
+)
 from pipeline.model import Operation as Op
 from pipeline.parsing import Parser
 from pipeline.reporting.text import printable
@@ -64,6 +74,9 @@ def _parse(name: str) -> Feed:
         document = Document(DocumentRef(DocumentId(name), f"file:///{name}"), content)
         try:
             for parsed in bench.parser.parse(document):
+                if not isinstance(parsed, ParsedDocument):
+                    require_harmless(str(parsed))
+                    continue
                 # Raises for a lone surrogate, which no request can hold.
                 "".join((parsed.text, parsed.title or "", *map(str, parsed.metadata.values()))).encode()
         except UnreadableDocument as error:

@@ -1,4 +1,4 @@
-"""A page may break the process that reads it; it costs that page and nothing else."""
+"""A document may break the process that reads it; it costs that document and nothing else."""
 
 import gc
 import os
@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SourceError, UnreadableDocument
-from pipeline.model import DocumentId, DocumentRef
-from pipeline.parsing import html_process
+from pipeline.model import DocumentId, DocumentRef, ParsedDocument
+from pipeline.parsing import reading_process
 from pipeline.parsing.html import parse_html
-from pipeline.parsing.html_process import DEFAULT_LIMITS, HtmlProcess
+from pipeline.parsing.media_types import Kind
+from pipeline.parsing.reading_process import DEFAULT_LIMITS, ReadingProcess
+from pipeline.parsing.readings import Content, UnpackingLimits
 
-REF = DocumentRef(DocumentId("page.html"), "file:///page.html", title="of the ref")
+REF = DocumentRef(DocumentId(""), "")
+UNPACKING = UnpackingLimits(10 * 1024**2, 100)
 GOOD = (
     '<head><title>A title</title><meta name="author" content="Ada, Bob"><meta name="keywords" content="a, b">'
     '<meta name="last-modified" content="2026-01-02T03:04:05Z"></head><main><h1>One</h1><p>Two &amp; three 🦊</main>'
@@ -26,7 +29,13 @@ GOOD = (
 SLOW = "<p>word <b>bold</b> " * 400_000
 
 
-def pid_of(reader: HtmlProcess) -> int:
+def parse(reader: ReadingProcess, html: str) -> ParsedDocument:
+    text = reader.read(Kind.HTML, Content("page.html", html.encode()), None, UNPACKING).text
+    assert text is not None
+    return text
+
+
+def pid_of(reader: ReadingProcess) -> int:
     assert reader._child is not None
     return reader._child._process.pid
 
@@ -44,85 +53,85 @@ def test_a_page_comes_out_as_it_would_in_this_process(html: str) -> None:
     """The way through another process must lose nothing: neither types nor what is missing."""
     html = html.encode("utf-8", "replace").decode()
 
-    assert HtmlProcess().parse(REF, html) == parse_html(REF, html)
+    assert parse(ReadingProcess(), html) == parse_html(REF, html)
 
 
 def test_one_process_reads_all_pages() -> None:
     """Starting one takes as long as reading a hundred pages."""
-    reader = HtmlProcess()
+    reader = ReadingProcess()
 
-    reader.parse(REF, GOOD)
+    parse(reader, GOOD)
     first = pid_of(reader)
     with pytest.raises(UnreadableDocument, match="nested too deeply"):
-        reader.parse(REF, "<div>" * 5000 + "deep")
-    reader.parse(REF, GOOD)
+        parse(reader, "<div>" * 5000 + "deep")
+    parse(reader, GOOD)
 
     assert pid_of(reader) == first
 
 
 def test_a_page_that_takes_too_long_is_given_up_on_and_the_next_is_read() -> None:
     """Nobody is there to end a run that hangs."""
-    reader = HtmlProcess(replace(DEFAULT_LIMITS, page_s=0.2))
-    reader.parse(REF, GOOD)
+    reader = ReadingProcess(replace(DEFAULT_LIMITS, content_s=0.2))
+    parse(reader, GOOD)
     hung = pid_of(reader)
 
     with pytest.raises(UnreadableDocument) as raised:
-        reader.parse(REF, SLOW)
+        parse(reader, SLOW)
 
     assert raised.value.code == "parser_too_slow"
     assert not is_alive(hung)
-    assert reader.parse(REF, GOOD).title == "A title"
+    assert parse(reader, GOOD).title == "A title"
 
 
 def test_a_page_that_needs_too_much_memory_is_given_up_on_and_the_next_is_read() -> None:
     """The system would end the whole run, or another program."""
-    reader = HtmlProcess(replace(DEFAULT_LIMITS, memory_bytes=160 * 1024**2))
+    reader = ReadingProcess(replace(DEFAULT_LIMITS, memory_bytes=160 * 1024**2))
 
     with pytest.raises(UnreadableDocument) as raised:
-        reader.parse(REF, "<p>" + "x" * 64 * 1024**2)
+        parse(reader, "<p>" + "x" * 64 * 1024**2)
 
     assert raised.value.code == "parser_crashed"
-    assert reader.parse(REF, GOOD).title == "A title"
+    assert parse(reader, GOOD).title == "A title"
 
 
 def test_a_page_that_crashes_the_library_is_given_up_on_and_the_next_is_read() -> None:
     """Native code ends its process when it fails; here a signal does as much."""
-    reader = HtmlProcess()
-    reader.parse(REF, GOOD)
+    reader = ReadingProcess()
+    parse(reader, GOOD)
     killer = threading.Timer(0.05, os.kill, (pid_of(reader), signal.SIGSEGV))
 
     killer.start()
     with pytest.raises(UnreadableDocument, match="SIGSEGV") as raised:
-        reader.parse(REF, SLOW)
+        parse(reader, SLOW)
     killer.join()
 
     assert raised.value.code == "parser_crashed"
-    assert reader.parse(REF, GOOD).title == "A title"
+    assert parse(reader, GOOD).title == "A title"
 
 
 def test_an_answer_of_any_length_is_not_taken() -> None:
     """Whoever took the reader over could fill our memory instead of its own."""
-    reader = HtmlProcess(replace(DEFAULT_LIMITS, answer_bytes=1000))
+    reader = ReadingProcess(replace(DEFAULT_LIMITS, answer_bytes=1000))
 
     with pytest.raises(UnreadableDocument, match="SIGKILL"):
-        reader.parse(REF, "<p>" + "long " * 1000)
+        parse(reader, "<p>" + "long " * 1000)
 
 
 def test_without_a_reader_no_page_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation would turn every page into a dead letter."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(SourceError, match="exit code 1"):
-        HtmlProcess().parse(REF, GOOD)
+        parse(ReadingProcess(), GOOD)
 
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(SourceError, match="cannot be started"):
-        HtmlProcess().parse(REF, GOOD)
+        parse(ReadingProcess(), GOOD)
 
 
 def test_it_ends_with_its_owner() -> None:
     """A scheduled run would leave one more behind every hour."""
-    reader = HtmlProcess()
-    reader.parse(REF, GOOD)
+    reader = ReadingProcess()
+    parse(reader, GOOD)
     pid = pid_of(reader)
 
     del reader
@@ -134,7 +143,7 @@ def test_it_ends_with_its_owner() -> None:
 def test_it_ends_when_this_process_is_killed() -> None:
     """`kill -9` leaves no time to clean up."""
     program = (
-        "import os; from tests.security.test_html_process import *; reader = HtmlProcess(); reader.parse(REF, GOOD);"
+        "import os; from tests.security.test_reading_process import *; reader = ReadingProcess(); parse(reader, GOOD);"
         " print(pid_of(reader), flush=True); os.kill(os.getpid(), 9)"
     )
     root = Path(__file__).parents[2]
@@ -155,8 +164,8 @@ def test_it_ends_when_this_process_is_killed() -> None:
 def test_it_knows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads what anyone wrote, so it must not have what nobody may read."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-the-environment")
-    reader = HtmlProcess()
-    reader.parse(REF, GOOD)
+    reader = ReadingProcess()
+    parse(reader, GOOD)
 
     assert b"canary" not in Path(f"/proc/{pid_of(reader)}/environ").read_bytes()
-    assert html_process.__name__ in Path(f"/proc/{pid_of(reader)}/cmdline").read_text()
+    assert reading_process.CHILD in Path(f"/proc/{pid_of(reader)}/cmdline").read_text()
