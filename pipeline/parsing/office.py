@@ -17,13 +17,19 @@ from pipeline.parsing.decoding import clean
 from pipeline.parsing.markdown import first_heading
 from pipeline.parsing.media_types import OFFICE_TYPES, OLE_START, Kind
 from pipeline.parsing.metadata import as_time, metadata_of
+from pipeline.parsing.notes import speaker_notes
 from pipeline.parsing.readings import Reading, UnpackingLimits
 from pipeline.parsing.unpacking import RATIO_COUNTS_FROM_BYTES, RATIO_MAX
 
 TITLE_CHARS_MAX = 300
+TABLE_CELLS_MAX = 10_000_000
+ITERATIONS_MAX = 1_000_000_000  # time is limited in another way
 
 _ZIPPED = {Kind.DOCX, Kind.PPTX, Kind.XLSX, Kind.ODT, Kind.ODS, Kind.ODP, Kind.EPUB}
 _IMAGE = re.compile(r"\\?!\[[^\[\]\n]*\]\([^()\n]*\)")
+_SLIDES = {Kind.PPTX, Kind.ODP, Kind.PPT}
+_BETWEEN_SLIDES = re.compile(r"^-----$\n*", re.MULTILINE)  # stands before a slide without a title
+_PACKAGE_FAULTS = (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, RuntimeError, zlib.error)
 _MANIFEST_BYTES_MAX = 10 * 1024**2
 
 
@@ -38,10 +44,12 @@ def read_office(kind: Kind, data: bytes, limits: UnpackingLimits) -> Reading:
         if data.startswith(OLE_START):
             raise UnsupportedDocument(f"encrypted {name}")
         _check_package(name, data, limits)
-    document = asyncio.run(_extract(data, OFFICE_TYPES[kind]))
-    if document is None:
-        raise UnreadableDocument(f"broken_{kind.value}", f"the {name} document cannot be read")
+    document = asyncio.run(_extract(name, data, OFFICE_TYPES[kind], limits))
     text = clean(_IMAGE.sub("", document.content)).strip("\n")
+    if kind in _SLIDES:
+        text = _BETWEEN_SLIDES.sub("", text).strip("\n")
+    if kind is Kind.PPTX:
+        text = "\n\n".join(filter(None, (text, _speaker_notes(name, data))))
     if not text.strip():
         raise UnsupportedDocument(f"{name} without text")
     about = document.metadata
@@ -67,8 +75,12 @@ def read_office(kind: Kind, data: bytes, limits: UnpackingLimits) -> Reading:
     )
 
 
-async def _extract(data: bytes, media_type: str) -> Any:
-    """What the library makes of `data`; None if it cannot."""
+async def _extract(name: str, data: bytes, media_type: str, limits: UnpackingLimits) -> Any:
+    """What the library makes of `data`.
+
+    Raises:
+        UnreadableDocument: nothing.
+    """
     import xberg  # noqa: PLC0415 - an extra, and native code that the run's own process must not load
 
     config = xberg.ExtractionConfig(
@@ -77,28 +89,49 @@ async def _extract(data: bytes, media_type: str) -> Any:
         output_format="markdown",
         enable_quality_processing=False,  # nothing is left out for looking odd
         content_filter=xberg.ContentFilterConfig(include_footnotes=True, strip_repeating_text=False),
+        security_limits=xberg.SecurityLimits(
+            max_archive_size=limits.bytes_max,
+            max_content_size=limits.bytes_max,
+            max_files_in_archive=limits.entries_max,
+            max_table_cells=TABLE_CELLS_MAX,
+            max_iterations=ITERATIONS_MAX,
+        ),
     )
     try:
         result = await xberg.extract(xberg.ExtractInput(kind="bytes", bytes=data, mime_type=media_type), config)
-    except Exception:
-        return None
-    return result.results[0] if len(result.results) == 1 else None
+    except Exception as error:  # its own errors have no common base, and their messages can hold text
+        if str(error).startswith("Security violation"):
+            raise UnreadableDocument("too_large", f"the {name} document has more in it than is read") from error
+        raise _broken(name) from error
+    if len(result.results) != 1:
+        raise _broken(name)
+    return result.results[0]
 
 
 def _check_package(name: str, data: bytes, limits: UnpackingLimits) -> None:
     """Refuse what is encrypted, and what unpacks to more than it may; the library looks at neither in time."""
-    broken = UnreadableDocument(f"broken_{name.lower()}", f"the {name} document cannot be read: it may be cut off")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
             entries = package.infolist()
             if any(entry.flag_bits & 0x1 for entry in entries) or _is_encrypted(package):
                 raise UnsupportedDocument(f"encrypted {name}")
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, RuntimeError, zlib.error) as error:
-        raise broken from error
+    except _PACKAGE_FAULTS as error:
+        raise _broken(name) from error
     unpacked_bytes = sum(entry.file_size for entry in entries)
     allowed = min(limits.bytes_max, max(RATIO_MAX * len(data), RATIO_COUNTS_FROM_BYTES))
     if unpacked_bytes > allowed or len(entries) > limits.entries_max:
         raise UnreadableDocument("too_large", f"the {name} document unpacks to more than it may")
+
+
+def _speaker_notes(name: str, data: bytes) -> str:
+    try:
+        return speaker_notes(data)
+    except (UnreadableDocument, *_PACKAGE_FAULTS) as error:
+        raise _broken(name) from error
+
+
+def _broken(name: str) -> UnreadableDocument:
+    return UnreadableDocument(f"broken_{name.lower()}", f"the {name} document cannot be read: it may be cut off")
 
 
 def _is_encrypted(package: zipfile.ZipFile) -> bool:

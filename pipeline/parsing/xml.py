@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Protocol
 from xml.parsers import expat
 
 from pipeline.errors import UnreadableDocument
@@ -19,18 +20,35 @@ def read_xml(data: bytes) -> Reading:
         UnreadableDocument: it is not well-formed, or declares a document type: entities could be anything.
     """
     text = _Text()
+    walk(data, text)
+    body = "\n".join(text.lines).strip("\n")
+    return Reading(ParsedDocument(DocumentId("xml"), body, Markup.MARKDOWN, title=text.title))
+
+
+class Listener(Protocol):
+    """Is told of elements and of the text between them, in their order."""
+
+    def start(self, name: str, attributes: dict[str, str], /) -> None: ...
+    def end(self, name: str, /) -> None: ...
+    def add(self, text: str, /) -> None: ...
+
+
+def walk(data: bytes, listener: Listener) -> None:
+    """Tell `listener` all that is in an XML document; of names also their prefixes.
+
+    Raises:
+        UnreadableDocument: as `read_xml`.
+    """
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_document_type
-    parser.StartElementHandler = text.start
-    parser.EndElementHandler = text.end
-    parser.CharacterDataHandler = text.add
+    parser.StartElementHandler = listener.start
+    parser.EndElementHandler = listener.end
+    parser.CharacterDataHandler = listener.add
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # the others for an encoding that nobody knows
         raise UnreadableDocument("broken_xml", "the XML is not well-formed") from error
-    body = "\n".join(text.lines).strip("\n")
-    return Reading(ParsedDocument(DocumentId("xml"), body, Markup.MARKDOWN, title=text.title))
 
 
 def _refuse_document_type(*_: object) -> None:
@@ -48,7 +66,7 @@ class _Text:
     _titled: list[bool] = field(default_factory=lambda: [False])
     _titles_open: int = 0  # open elements that have a title
 
-    def start(self, _name: str, _attributes: object) -> None:
+    def start(self, _name: str, _attributes: dict[str, str]) -> None:
         if not self._has_words[-1]:  # else it stands in the middle of a sentence
             self._end_line()
         self._has_words.append(False)
