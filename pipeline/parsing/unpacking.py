@@ -6,6 +6,7 @@ import importlib
 import io
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -84,6 +85,8 @@ def decompress(content: Content, limits: UnpackingLimits) -> Reading:
     try:
         with opened(io.BytesIO(content.data)) as stream:
             data = budget.take(stream, len(content.data))
+    except _Bomb as error:
+        raise UnreadableDocument("too_large", str(error)) from error
     except faults as error:
         raise _broken(error) from error
     return Reading(members=[Member(Content(without_compression(content.name), data))], is_wrapped=True)
@@ -98,6 +101,7 @@ def unpack_zip(data: bytes, limits: UnpackingLimits) -> Reading:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             _require_few(len(entries), limits)
+            _require_all_listed(data, len(entries))
             budget = _Budget(limits.bytes_max)
             members = [
                 _zip_member(archive, entry, budget)
@@ -124,6 +128,8 @@ def _zip_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, budget: "_Budg
     try:
         with archive.open(entry) as stream:
             return Member(Content(name, budget.take(stream, entry.compress_size)), modified_at)
+    except _Bomb as error:
+        return Member(empty, problem=("too_large", str(error)))
     except _FAULTS as error:
         broken = _broken(error)
         return Member(empty, problem=(broken.code, str(broken)))
@@ -142,6 +148,7 @@ def unpack_tar(data: bytes, limits: UnpackingLimits) -> Reading:
                 _require_few(count, limits)
                 if not entry.isdir():
                     members.append(_tar_member(archive, entry, budget))
+            _require_end(data, archive.offset)
     except _FAULTS as error:
         raise _broken(error) from error
     return Reading(members=members)
@@ -173,6 +180,10 @@ def member_name(path: str) -> str:
     return "/".join(steps).replace("\n", " ").replace("\t", " ") or "file"
 
 
+class _Bomb(Exception):
+    """A small content unpacks to a large one."""
+
+
 class _Budget:
     """How many bytes may still come out."""
 
@@ -184,6 +195,7 @@ class _Budget:
 
         Raises:
             UnreadableDocument: that is too much.
+            _Bomb: it is, for what it was packed in.
         """
         taken = bytearray()
         allowed = max(RATIO_MAX * packed_bytes, RATIO_COUNTS_FROM_BYTES)
@@ -197,8 +209,36 @@ class _Budget:
                     " allows more",
                 )
             if len(taken) > allowed:
-                raise UnreadableDocument("too_large", f"it unpacks to more than {RATIO_MAX} times its size")
+                raise _Bomb(f"it unpacks to more than {RATIO_MAX} times its size")
         return bytes(taken)
+
+
+_ZIP_END = b"PK\5\6"
+_ENTRIES_COUNT = struct.Struct("<10xH")  # in the record at the end
+_MANY = 0xFFFF  # or more
+
+
+def _require_all_listed(data: bytes, count: int) -> None:
+    """The library takes a list that was cut short for a short list; what is not in it would be deleted.
+
+    Raises:
+        UnreadableDocument: the end of the archive tells of another number of entries.
+    """
+    end = data.rfind(_ZIP_END)
+    (told,) = _ENTRIES_COUNT.unpack_from(data, end) if 0 <= end <= len(data) - _ENTRIES_COUNT.size else (0,)
+    if told not in (count, _MANY):
+        raise UnreadableDocument("broken_archive", f"the archive tells of {told:,} entries and lists {count:,}")
+
+
+def _require_end(data: bytes, position: int) -> None:
+    """The library takes a broken entry for the end, unless it is the first.
+
+    Raises:
+        UnreadableDocument: what is at `position` is not the end, which is zeros and nothing else.
+    """
+    left = len(data) - position
+    if left < tarfile.BLOCKSIZE or data.count(0, position) < left:
+        raise UnreadableDocument("broken_archive", "the archive is cut off, or broken in the middle")
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[bytes]:

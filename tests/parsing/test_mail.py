@@ -11,6 +11,8 @@ from pipeline.model import Document, DocumentId, DocumentRef, LeftOutPart, Marku
 from pipeline.parsing import Parser
 from pipeline.parsing.settings import ParsingSettings
 
+PARSER = Parser()  # the process that it starts is kept
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
@@ -29,7 +31,7 @@ def mail(text: str = "Hello,\n\nhere it is.\n", **headers: str) -> EmailMessage:
 
 def parse(content: EmailMessage | bytes, name: str = "17.eml", **settings: object) -> list[Parsed]:
     data = content if isinstance(content, bytes) else content.as_bytes(policy=SMTP)
-    parser = Parser(ParsingSettings.model_validate(settings).rules())
+    parser = Parser(ParsingSettings.model_validate(settings).rules()) if settings else PARSER
     return list(parser.parse(Document(DocumentRef(DocumentId(name), f"file:///{name}"), data)))
 
 
