@@ -39,6 +39,7 @@ class Kind(Enum):
     XLS = "xls"
 
 
+TEXTUAL = (Kind.TEXT, Kind.MARKDOWN, Kind.HTML, Kind.JSON_LINES, Kind.CSV, Kind.XML)  # in some encoding
 _OPEN_XML = "application/vnd.openxmlformats-officedocument"
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument"
 OFFICE_TYPES = {
@@ -90,6 +91,7 @@ _SUFFIXES: dict[Kind, str] = {
     """,
 }
 _KIND_BY_SUFFIX = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+_TEXTUAL_BY_SUFFIX = {suffix: kind for suffix, kind in _KIND_BY_SUFFIX.items() if kind in TEXTUAL}
 
 _BINARY = """
     .png .jpg .jpeg .gif .webp .bmp .tif .tiff .ico .icns .heic .heif .avif .svg .svgz .psd .ai .eps .raw .xcf
@@ -148,16 +150,16 @@ _HTML_START = re.compile(
 
 def name_of(ref: DocumentRef) -> str:
     """What the document is called, with the suffix that tells most: its id, or else its URI."""
-    return ref.id if _is_known(suffix_of_path(ref.id)) or not suffix_of_path(ref.uri) else ref.uri
-
-
-def _is_known(suffix: str) -> bool:
-    return suffix in _KIND_BY_SUFFIX or suffix in _BINARY_SUFFIXES
+    suffix = suffix_of_path(ref.id)
+    is_known = suffix in _KIND_BY_SUFFIX or suffix in _BINARY_SUFFIXES
+    return ref.id if is_known or not suffix_of_path(ref.uri) else ref.uri
 
 
 def reason_to_leave_out(name: str) -> str | None:
     """Why a file that is called so has no text to give; None if it may have some."""
     suffix = suffix_of_path(name)
+    if suffix in _TEXTUAL_BY_SUFFIX:
+        return None
     if suffix in _BINARY_SUFFIXES:
         return f"unsupported type {suffix}"
     kind = _KIND_BY_SUFFIX.get(suffix)
@@ -199,13 +201,15 @@ def kind_of(content: Content) -> Kind:
             raise UnsupportedDocument(f"unsupported type {essence}" if kind is None else str(reason))
         by_name = _KIND_BY_SUFFIX.get(suffix)
         return by_name if kind is Kind.ZIP and by_name in OFFICE_TYPES else _truly(kind, content.data)
-    if reason := _missing(_KIND_BY_SUFFIX.get(suffix), suffix):
-        raise UnsupportedDocument(reason)
-    if suffix in _BINARY_SUFFIXES:
-        raise UnsupportedDocument(f"unsupported type {suffix}")
+    if (textual := _TEXTUAL_BY_SUFFIX.get(suffix)) is not None:
+        return textual
     known = _KIND_BY_SUFFIX.get(suffix)
+    if reason := _missing(known, suffix):
+        raise UnsupportedDocument(reason)
     if known is not None:
         return _truly(known, content.data)
+    if suffix in _BINARY_SUFFIXES:
+        raise UnsupportedDocument(f"unsupported type {suffix}")
     return Kind.HTML if _HTML_START.match(content.data[:4096].removeprefix(b"\xef\xbb\xbf")) else Kind.TEXT
 
 

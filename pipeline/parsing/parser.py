@@ -20,6 +20,7 @@ from pipeline.parsing.jsonl import parse_json_lines
 from pipeline.parsing.lines import LineIds
 from pipeline.parsing.markdown import parse_markdown
 from pipeline.parsing.media_types import (
+    TEXTUAL,
     Kind,
     charset_of,
     has_documents_extra,
@@ -42,7 +43,6 @@ BREAKS_MAX = 3  # files in one document that crash or block whoever reads them
 CONTENTS_AT_ONCE = 10  # how many times the time of one content all files in a document may take
 
 _BROKEN_READER = ("parser_crashed", "parser_too_slow")
-_TEXTUAL = (Kind.TEXT, Kind.MARKDOWN, Kind.HTML, Kind.JSON_LINES, Kind.CSV, Kind.XML)
 
 
 class Parser:
@@ -69,15 +69,14 @@ class Parser:
         content = Content(name_of(document.ref), document.content, document.media_type)
         said = metadata_of(document.metadata) if document.metadata else {}
         try:
-            for parsed in self._parse(document.ref, content, _Budget(self._rules.limits), depth=0):
-                has_said = said and isinstance(parsed, ParsedDocument)
-                yield replace(parsed, metadata={**parsed.metadata, **said}) if has_said else parsed
+            for parsed in self._parse(document.ref, content, None, depth=0):
+                yield _with_metadata(parsed, said) if said else parsed
         except RecursionError as error:
             raise UnreadableDocument("too_deep", "the content is nested too deeply") from error
 
-    def _parse(self, ref: DocumentRef, content: Content, budget: "_Budget", depth: int) -> Iterator[Parsed]:
+    def _parse(self, ref: DocumentRef, content: Content, budget: "_Budget | None", depth: int) -> Iterator[Parsed]:
         kind = kind_of(content)
-        if kind not in _TEXTUAL:
+        if kind not in TEXTUAL:
             if not content.data:
                 raise UnsupportedDocument("empty file")
             yield from self._read(ref, kind, content, budget, depth)
@@ -90,7 +89,7 @@ class Parser:
             case Kind.MARKDOWN:
                 yield parse_markdown(ref, decode(data, encoding))
             case Kind.HTML:
-                page = replace(content, data=decode(data, encoding).encode())
+                page = content._replace(data=decode(data, encoding).encode())
                 yield from self._read(ref, kind, page, budget, depth)
             case Kind.JSON_LINES:
                 yield from parse_json_lines(ref, data, encoding, self._rules.jsonl)
@@ -101,8 +100,11 @@ class Parser:
             case _:
                 yield parse_text(ref, decode(data, encoding))
 
-    def _read(self, ref: DocumentRef, kind: Kind, content: Content, budget: "_Budget", depth: int) -> Iterator[Parsed]:
+    def _read(
+        self, ref: DocumentRef, kind: Kind, content: Content, budget: "_Budget | None", depth: int
+    ) -> Iterator[Parsed]:
         """Have `content` read by the other process; what is in it is read like any document."""
+        budget = budget or _Budget(self._rules.limits)
         reading = budget.spend(self._reader, kind, content, self._rules.encoding)
         if reading.text is not None and not reading.members:
             yield _identified(ref, reading.text, reading.metadata)
@@ -179,6 +181,10 @@ class _Budget:
             self.bytes_spent += sum(len(member.content.data) for member in reading.members)
         self.entries_spent += len(reading.members)
         return reading
+
+
+def _with_metadata(parsed: Parsed, said: Mapping[str, MetadataValue]) -> Parsed:
+    return replace(parsed, metadata={**parsed.metadata, **said}) if isinstance(parsed, ParsedDocument) else parsed
 
 
 def _identified(ref: DocumentRef, text: ParsedDocument, metadata: Mapping[str, MetadataValue]) -> ParsedDocument:
