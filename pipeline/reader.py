@@ -159,7 +159,6 @@ class _Selector:
             new = [event for event in events if isinstance(event, DocumentRef) and event.id not in known]
             waiting = await self.renames.keep_back([ref for ref in new if not self.parser.reason_to_skip(ref)])
         passed: list[Selected] = []
-        unchanged: list[KnownDocument] = []
         skipped: Counter[str] = Counter()
         for event in events:
             match event:
@@ -168,22 +167,8 @@ class _Selector:
                     before = known.get(event.id)
                     if before is not None and not self.sightings.mark_first(before.row):
                         continue  # paged listings show a document twice when it moves between pages
-                    if event.id in waiting:
-                        continue
-                    if reason := self.parser.reason_to_skip(event):
-                        skipped[reason] += 1
-                    elif before is None or event.id in self.always or self._may_have_changed(event, before):
+                    if event.id not in waiting and not await self._is_accounted_for(event, before, skipped):
                         passed.append(event)
-                    elif before.state.skipped is not None:
-                        skipped[before.state.skipped] += 1
-                    elif before.state.has_parts:
-                        parts = await self.state.parts(event.id)
-                        if any(self._can_be_read_now(part) for part in parts):
-                            passed.append(event)
-                        else:
-                            self._account_for_parts(before, parts, skipped)
-                    else:
-                        unchanged.append(before)
                 case DocumentSkipped():
                     self.sightings.listed += 1
                     skipped[event.reason] += 1
@@ -197,8 +182,24 @@ class _Selector:
                     passed.append(event)
         for reason, count in skipped.items():
             self.observe(DocumentSkippedByReason(reason, count))
-        self._account_for(unchanged)
         return passed
+
+    async def _is_accounted_for(self, ref: DocumentRef, before: KnownDocument | None, skipped: Counter[str]) -> bool:
+        """Tell of a document that need not be read, and return whether this is one."""
+        if reason := self.parser.reason_to_skip(ref):
+            skipped[reason] += 1
+        elif before is None or ref.id in self.always or self._may_have_changed(ref, before):
+            return False
+        elif before.state.skipped is not None:
+            skipped[before.state.skipped] += 1
+        elif before.state.has_parts:
+            parts = await self.state.parts(ref.id)
+            if any(self._can_be_read_now(part) for part in parts):
+                return False
+            self._account_for_parts(before, parts, skipped)
+        else:
+            self._account_for([before])
+        return True
 
     def _may_have_changed(self, ref: DocumentRef, before: KnownDocument) -> bool:
         return may_have_changed(ref, before, self.recipe, self.parser.abilities)

@@ -221,9 +221,8 @@ async def verify_source(settings: SourceSettings) -> tuple[Verification, SourceC
         source: SourceComparison | SourceError
         try:
             async with open_connector(settings) as connector:
-                source = await compare_source(
-                    state, connector, Parser(settings.parsing.rules()), rules.recipe, listing_basis(settings)
-                )
+                parser = Parser(settings.parsing.rules())
+                source = await compare_source(state, connector, parser, rules.recipe, _basis(settings, parser))
         except SourceError as error:
             source = error
         return found, source
@@ -346,10 +345,11 @@ def _job(
     rng = random.SystemRandom()
     rules = record_rules(settings)
     processes = settings.workers.processes
+    parser = Parser(settings.parsing.rules())
     return SourceJob(
         run_id=run_id,
         connector=connector,
-        parser=Parser(settings.parsing.rules()),
+        parser=parser,
         rules=rules,
         limits=service_limits(),
         destination=destination,
@@ -372,8 +372,13 @@ def _job(
         record_attempts_max=settings.dead_letters.max_attempts,
         token_trust_s=settings.destination.token_trust_s,
         settle_s=settings.destination.listing_lag_s,
-        listing_basis=listing_basis(settings),
+        listing_basis=_basis(settings, parser),
     )
+
+
+def _basis(settings: SourceSettings, parser: Parser) -> str:
+    """What a listing rests on: with another parser, documents that were left out have to be listed again."""
+    return f"{listing_basis(settings)} {parser.abilities}"
 
 
 async def offload(work: Callable[[], Result]) -> Result:
