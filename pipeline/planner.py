@@ -1,5 +1,6 @@
 """From records to changes: what each document's version means against the ledger, and what has gone."""
 
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class Planner:
     resends: Collection[DocumentId] = ()
     abilities: str = ""
     _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # the oldest first
+    _parts_of_last: dict[DocumentId, Sequence[KnownDocument]] = field(default_factory=dict)  # sorted, of one document
 
     async def plan(self, items: list[Planned]) -> list[DocumentPlan | Checkpoint]:
         derived = [item for item in items if isinstance(item, Derived)]
@@ -229,7 +231,7 @@ class Planner:
             self.sightings.mark(before.row)  # the scan has marked it, unless it is a part
         unchanged = self.sightings.count_unchanged(item.ref.id, before.records) if before else 0
         # Parts can be in the ledger before their file is: a run may have been cut off between the two.
-        parts = await self.state.parts(item.ref.id)
+        parts = await self._parts_below(item)
         for part in parts:
             if self.sightings.mark_first(part.row):  # those that went before have been counted
                 unchanged += self.sightings.count_unchanged(part.state.id, part.records)
@@ -238,12 +240,14 @@ class Planner:
         standing = {letter.id, *await self._letters(before)}
         fingerprint = item.ref.fingerprint if item.stage == "parse" else None
         has_parts = item.has_parts or bool(parts) or (before is not None and before.state.has_parts)
+        has_parts = has_parts and item.origin is None  # parts of a part are the whole document's
         state = self._state(item.ref, fingerprint, origin=item.origin, has_parts=has_parts)
         return DocumentPlan(state, obsolete=None, letters=(letter,), standing=frozenset(standing))
 
     async def _plan_left_out(self, item: LeftOut, before: KnownDocument | None) -> DocumentPlan:
         """Remember why, so that it is not fetched again; but a document with records does not lose them for it."""
-        if before is not None and (before.records or before.state.has_parts):
+        has_nested_parts = item.origin is not None and bool(await self._parts_below(item))
+        if has_nested_parts or (before is not None and (before.records or before.state.has_parts)):
             message = f"{item.reason}; its records are kept until it can be read again or is removed"
             return await self._plan_unread(Unread(item.ref, "parse", "unsupported", message, item.origin), before)
         if before is not None:
@@ -251,6 +255,19 @@ class Planner:
         self.observe(DocumentSkippedByReason(item.reason))
         state = self._state(item.ref, item.ref.fingerprint, origin=item.origin, skipped=item.reason)
         return DocumentPlan(state._replace(recipe=recipe_of_left_out(self.recipe, self.abilities)))
+
+    async def _parts_below(self, item: Unread | LeftOut) -> Sequence[KnownDocument]:
+        """The parts of a document, or of a part of one, that the ledger had when the scan began."""
+        if item.origin is None:
+            return await self.state.parts(item.ref.id)
+        if item.origin not in self._parts_of_last:  # the parts of one document come one after the other
+            self._parts_of_last.clear()
+            parts = await self.state.parts(item.origin)
+            self._parts_of_last[item.origin] = sorted(parts, key=lambda part: part.state.id)
+        parts = self._parts_of_last[item.origin]
+        # `$` comes next after `#`.
+        start, end = (bisect_left(parts, f"{item.ref.id}{sign}", key=lambda part: part.state.id) for sign in "#$")
+        return parts[start:end]
 
     def _state(
         self,

@@ -1,5 +1,6 @@
 """Documents with parts (mails with attachments, archives) through whole runs: what is counted, kept and removed."""
 
+import gzip
 import io
 import zipfile
 from collections.abc import Awaitable, Callable
@@ -147,7 +148,8 @@ def test_a_part_that_breaks_keeps_its_records_and_heals() -> None:
         reports = [await world.do(), await world.do()]
 
         assert [report.documents.failed for report in reports] == [1, 1]
-        assert "1.zip#a.md" in world.documents()
+        assert [report.documents.removed for report in reports] == [0, 0]
+        assert world.documents() == {"1.zip#a.md", "1.zip#b.jsonl#1"}
 
         world.source.documents["1.zip"] = archive(a_md="one", b_jsonl='{"id": 1, "text": "three"}')
         await world.do()
@@ -156,6 +158,41 @@ def test_a_part_that_breaks_keeps_its_records_and_heals() -> None:
         assert world.documents() == {"1.zip#a.md", "1.zip#b.jsonl#1"}
         assert report.documents.failed == 0
         assert await world.state.letters() == []
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("now", ["", BROKEN_ZIP])
+def test_an_archive_in_a_document_that_breaks_or_is_emptied_keeps_its_files(now: str | bytes) -> None:
+    """The document around it was read to its end, but the archive was not."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"1.eml": mail("text", a_zip=archive(x_md="one", y_md="two"), b_txt="first")}
+        await world.do()
+        world.source.documents["1.eml"] = mail("text", a_zip=now, b_txt="first")
+
+        reports = [await world.do() for _ in range(3)]
+
+        assert world.documents() == {"1.eml#message", "1.eml#a.zip#x.md", "1.eml#a.zip#y.md", "1.eml#b.txt"}
+        assert [(report.documents.failed, report.documents.removed) for report in reports] == [(1, 0)] * 3
+        assert [report.records.unchanged for report in reports] == [4, 4, 4]
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("now", [BROKEN_ZIP, b""])
+def test_an_attachment_that_breaks_keeps_its_own_records(now: bytes) -> None:
+    """As a document that breaks does."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"1.eml": mail("text", a_gz=gzip.compress(b"one"), b_txt="first")}
+        await world.do()
+        world.source.documents["1.eml"] = mail("text", a_gz=now, b_txt="first")
+
+        reports = [await world.do() for _ in range(3)]
+
+        assert world.documents() == {"1.eml#message", "1.eml#a.gz", "1.eml#b.txt"}
+        assert [(report.documents.failed, report.documents.removed) for report in reports] == [(1, 0)] * 3
 
     on_virtual_time(story)
 

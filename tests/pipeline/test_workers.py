@@ -189,7 +189,7 @@ async def test_a_document_that_ends_its_process_becomes_a_dead_letter() -> None:
     assert told(derived) == expected
     assert {entry["ended_with"] for entry in logs if entry["event"] == "worker_died"} == {"SIGKILL", "exit code 3"}
     (letter,) = (item for item in derived if isinstance(item, Unread) and item.ref.id == "deadly.md")
-    assert letter.stage == "parse"
+    assert (letter.stage, letter.has_parts) == ("parse", False)
 
 
 async def test_a_death_that_is_no_document_s_fault_costs_none(tmp_path: Path) -> None:
@@ -211,8 +211,10 @@ async def test_a_document_of_parts_that_ends_its_process_half_way_is_not_begun_a
     lists = numbered(4)
     lists[1][1] = document("lines.jsonl", "\n".join(lines))
 
-    derived = told(await derive(lists))
+    items = await derive(lists)
 
+    assert [item.has_parts for item in items if isinstance(item, Unread)] == [True]
+    derived = told(items)
     passed_on = [word for word in derived if word.startswith("lines.jsonl")]
     assert passed_on == [
         *(f"lines.jsonl#{number}" for number in range(len(passed_on) - 1)),
