@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from email import policy
-from email.errors import MessageError
+from email.errors import CloseBoundaryNotFoundDefect, MessageError
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.utils import getaddresses, parsedate_to_datetime
@@ -54,7 +54,13 @@ def read_mail(data: bytes, limits: UnpackingLimits, encoding: str | None = None)
         ParsedDocument(_REF.id, text, markup, title=title[:TITLE_CHARS_MAX] or None, modified_at=sent_at),
         [_member(attachment, sent_at) for attachment in parts.attachments],
         metadata,
+        is_cut_off=bool(parts.attachments) and _is_cut_off(message),
     )
+
+
+def _is_cut_off(message: EmailMessage) -> bool:
+    """Whether the line is missing that ends the mail's parts."""
+    return any(isinstance(defect, CloseBoundaryNotFoundDefect) for part in message.walk() for defect in part.defects)
 
 
 @dataclass(slots=True)

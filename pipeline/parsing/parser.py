@@ -124,6 +124,8 @@ class Parser:
         for member in reading.members:
             part = ref._replace(id=ids.id_for(_part_name(member.content.name)), title=_title(member))
             yield from self._parse_member(part, member, reading, budget, depth)
+        if reading.is_cut_off:  # nothing may be concluded from what is not there
+            raise UnreadableDocument("cut_off", "it ends in the middle of its parts; those that are there were read")
 
     def _parse_member(
         self, part: DocumentRef, member: Member, reading: Reading, budget: "_Budget", depth: int

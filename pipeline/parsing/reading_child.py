@@ -98,6 +98,7 @@ def answer(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], list[byte
             "members": [_member_as_json(member) for member in found.members],
             "metadata": dict(found.metadata),
             "is_wrapped": found.is_wrapped,
+            "is_cut_off": found.is_cut_off,
         },
         [member.content.data for member in found.members],
     )

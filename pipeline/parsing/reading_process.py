@@ -198,6 +198,7 @@ def _reading(answer: dict[str, Any], contents: memoryview) -> Reading:
         members,
         _metadata(answer["metadata"]),
         is_wrapped=answer["is_wrapped"],
+        is_cut_off=answer["is_cut_off"],
     )
 
 

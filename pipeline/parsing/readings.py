@@ -30,13 +30,15 @@ class Member:
 class Reading:
     """`text` is None where there is nothing but files. `metadata` goes with all of these as well.
 
-    If `is_wrapped`, the only file is the document itself, which was compressed.
+    If `is_wrapped`, the only file is the document itself, which was compressed. If `is_cut_off`, there may have been
+    more files.
     """
 
     text: ParsedDocument | None = None
     members: Sequence[Member] = ()
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
     is_wrapped: bool = False
+    is_cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)

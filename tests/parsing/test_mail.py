@@ -195,6 +195,21 @@ def test_a_broken_attachment_costs_only_itself() -> None:
     assert text_of(good).strip() == "good"
 
 
+def test_a_mail_with_attachments_that_is_cut_off_is_read_and_reported() -> None:
+    """What stood behind the cut is not gone."""
+    message = mail("See below.")
+    message.add_attachment("first", filename="a.txt")
+    whole = message.as_bytes(policy=SMTP)
+    cut = whole[: whole.rindex(b"\r\n--")]
+
+    read = PARSER.parse(Document(DocumentRef(DocumentId("17.eml"), ""), cut))
+
+    assert [next(read).id, next(read).id] == ["17.eml#message", "17.eml#a.txt"]
+    with pytest.raises(UnreadableDocument) as raised:
+        next(read)
+    assert raised.value.code == "cut_off"
+
+
 def test_too_many_attachments_are_not_read() -> None:
     """Each costs a look at the ledger and more."""
     message = mail()

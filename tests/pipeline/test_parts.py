@@ -197,6 +197,30 @@ def test_an_attachment_that_breaks_keeps_its_own_records(now: bytes) -> None:
     on_virtual_time(story)
 
 
+def test_a_mail_that_is_cut_off_keeps_the_attachments_that_it_had() -> None:
+    """They were behind the cut; what is left of it is brought in line."""
+
+    async def story(world: World) -> None:
+        content = mail("text", a_txt="first", b_txt="second")
+        world.source.documents = {"1.eml": content}
+        await world.do()
+        world.source.documents["1.eml"] = content[: content.rindex(b"--between\n")].replace(b"text\n", b"new text\n")
+
+        reports = [await world.do() for _ in range(3)]
+
+        assert world.documents() == {"1.eml#message", "1.eml#a.txt", "1.eml#b.txt"}
+        assert [(report.documents.removed, report.records.updated) for report in reports] == [(0, 1), (0, 0), (0, 0)]
+        assert [letter.code for letter in await world.state.letters()] == ["cut_off"]
+
+        world.source.documents["1.eml"] = content
+        await world.do()
+        report = await world.do()
+
+        assert (report.documents.unchanged, report.documents.failed) == (3, 0)
+
+    on_virtual_time(story)
+
+
 def test_a_replay_reads_a_broken_part_again() -> None:
     """By its letter alone the document around it must be found."""
 
