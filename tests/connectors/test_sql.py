@@ -28,7 +28,7 @@ from connectors.kit.contract import (
 )
 from connectors.sql import SqlConnector, SqlSettings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
-from pipeline.model import Document, DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
+from pipeline.model import Document, DocumentId, DocumentRef, ParsedDocument, ScanComplete, ScanError, SourceEvent
 from pipeline.parsing.parser import Parser
 from pipeline.state.sqlite import open_state
 from tests.fakes.destination import MemoryDestination
@@ -1338,6 +1338,7 @@ async def test_columns_can_be_metadata(served: SqlWorld) -> None:
     assert found[0].metadata == {"team": "support", "stars": 5, "price": "12.50", "day": date(2026, 3, 1)}
     assert found[1].metadata == {}
     (parsed,) = Parser().parse(found[0])
+    assert isinstance(parsed, ParsedDocument)
     assert parsed.metadata == {"team": "support", "stars": 5, "price": "12.50", "day": "2026-03-01"}
     assert before[DocumentId("1")].fingerprint != after[DocumentId("1")].fingerprint
     assert before[DocumentId("2")].fingerprint == after[DocumentId("2")].fingerprint
