@@ -86,7 +86,10 @@ class HttpSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer, whole. `url` is where it came from after redirects; names in `headers` are in small letters."""
+    """An answer, whole. `url` is where it came from after redirects; names in `headers` are in small letters.
+
+    Of a header that came several times, the values are one, with commas between them (RFC 9110, 5.3).
+    """
 
     status: int
     url: str
@@ -270,7 +273,7 @@ class HttpClient:
                 method, URL(url, encoded=url.isascii()), headers=headers, json=json, data=data, allow_redirects=False
             ) as answer:
                 content = await _read(answer, bytes_max) if answer.status not in REDIRECTS else b""
-                named = {name.lower(): value for name, value in answer.headers.items()}
+                named = {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
                 return HttpResponse(answer.status, url, named, content)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             words = str(error) if isinstance(error, aiohttp.ClientConnectionError) else type(error).__name__

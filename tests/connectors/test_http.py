@@ -9,6 +9,7 @@ from email.utils import formatdate
 import anyio
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from connectors.kit.http import ATTEMPTS_MAX, RETRY_AFTER_MAX_S, HttpClient, HttpFault, HttpSettings, check_url
 from connectors.kit.paging import LoopingListing, pages
@@ -233,6 +234,15 @@ async def test_no_more_is_read_than_allowed(is_packed: bool) -> None:
 
     assert not raised.value.is_passing
     assert len(server.requests) == 1
+
+
+async def test_a_header_that_comes_twice_is_heard_whole() -> None:
+    """Of two headers Link, either may say that there is a next page."""
+    headers = CIMultiDict([("Link", '</2>; rel="next"'), ("Link", '</9>; rel="last"')])
+    async with asking(lambda _: web.Response(headers=headers)) as (client, server, _):
+        response = await client.get(server.url, bytes_max=100)
+
+    assert response.headers["link"] == '</2>; rel="next", </9>; rel="last"'
 
 
 # ---------------------------------------------------------------------------------------------- whom it asks
