@@ -26,6 +26,7 @@ BUILT_IN = {
     "fsspec": "connectors.fsspec:FsspecConnector",
     "git": "connectors.git:GitConnector",
     "imap": "connectors.imap:ImapConnector",
+    "rest": "connectors.rest:RestConnector",
     "s3": "connectors.s3:S3Connector",
     "singer": "connectors.singer:SingerConnector",
     "sql": "connectors.sql:SqlConnector",
