@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 GROUP = "memsync.connectors"
 
 BUILT_IN = {
-    "feed": "connectors.feed:FeedConnector",
+    "feed": "connectors.feed.connector:FeedConnector",
     "filesystem": "connectors.filesystem:FilesystemConnector",
-    "fsspec": "connectors.fsspec:FsspecConnector",
-    "git": "connectors.git:GitConnector",
-    "imap": "connectors.imap:ImapConnector",
-    "rest": "connectors.rest:RestConnector",
+    "fsspec": "connectors.fsspec.connector:FsspecConnector",
+    "git": "connectors.git.connector:GitConnector",
+    "imap": "connectors.imap.connector:ImapConnector",
+    "rest": "connectors.rest.connector:RestConnector",
     "s3": "connectors.s3:S3Connector",
-    "singer": "connectors.singer:SingerConnector",
-    "sql": "connectors.sql:SqlConnector",
+    "singer": "connectors.singer.connector:SingerConnector",
+    "sql": "connectors.sql.connector:SqlConnector",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connectors.git import GitConnector, GitSettings
+from connectors.git.connector import GitConnector, GitSettings
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_refs
 from pipeline.errors import DocumentVanished, SourceError
 from pipeline.model import DocumentId
@@ -26,7 +26,7 @@ def without_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_AUTHOR_DATE", COMMITTED_AT.isoformat())
     monkeypatch.setenv("GIT_COMMITTER_DATE", COMMITTED_AT.isoformat())
     monkeypatch.delenv("GIT_DIR", raising=False)
-    monkeypatch.setattr("connectors.git_mirror.LOCK_POLL_S", 0)
+    monkeypatch.setattr("connectors.git.mirror.LOCK_POLL_S", 0)
 
 
 @dataclass

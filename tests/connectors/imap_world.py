@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from connectors.imap import ImapConnector, ImapSettings
+from connectors.imap.connector import ImapConnector, ImapSettings
 from pipeline.model import Checkpoint, Document, DocumentId, DocumentRef, SourceEvent
 
 from .imap_servers import PASSWORD, ImapServer

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from connectors.rest import RestConnector
-from connectors.rest_settings import RestSettings
+from connectors.rest.connector import RestConnector
+from connectors.rest.settings import RestSettings
 from pipeline.yaml_source import read_yaml
 
 from .rest_servers.api import SECRET, FakeApi

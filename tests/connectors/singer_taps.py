@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from connectors.row_values import write_id
-from connectors.singer import SingerConnector, SingerSettings
-from connectors.singer_listing import scope_of
+from connectors.kit.row_values import write_id
+from connectors.singer.connector import SingerConnector, SingerSettings
+from connectors.singer.listing import scope_of
 from pipeline.model import DocumentId
 
 SCRIPT = Path(__file__).with_name("singer_tap_script.py")

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import event
 
-from connectors.sql import SqlConnector, SqlSettings
+from connectors.sql.connector import SqlConnector, SqlSettings
 from pipeline.model import DocumentId
 
 _NUMBERS = itertools.count()

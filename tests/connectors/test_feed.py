@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connectors.feed import FeedConnector, FeedSettings
-from connectors.feed_process import FeedEntry, ParsedFeed, parse_feed, parsed_feed, read_feed
+from connectors.feed.connector import FeedConnector, FeedSettings
+from connectors.feed.process import FeedEntry, ParsedFeed, parse_feed, parsed_feed, read_feed
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_into, scan_refs
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument, UnsupportedDocument
 from pipeline.model import Checkpoint, DocumentId, DocumentRef, ScanComplete, ScanError, ScanIncremental, SourceEvent
@@ -36,9 +36,9 @@ async def parse_in_place(content: bytes, *, url: str, media_type: str | None) ->
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.feed.parse_feed", parse_in_place)
+    monkeypatch.setattr("connectors.feed.connector.parse_feed", parse_in_place)
     monkeypatch.setattr("connectors.kit.http.ATTEMPTS_MAX", 1)
-    monkeypatch.setattr("connectors.feed.LOOK_S", 0)
+    monkeypatch.setattr("connectors.feed.connector.LOOK_S", 0)
 
 
 @dataclass
@@ -171,7 +171,7 @@ class TestRssKeepsTheContract(FeedContract):
 
     @pytest.fixture
     def world(self, world: FeedWorld, monkeypatch: pytest.MonkeyPatch) -> SourceWorld:
-        monkeypatch.setattr("connectors.feed.parse_feed", parse_feed)
+        monkeypatch.setattr("connectors.feed.connector.parse_feed", parse_feed)
         return world
 
 
@@ -253,7 +253,7 @@ async def test_of_what_is_too_much_to_be_held_the_feed_is_read_again(
     world: FeedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory stays flat, whatever the size of an archive."""
-    monkeypatch.setattr("connectors.feed.HELD_BYTES_MAX", 10)
+    monkeypatch.setattr("connectors.feed.connector.HELD_BYTES_MAX", 10)
     contents = {world.put(f"{feed}/{number}.md", b"text"): b"text" for feed in "abc" for number in range(9)}
     connector = world.connector()
     refs = await scan_refs(connector)
@@ -322,7 +322,7 @@ async def test_of_an_entry_that_comes_twice_the_newer_is_taken(
         )
 
     world.put("a.md", b"text")
-    monkeypatch.setattr("connectors.feed.parse_feed", parse)
+    monkeypatch.setattr("connectors.feed.connector.parse_feed", parse)
     connector = world.connector(older_pages=True)
 
     (ref,) = (await scan_refs(connector)).values()

@@ -73,9 +73,9 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 async def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultyProxy]:
-    monkeypatch.setattr("connectors.feed.parse_feed", parse_in_place)
+    monkeypatch.setattr("connectors.feed.connector.parse_feed", parse_in_place)
     monkeypatch.setattr("connectors.kit.http.ATTEMPTS_MAX", 1)
-    monkeypatch.setattr("connectors.feed.LOOK_S", 0)
+    monkeypatch.setattr("connectors.feed.connector.LOOK_S", 0)
     async with faulty_proxy(server) as opened:
         yield opened
 

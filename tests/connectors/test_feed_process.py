@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from feedgen.feed import FeedGenerator
 
-from connectors.feed_process import FeedFault, FeedLimits, ParsedFeed, parse_feed, parsed_feed, read_feed
+from connectors.feed.process import FeedFault, FeedLimits, ParsedFeed, parse_feed, parsed_feed, read_feed
 from pipeline.errors import SourceError
 
 URL = "https://a.example/blog/feed.xml"

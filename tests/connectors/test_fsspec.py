@@ -17,8 +17,8 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from connectors.file_systems import AzureStorage, FileSystem, Ftp, GoogleStorage, Sftp, Smb, WebDav
-from connectors.fsspec import FsspecConnector, FsspecSettings
+from connectors.fsspec.connector import FsspecConnector, FsspecSettings
+from connectors.fsspec.file_systems import AzureStorage, FileSystem, Ftp, GoogleStorage, Sftp, Smb, WebDav
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_refs
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
 from pipeline.model import DocumentId, DocumentRef, DocumentSkipped, ScanError
@@ -93,7 +93,7 @@ class FileWorld:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FILES_PASSWORD", PASSWORD)
-    monkeypatch.setattr("connectors.share.PAUSE_S", 0.0)
+    monkeypatch.setattr("connectors.fsspec.share.PAUSE_S", 0.0)
 
 
 @pytest.fixture(scope="module", params=SERVERS)

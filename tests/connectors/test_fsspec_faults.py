@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connectors.file_systems import FileSystem, Info, Signs
-from connectors.fsspec import FsspecConnector, FsspecSettings
+from connectors.fsspec.connector import FsspecConnector, FsspecSettings
+from connectors.fsspec.file_systems import FileSystem, Info, Signs
 from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract, scan_all, scan_refs
 from pipeline.errors import UnreadableDocument
 from pipeline.model import DocumentId, DocumentRef, ScanError
@@ -28,7 +28,7 @@ LIST, INFO, READ = "list", "info", "read"
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FILES_PASSWORD", PASSWORD)
-    monkeypatch.setattr("connectors.share.PAUSE_S", 0.0)
+    monkeypatch.setattr("connectors.fsspec.share.PAUSE_S", 0.0)
 
 
 # ------------------------------------------------------------------------------- a file system that misbehaves

@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from pydantic import ValidationError
 
-from connectors.git import GitConnector, GitSettings
+from connectors.git.connector import GitConnector, GitSettings
 from connectors.kit.contract import SourceWorld, scan_all, scan_into, scan_refs
 from pipeline.errors import (
     ConfigurationError,
@@ -509,7 +509,7 @@ async def test_a_broken_object_is_one_dead_letter(
     world: GitWorld, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     """Whatever a failing disk left of it; and what git itself would not notice, or wait for."""
-    monkeypatch.setattr("connectors.git_objects.ANSWER_S", 0.2)
+    monkeypatch.setattr("connectors.git.objects.ANSWER_S", 0.2)
     broken, whole = world.put("a.md", b"text"), world.put("b.md", b"other text")
     world.commit()
     world.spoil("HEAD:a.md", content)
@@ -795,7 +795,7 @@ async def test_whatever_git_does_nothing_is_missing_from_a_complete_listing(
     world.commit()
     with monkeypatch.context() as patch:
         install_faulty_git(world, patch, fault, when)
-        patch.setattr("connectors.git_objects.ANSWER_S", 0.3)  # where more is announced than comes
+        patch.setattr("connectors.git.objects.ANSWER_S", 0.3)  # where more is announced than comes
         connector = world.connect()
         events: list[SourceEvent] = []
         try:

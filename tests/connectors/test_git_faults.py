@@ -18,7 +18,7 @@ CALLS_BY_A_MIRROR = 5  # a fetch, what it brought, tidying up, and as above
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     without_configuration(monkeypatch)
-    monkeypatch.setattr("connectors.git_objects.ANSWER_S", 0.3)  # where more is announced than comes
+    monkeypatch.setattr("connectors.git.objects.ANSWER_S", 0.3)  # where more is announced than comes
 
 
 DIRECTLY = [(False, str(call)) for call in range(1, CALLS_DIRECTLY + 1)]

@@ -266,7 +266,7 @@ async def test_a_mirror_does_not_keep_what_nobody_needs(remote: GitWorld, monkey
     configuration.write_text("[fetch]\n\tunpackLimit = 1\n")  # each fetch is a pack
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(configuration))
     options = ("gc.pruneExpire=now", "gc.autoPackLimit=1", "gc.autoDetach=false")
-    monkeypatch.setattr("connectors.git_mirror.HOUSEKEEPING", options)
+    monkeypatch.setattr("connectors.git.mirror.HOUSEKEEPING", options)
     blobs = []
     for _ in range(8):
         for folder in range(4):

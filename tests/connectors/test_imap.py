@@ -14,8 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from connectors.imap import ImapConnector, ImapSettings
-from connectors.imap_session import _encoded, name_of, path_of
+from connectors.imap.connector import ImapConnector, ImapSettings
+from connectors.imap.session import _encoded, name_of, path_of
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_refs
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import DocumentId, DocumentRef, Operation, ScanComplete, ScanError, SourceEvent
@@ -44,7 +44,7 @@ def dovecot() -> Iterator[ImapServer]:
 
 @pytest.fixture
 async def world(pymap: ImapServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ImapWorld]:
-    monkeypatch.setattr("connectors.imap_connections.PAUSE_S", 0.0)
+    monkeypatch.setattr("connectors.imap.connections.PAUSE_S", 0.0)
     made = ImapWorld(pymap)
     yield made
     await made.aclose()
@@ -98,7 +98,7 @@ class TestImapConnectorKeepsTheContractWithPymap(ImapContract):
 
 @pytest.fixture
 async def dovecot_world(dovecot: ImapServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ImapWorld]:
-    monkeypatch.setattr("connectors.imap_connections.PAUSE_S", 0.0)
+    monkeypatch.setattr("connectors.imap.connections.PAUSE_S", 0.0)
     made = ImapWorld(dovecot)
     yield made
     await made.aclose()
@@ -483,7 +483,7 @@ async def test_a_folder_is_listed_on_where_it_broke_off(
     world: ImapWorld, proxy: FaultyLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if mails went and came meanwhile: each that was there all the time is listed, and none twice."""
-    monkeypatch.setattr("connectors.imap.MAILS_PER_PAGE", 3)
+    monkeypatch.setattr("connectors.imap.connector.MAILS_PER_PAGE", 3)
     ids = [world.put(f"a/{number}.md", HEADERS) for number in range(20)]
     asked = 0
 
@@ -599,12 +599,12 @@ async def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(
     world: ImapWorld, proxy: FaultyLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each comes in time; the answer as a whole does not."""
-    monkeypatch.setattr("connectors.imap_session.TIMEOUTS_PER_QUESTION", 0.2)
-    monkeypatch.setattr("connectors.imap_connections.ATTEMPTS_MAX", 1)
+    monkeypatch.setattr("connectors.imap.session.TIMEOUTS_PER_QUESTION", 0.2)
+    monkeypatch.setattr("connectors.imap.connections.ATTEMPTS_MAX", 1)
     world.put("a.md", HEADERS)
     connector = world.connector(timeout_s=3600.0)
     (ref,) = (await scan_refs(connector)).values()
-    monkeypatch.setattr("connectors.imap_session.TIMEOUTS_PER_QUESTION", 0.00005)
+    monkeypatch.setattr("connectors.imap.session.TIMEOUTS_PER_QUESTION", 0.00005)
     proxy.spoil = lambda line, _tag: Instead(b"", End.SILENCE) if b"BODY[]" in line else None
 
     with pytest.raises(UnreadableDocument) as caught:

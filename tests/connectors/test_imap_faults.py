@@ -86,8 +86,8 @@ def pymap() -> Iterator[ImapServer]:
 
 @pytest.fixture
 async def proxy(pymap: ImapServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultyLines]:
-    monkeypatch.setattr("connectors.imap_connections.PAUSE_S", 0.0)
-    monkeypatch.setattr("connectors.imap.MAILS_PER_PAGE", 2)
+    monkeypatch.setattr("connectors.imap.connections.PAUSE_S", 0.0)
+    monkeypatch.setattr("connectors.imap.connector.MAILS_PER_PAGE", 2)
     async with faulty_lines(pymap.port) as opened:
         yield opened
 

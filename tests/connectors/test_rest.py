@@ -12,8 +12,8 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from connectors.kit.contract import scan_all, scan_refs
-from connectors.rest import WITHOUT_TEXT_MAX, RestConnector
-from connectors.rest_settings import RestSettings
+from connectors.rest.connector import WITHOUT_TEXT_MAX, RestConnector
+from connectors.rest.settings import RestSettings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
 from pipeline.model import DocumentId, DocumentRef, ScanComplete, ScanError, SourceEvent
 

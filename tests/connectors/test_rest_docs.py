@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from connectors.rest_settings import Auth, Detail, Paging, Parts, Resource, RestSettings
+from connectors.rest.settings import Auth, Detail, Paging, Parts, Resource, RestSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rest.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

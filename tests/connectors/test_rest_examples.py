@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_refs
-from connectors.rest import RestConnector
+from connectors.rest.connector import RestConnector
 from pipeline.errors import DocumentVanished, SourceError
 from pipeline.model import DocumentId, DocumentRef, ParsedDocument, ScanComplete, ScanError
 from pipeline.parsing import Parser

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract
-from connectors.rest import RestConnector
+from connectors.rest.connector import RestConnector
 from pipeline.model import DocumentId
 from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
 

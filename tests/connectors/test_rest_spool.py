@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.rest_spool import Shown, Spool
+from connectors.rest.spool import Shown, Spool
 from pipeline.errors import SourceError
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from connectors.rest_records import join_parts, without_ending
-from connectors.rest_text import DEPTH_MAX, NoText, as_text
+from connectors.rest.records import join_parts, without_ending
+from connectors.rest.text import DEPTH_MAX, NoText, as_text
 
 Node = dict[str, Any]
 

@@ -15,7 +15,7 @@ import sqlalchemy
 from pydantic import ValidationError
 
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_into, scan_refs
-from connectors.singer import SingerConnector, SingerSettings
+from connectors.singer.connector import SingerConnector, SingerSettings
 from pipeline.errors import DocumentVanished, SourceError
 from pipeline.model import (
     Checkpoint,

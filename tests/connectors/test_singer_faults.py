@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from connectors.kit.contract import SpoiltAnswersContract
-from connectors.singer import SingerConnector
+from connectors.singer.connector import SingerConnector
 
 from .singer_taps import ScriptWorld, lives
 from .spoilt_runs import ADDED, BEFORE, SpoiltSource, hold_through

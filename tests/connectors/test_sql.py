@@ -26,7 +26,7 @@ from connectors.kit.contract import (
     scan_into,
     scan_refs,
 )
-from connectors.sql import SqlConnector, SqlSettings
+from connectors.sql.connector import SqlConnector, SqlSettings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
 from pipeline.model import Document, DocumentId, DocumentRef, ParsedDocument, ScanComplete, ScanError, SourceEvent
 from pipeline.parsing.parser import Parser
@@ -184,7 +184,7 @@ def test_one_column_need_be_no_list() -> None:
 def test_settings_are_checked_without_sqlalchemy() -> None:
     """`memsync validate` answers at once, and also where it is not installed."""
     script = (
-        "import sys\nfrom connectors.sql import SqlSettings\n"
+        "import sys\nfrom connectors.sql.connector import SqlSettings\n"
         "SqlSettings.model_validate({'type': 'sql', 'url': 'mysql://h/db', 'table': 't', 'id': 'id'})\n"
         "print('sqlalchemy' in sys.modules)"
     )
@@ -1148,7 +1148,7 @@ async def test_a_database_that_goes_round_in_circles_is_not_followed(
     """As one does whose index does not agree with its rows any more."""
     sqlite.make()
     sqlite.add_numbered(5)
-    monkeypatch.setattr("connectors.rows.Rows._behind", lambda _self, _key: sqlalchemy.true())
+    monkeypatch.setattr("connectors.sql.rows.Rows._behind", lambda _self, _key: sqlalchemy.true())
 
     events = await scan_all(sqlite.connector(page_rows=2))
 

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import sqlalchemy
 
-from connectors.sql import SqlConnector
+from connectors.sql.connector import SqlConnector
 from tests.fakes.faulty_tcp import FaultyWire, WireFault, faulty_wire
 
 from .spoilt_runs import SpoiltSource, hold_through

@@ -17,9 +17,9 @@ from anyio.to_thread import run_sync
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from connectors.files import reason
-from connectors.row_values import Fault, MediaType, NamesOfColumns
-from connectors.singer_listing import Event, Listing, ReplicationMethod, State, scope_of
-from connectors.singer_tap import Tap
+from connectors.kit.row_values import Fault, MediaType, NamesOfColumns
+from connectors.singer.listing import Event, Listing, ReplicationMethod, State, scope_of
+from connectors.singer.tap import Tap
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
     Checkpoint,

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import orjson
 
 from connectors.kit.http import HttpClient, HttpFault, HttpResponse
-from connectors.rest_login import Login
-from connectors.rest_settings import PLACEHOLDER, Listing, OAuth2Auth, Request, RestSettings, compiled
+from connectors.rest.login import Login
+from connectors.rest.settings import PLACEHOLDER, Listing, OAuth2Auth, Request, RestSettings, compiled
 from pipeline.errors import SourceError
 
 WORDS_MAX = 200  # characters of what an API says to an error

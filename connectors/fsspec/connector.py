@@ -13,7 +13,8 @@ from urllib.parse import quote, urlsplit
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from connectors.file_systems import (
+from connectors.files import document_id, relative_path
+from connectors.fsspec.file_systems import (
     BROKEN_OFF,
     FILE,
     FOLDER,
@@ -25,12 +26,11 @@ from connectors.file_systems import (
     FileSystem,
     open_file_system,
 )
-from connectors.files import document_id, relative_path
+from connectors.fsspec.share import ATTEMPTS_MAX, Listing, Share
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.refusals import too_large
 from connectors.kit.secrets import from_environment
 from connectors.patterns import PatternList, Patterns
-from connectors.share import ATTEMPTS_MAX, Listing, Share
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument, ungrouped
 from pipeline.model import (
     Checkpoint,

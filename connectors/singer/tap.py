@@ -18,7 +18,7 @@ from anyio import to_thread
 from anyio.abc import Process
 
 from connectors.files import reason
-from connectors.row_values import Fault
+from connectors.kit.row_values import Fault
 from pipeline.errors import SourceError
 
 CHUNK_BYTES = 256 * 1024

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urljoin
 
 from connectors.kit.paging import LoopingListing, pages
-from connectors.rest_api import Answer, Api, Fault, Question, find, where, with_param
-from connectors.rest_settings import (
+from connectors.rest.api import Answer, Api, Fault, Question, find, where, with_param
+from connectors.rest.settings import (
     CursorPaging,
     LinkHeaderPaging,
     Listing,

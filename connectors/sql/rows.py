@@ -5,7 +5,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from connectors.row_values import (
+from connectors.kit.row_values import (
     DUPLICATE_ID,
     WRITTEN,
     as_bytes,
@@ -21,7 +21,7 @@ from pipeline.model import DocumentId, DocumentRef, Fingerprint, ScanError
 if TYPE_CHECKING:  # settings are checked without SQLAlchemy, and who reads no database need not have it
     from sqlalchemy import ColumnClause, ColumnElement, Connection, FromClause, Select
 
-    from connectors.sql import SqlSettings
+    from connectors.sql.connector import SqlSettings
 
 
 class Rows:

@@ -15,7 +15,7 @@ from urllib.parse import urldefrag, urlsplit
 from anyio import Lock
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from connectors.feed_process import FeedEntry, FeedFault, ParsedFeed, parse_feed
+from connectors.feed.process import FeedEntry, FeedFault, ParsedFeed, parse_feed
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.http import HttpClient, HttpFault, HttpResponse, HttpSettings, WebUrl
 from connectors.kit.paging import LoopingListing, pages

@@ -11,9 +11,10 @@ from urllib.parse import unquote, urljoin
 from anyio import Lock
 
 from connectors.kit.budget import ErrorBudget
-from connectors.rest_api import Api, Fault, filled_uri, find, is_true, where
-from connectors.rest_listing import Page, list_records
-from connectors.rest_records import (
+from connectors.kit.row_values import MEDIA_TYPES, as_time, write_id
+from connectors.rest.api import Api, Fault, filled_uri, find, is_true, where
+from connectors.rest.listing import Page, list_records
+from connectors.rest.records import (
     Kept,
     Key,
     as_title,
@@ -28,10 +29,9 @@ from connectors.rest_records import (
     shape_of,
     without_ending,
 )
-from connectors.rest_settings import Parts, Resource, RestSettings, is_template
-from connectors.rest_spool import Spool
-from connectors.rest_text import NoText, as_text
-from connectors.row_values import MEDIA_TYPES, as_time, write_id
+from connectors.rest.settings import Parts, Resource, RestSettings, is_template
+from connectors.rest.spool import Spool
+from connectors.rest.text import NoText, as_text
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
     Checkpoint,

@@ -4,7 +4,7 @@ A feed that keeps the library busy for ever, crashes it or makes it fill the mem
 cannot be read by this run. The process knows no secret: it starts with an empty environment, and the library is given
 bytes, never an address. It is no sandbox against code that takes it over: it has its user's rights.
 
-    this process                  the reader (`python -m connectors.feed_process`)
+    this process                  the reader (`python -m connectors.feed.process`)
       a line of JSON, the feed ──▶ limits itself, reads
       `ParsedFeed` ◀────── JSON ──
 """
@@ -32,7 +32,7 @@ import anyio
 
 from pipeline.errors import SourceError
 
-IMPORT_ROOT = Path(__file__).parents[1]
+IMPORT_ROOT = Path(__file__).parents[2]
 
 NEEDS_LIBRARY = "needs_library"
 

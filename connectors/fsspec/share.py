@@ -14,7 +14,7 @@ import anyio
 from anyio import CancelScope, CapacityLimiter, Lock
 from anyio.to_thread import run_sync
 
-from connectors.file_systems import (
+from connectors.fsspec.file_systems import (
     BROKEN_ANSWER,
     FOLDER,
     LOGIN,

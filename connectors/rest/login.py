@@ -10,7 +10,7 @@ from anyio import Lock
 
 from connectors.kit.http import HttpClient, HttpFault
 from connectors.kit.secrets import from_environment
-from connectors.rest_settings import ApiKeyAuth, Auth, BasicAuth, BearerAuth, OAuth2Auth
+from connectors.rest.settings import ApiKeyAuth, Auth, BasicAuth, BearerAuth, OAuth2Auth
 from pipeline.errors import SourceError
 
 TOKEN_BYTES_MAX = 1024 * 1024

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
-from connectors.rest_api import find, is_true
-from connectors.rest_settings import Resource
-from connectors.row_values import as_time, write_id
+from connectors.kit.row_values import as_time, write_id
+from connectors.rest.api import find, is_true
+from connectors.rest.settings import Resource
 from pipeline.model import DocumentId, Fingerprint
 
 GRAIN_SPARE_S = 2.0  # beside the grain of a version that is a time: clocks and answers have grains, too

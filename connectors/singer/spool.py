@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from connectors.row_values import Fault
+from connectors.kit.row_values import Fault
 from pipeline.model import DocumentId, Fingerprint
 
 CACHE_KIB = 16 * 1024

@@ -12,8 +12,8 @@ from anyio.to_thread import run_sync
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectors.kit.budget import ErrorBudget
-from connectors.row_values import DUPLICATE_ID, NOT_UTF8, Fault, MediaType, NamesOfColumns
-from connectors.sql_database import Database
+from connectors.kit.row_values import DUPLICATE_ID, NOT_UTF8, Fault, MediaType, NamesOfColumns
+from connectors.sql.database import Database
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
     Checkpoint,

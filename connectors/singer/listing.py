@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import quote
 
-from connectors.row_values import (
+from connectors.kit.row_values import (
     DUPLICATE_ID,
     WRITTEN,
     Fault,
@@ -19,7 +19,7 @@ from connectors.row_values import (
     title_of,
     write_id,
 )
-from connectors.spool import Spool
+from connectors.singer.spool import Spool
 from pipeline.model import Document, DocumentId, DocumentRef, DocumentRemoved, Fingerprint, ScanError
 
 EVENTS_PER_LIST_MAX = 1_000

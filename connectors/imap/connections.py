@@ -9,7 +9,7 @@ from anyio import CancelScope, Semaphore, create_task_group, sleep
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
-from connectors.imap_session import TIMEOUTS_PER_QUESTION, Access, ImapFault, Protocol, Session
+from connectors.imap.session import TIMEOUTS_PER_QUESTION, Access, ImapFault, Protocol, Session
 from pipeline.errors import SourceError, ungrouped
 
 Answer = TypeVar("Answer")

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from connectors.imap_connections import Line, Pool
-from connectors.imap_session import SILENT, UID_MAX, Access, Folder, ImapFault, Mail, MailPlace, Session
+from connectors.imap.connections import Line, Pool
+from connectors.imap.session import SILENT, UID_MAX, Access, Folder, ImapFault, Mail, MailPlace, Session
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.refusals import too_large
 from connectors.kit.secrets import from_environment

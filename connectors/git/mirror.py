@@ -12,7 +12,7 @@ import anyio
 from anyio import to_thread
 
 from connectors.files import reason
-from connectors.git_objects import NO_GIT, TOO_SLOW, Fault, Git
+from connectors.git.objects import NO_GIT, TOO_SLOW, Fault, Git
 from pipeline.errors import SourceError
 
 LOCK_POLL_S = 0.2

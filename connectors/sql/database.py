@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from connectors.row_values import DUPLICATE_ID, WRITTEN, Fault, read_id
-from connectors.rows import Rows, schema_and_name
+from connectors.kit.row_values import DUPLICATE_ID, WRITTEN, Fault, read_id
+from connectors.sql.rows import Rows, schema_and_name
 from pipeline.errors import SourceError
 from pipeline.model import Document, DocumentId, DocumentRef, ScanError
 
 if TYPE_CHECKING:  # settings are checked without SQLAlchemy, and who reads no database need not have it
     from sqlalchemy import URL, Connection, Engine, ExceptionContext
 
-    from connectors.sql import SqlSettings
+    from connectors.sql.connector import SqlSettings
 
 Answer = TypeVar("Answer")
 

@@ -13,8 +13,8 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectors.files import document_id, relative_path
-from connectors.git_mirror import Mirror
-from connectors.git_objects import NO_GIT, TOO_LARGE, TOO_SLOW, CatFile, Entry, Fault, Git, parse_tree
+from connectors.git.mirror import Mirror
+from connectors.git.objects import NO_GIT, TOO_LARGE, TOO_SLOW, CatFile, Entry, Fault, Git, parse_tree
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.refusals import too_large
 from connectors.patterns import PatternList, Patterns

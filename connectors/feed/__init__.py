@@ -1,0 +1,1 @@
+"""Documents that are entries of feeds."""

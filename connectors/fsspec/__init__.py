@@ -1,0 +1,1 @@
+"""Documents that are files on any file system that fsspec knows."""

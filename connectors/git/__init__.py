@@ -1,0 +1,1 @@
+"""Documents that are files of a git repository."""

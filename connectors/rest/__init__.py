@@ -1,0 +1,1 @@
+"""Documents that are records of an API that answers with JSON."""

@@ -1,0 +1,1 @@
+"""Documents that are rows which a Singer tap reads."""

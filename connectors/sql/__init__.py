@@ -1,0 +1,1 @@
+"""Documents that are rows of a database."""
