@@ -142,6 +142,7 @@ class HttpClient:
         self._sleep, self._now, self._chance = sleep, now, chance
         self._limiter = anyio.CapacityLimiter(settings.connections)
         self._next_at = 0.0  # when the next request may begin, in seconds since the epoch
+        self._apart_s = 1 / settings.requests_per_s
         self._resources = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
 
@@ -150,9 +151,17 @@ class HttpClient:
         self._session = None
         await self._resources.aclose()
 
-    async def get(self, url: str, *, bytes_max: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """Return what `request` does."""
-        return await self.request("GET", url, bytes_max=bytes_max, headers=headers)
+    def keep_apart(self, seconds: float) -> None:
+        """Let at least `seconds` pass between the beginnings of two requests from now on."""
+        self._apart_s = max(self._apart_s, seconds)
+
+    async def get(
+        self, url: str, *, bytes_max: int, headers: Mapping[str, str] | None = None, follows_redirects: bool = True
+    ) -> HttpResponse:
+        """Return what `request` does. Without `follows_redirects`, a redirect is an answer like any other."""
+        return await self.request(
+            "GET", url, bytes_max=bytes_max, headers=headers, redirects_max=REDIRECTS_MAX if follows_redirects else 0
+        )
 
     async def request(
         self,
@@ -163,16 +172,27 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         json: object = None,
         data: Mapping[str, str] | None = None,
+        redirects_max: int = REDIRECTS_MAX,
     ) -> HttpResponse:
         """Return the answer, of whatever status that is about what was asked for: 404 is an answer, 503 is none.
 
-        Only for requests that may be repeated. `headers` may hold secrets: they go to the host of `url` alone.
+        Redirects are followed, unless `redirects_max` is 0. Only for requests that may be repeated. `headers` may hold
+        secrets: they go to the host of `url` alone.
 
         Raises:
             HttpFault: there is no such answer, also after several attempts; or it is larger than `bytes_max`; or `url`,
                 or where it leads to, may not be asked.
         """
-        send = partial(self._follow, method, url, bytes_max=bytes_max, headers=headers or {}, json=json, data=data)
+        send = partial(
+            self._follow,
+            method,
+            url,
+            bytes_max=bytes_max,
+            headers=headers or {},
+            json=json,
+            data=data,
+            redirects_max=redirects_max,
+        )
         for attempt in range(1, ATTEMPTS_MAX + 1):
             wait_s = min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_MAX_S) * (0.5 + self._chance())
             try:
@@ -200,7 +220,7 @@ class HttpClient:
     async def _wait_for_turn(self) -> None:
         now = self._now()
         at = max(self._next_at, now)
-        self._next_at = at + 1 / self._settings.requests_per_s
+        self._next_at = at + self._apart_s
         if at > now:
             await self._sleep(at - now)
 
@@ -213,13 +233,14 @@ class HttpClient:
         headers: Mapping[str, str],
         json: object,
         data: Mapping[str, str] | None,
+        redirects_max: int,
     ) -> HttpResponse:
         at = url
-        for _ in range(REDIRECTS_MAX + 1):
+        for _ in range(redirects_max + 1):
             self._require_allowed(at)
             sent = headers if _origin(at) == _origin(url) else {}
             response = await self._send(method, at, bytes_max=bytes_max, headers=sent, json=json, data=data)
-            if response.status not in REDIRECTS:
+            if response.status not in REDIRECTS or redirects_max == 0:
                 return response
             target = urljoin(at, response.headers.get("location", ""))
             if urlsplit(at).scheme == "https" and urlsplit(target).scheme != "https":

@@ -159,6 +159,17 @@ async def test_requests_begin_no_faster_than_the_settings_allow() -> None:
     assert clock.now == pytest.approx(NOW + 5)
 
 
+async def test_requests_begin_as_far_apart_as_the_server_wishes() -> None:
+    """As its robots.txt may say; never closer than the settings allow."""
+    async with asking(lambda _: web.Response(text="text"), requests_per_s=2) as (client, server, clock):
+        client.keep_apart(3)
+        client.keep_apart(0.1)
+        for _ in range(3):
+            await client.get(server.url, bytes_max=100)
+
+    assert clock.now == pytest.approx(NOW + 6)
+
+
 async def test_no_more_requests_are_under_way_than_the_settings_allow() -> None:
     under_way = most = 0
 
@@ -258,6 +269,16 @@ async def test_a_redirect_is_followed_and_told() -> None:
         response = await client.get(server.url + "/a", bytes_max=100)
 
     assert (response.url, response.content) == (server.url + "/b", b"text")
+
+
+async def test_a_redirect_is_an_answer_for_those_who_follow_themselves() -> None:
+    """A crawler asks robots.txt before each step."""
+    headers = {"Location": "/b"}
+    async with asking(lambda _: web.Response(status=308, headers=headers)) as (client, server, _):
+        response = await client.get(server.url + "/a", bytes_max=100, follows_redirects=False)
+
+    assert (response.status, response.url, response.headers["location"]) == (308, server.url + "/a", "/b")
+    assert server.requests == ["GET /a"]
 
 
 @pytest.mark.parametrize(
