@@ -1,11 +1,12 @@
 """HTML to Markdown: the main text of a page, and what its head says of it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.errors import UnreadableDocument
+from pipeline.html_elements import main_element
 from pipeline.model import DocumentRef, Markup, MetadataValue, ParsedDocument
 from pipeline.parsing.decoding import clean, require_text_kept
 from pipeline.parsing.markdown import first_heading
@@ -31,6 +32,8 @@ _BOILERPLATE_AROUND_MAIN = (
     ".related",  # Sphinx
     ".sphinxsidebar",
 )
+HEAD_CHARS_MAX = 256 * 1024
+_HEAD_END = re.compile(r"</head\s*>|<body\b", re.IGNORECASE)
 _MODIFIED_KEYS = ("article-modified_time", "og-updated_time", "last-modified", "dcterms.modified", "modified")
 _DATE_KEYS = ("article-published_time", "date", "dcterms.date", "dc.date", "dcterms.created")
 
@@ -42,7 +45,7 @@ def parse_html(ref: DocumentRef, html: str) -> ParsedDocument:
     Raises:
         UnreadableDocument: it is nested too deeply, or no text is left.
     """
-    main = _main_element(html)
+    main = main_element(html)
     text = _to_markdown(main, _BOILERPLATE) if main is not None else ""
     if not text.strip():  # often filled in by a script, in a page that has text for those who run none
         text = _to_markdown(html, _BOILERPLATE + _BOILERPLATE_AROUND_MAIN)
@@ -112,52 +115,3 @@ def _read_head(html: str) -> _Head:
             }
         ),
     )
-
-
-# -------------------------------------------------------------------------------------- the main element
-
-HEAD_CHARS_MAX = 256 * 1024
-
-_HEAD_END = re.compile(r"</head\s*>|<body\b", re.IGNORECASE)
-_TAG = re.compile(r"<!--|<(?P<close>/?)(?P<name>[a-z][a-z0-9-]*)(?P<attributes>[^<>]*)>", re.IGNORECASE)
-_ROLE_MAIN = re.compile(r"\brole\s*=\s*[\"']?main\b", re.IGNORECASE)
-_WITHOUT_TAGS_INSIDE = {"script", "style", "textarea", "title", "template", "noscript", "iframe", "svg"}
-
-
-def _main_element(html: str) -> str | None:
-    """The HTML of the elements that are the page's main text, or of its only article; None if it does not say."""
-    mains = _outermost_elements(html, lambda name, attributes: name == "main" or bool(_ROLE_MAIN.search(attributes)))
-    if mains:
-        return "\n".join(mains)
-    articles = _outermost_elements(html, lambda name, _: name == "article")
-    return articles[0] if len(articles) == 1 else None
-
-
-def _outermost_elements(html: str, is_wanted: Callable[[str, str], bool]) -> list[str]:
-    """The elements whose name and attributes are wanted, but for those inside another such one."""
-    elements = []
-    position = start = depth = 0
-    wanted = ""  # the name of the element that is open, `depth` times in each other
-    while found := _TAG.search(html, position):
-        position = found.end()
-        if found["name"] is None:
-            position = _behind(html, "-->", position)
-            continue
-        name, is_closing = found["name"].lower(), bool(found["close"])
-        if name in _WITHOUT_TAGS_INSIDE and not is_closing and not found["attributes"].endswith("/"):
-            position = _behind(html, f"</{found['name']}", position)
-        elif depth == 0 and not is_closing and is_wanted(name, found["attributes"]):
-            wanted, depth, start = name, 1, found.start()
-        elif depth > 0 and name == wanted:
-            depth += -1 if is_closing else 1
-            if depth == 0:
-                elements.append(html[start:position])
-    if depth > 0:
-        elements.append(html[start:])
-    return elements
-
-
-def _behind(html: str, marker: str, position: int) -> int:
-    """The position behind the next `marker`; behind everything if there is none, as browsers have it."""
-    found = html.find(marker, position)
-    return found + len(marker) if found >= 0 else len(html)
