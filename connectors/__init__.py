@@ -30,6 +30,7 @@ BUILT_IN = {
     "s3": "connectors.s3:S3Connector",
     "singer": "connectors.singer.connector:SingerConnector",
     "sql": "connectors.sql.connector:SqlConnector",
+    "web": "connectors.web.connector:WebConnector",
 }
 
 

@@ -115,15 +115,19 @@ class Scope:
         if url is None or not url.startswith(self._prefixes):
             return None
         url = self._without_parameters(url)
-        return None if self._exclude.last_match(_path(url), or_above=True) else url
+        return None if self._excludes(url) else url
 
     def holds(self, url: str) -> bool:
-        """Whether a page of this address could be a document, as `lists` says, and is spelt as its id would be."""
+        """Whether a page of this address could be a document, and the address is spelt as an id is."""
         return self.find(url, url) == url and self.lists(url)
 
     def lists(self, url: str) -> bool:
         """Whether a page that was found is a document, and not only a way to others."""
-        return self._include is None or bool(self._include.last_match(_path(url), or_above=True))
+        is_included = self._include is None or self._include.last_match(_path(url), or_above=True)
+        return bool(is_included) and not self._excludes(url)
+
+    def _excludes(self, url: str) -> bool:
+        return bool(self._exclude.last_match(_path(url), or_above=True))
 
     def _without_parameters(self, url: str) -> str:
         address, question, query = url.partition("?")
