@@ -3,6 +3,7 @@
 import ipaddress
 import random
 import socket
+import zlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class HttpClient:
     - What fails for a passing reason is asked again, longer apart each time; `Retry-After` is obeyed.
     - Only `own_hosts` may have private addresses, and only if the settings allow it; no redirect, no name that changes
       its address meanwhile, leads anywhere else inside of your network. Proxies of the environment are not used.
-    - An answer is whole or none: what breaks off is asked for again.
+    - An answer is whole or none: what breaks off is asked for again, also if it is only what was packed that does.
 
     `sleep`, `now` (seconds since the epoch) and `chance` (from 0 to 1) are there for tests.
     """
@@ -314,7 +315,11 @@ class HttpClient:
                     sock_connect=self._settings.timeout_s,
                     sock_read=self._settings.timeout_s,
                 ),
-                headers={"User-Agent": self._settings.user_agent or f"memsync/{_own_version()}"},
+                headers={
+                    "User-Agent": self._settings.user_agent or f"memsync/{_own_version()}",
+                    "Accept-Encoding": "gzip, deflate",
+                },
+                auto_decompress=False,  # it takes a packed body that breaks off for a whole one
             )
             self._resources.push_async_callback(session.close)
         return self._session
@@ -350,14 +355,52 @@ async def _read(answer: "aiohttp.ClientResponse", bytes_max: int) -> bytes:
     """The body, unpacked.
 
     Raises:
-        HttpFault: it has more than `bytes_max`, of which no more was read.
+        HttpFault: it has more than `bytes_max`, of which no more was read; or it cannot be unpacked to its end.
     """
+    encodings = {part.strip().lower() for part in answer.headers.get("Content-Encoding", "").split(",")}
+    unpacking = _Unpacking(encodings - {"", "identity"})
     content = bytearray()
     async for piece in answer.content.iter_any():
-        content += piece
+        content += unpacking.take(piece, bytes_max + 1 - len(content))
         if len(content) > bytes_max:
             raise HttpFault(TOO_LARGE, f"the answer has more than {bytes_max:,} bytes", is_passing=False)
+    if not unpacking.is_whole:
+        raise HttpFault(NO_ANSWER, "the answer is packed and breaks off")
     return bytes(content)
+
+
+class _Unpacking:
+    """Unpacks a body piece by piece."""
+
+    def __init__(self, encodings: Collection[str]) -> None:
+        self._kind = "".join(encodings).removeprefix("x-")
+        if len(encodings) > 1 or self._kind not in ("", "gzip", "deflate"):
+            raise HttpFault("encoding", f"the answer has the content encoding {', '.join(encodings)}", is_passing=False)
+        self._unzip: zlib._Decompress | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self._unzip is None or self._unzip.eof
+
+    def take(self, piece: bytes, length_max: int) -> bytes:
+        """What `piece` unpacks to, up to `length_max` bytes, behind which nothing more may be asked for."""
+        if not self._kind:
+            return piece
+        unpacked = bytearray()
+        while piece and len(unpacked) < length_max:
+            if self._unzip is None or self._unzip.eof:  # gzip may have several parts
+                self._unzip = zlib.decompressobj(self._window_bits(piece))
+            try:
+                unpacked += self._unzip.decompress(piece, length_max - len(unpacked))
+            except zlib.error as error:
+                raise HttpFault(NO_ANSWER, f"the answer is said to be {self._kind} and is not") from error
+            piece = self._unzip.unused_data
+        return bytes(unpacked)
+
+    def _window_bits(self, start: bytes) -> int:
+        if self._kind == "gzip":
+            return 31
+        return 15 if start[0] & 0x0F == zlib.DEFLATED else -15  # servers differ in what they call deflate
 
 
 def _retry_after_s(response: HttpResponse, now: float) -> float | None:

@@ -1,6 +1,8 @@
 """The client of sources on the web: whom it asks, how often, and what it takes for an answer."""
 
+import gzip
 import socket
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -215,6 +217,50 @@ async def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
         await client.aclose()
 
     assert response.content == b"whole text"
+
+
+TEXT = b"".join(b"line %d\n" % number for number in range(2_000))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("x-gzip", gzip.compress(TEXT)),
+        ("gzip", gzip.compress(TEXT[:9]) + gzip.compress(TEXT[9:])),
+        ("deflate", zlib.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT)[2:-4]),
+        ("identity", TEXT),
+    ],
+)
+async def test_what_is_packed_is_unpacked(encoding: str, packed: bytes) -> None:
+    headers = {"Content-Encoding": encoding}
+    async with asking(lambda _: web.Response(body=packed, headers=headers)) as (client, server, _):
+        assert (await client.get(server.url, bytes_max=len(TEXT))).content == TEXT
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed", "code"),
+    [
+        ("gzip", gzip.compress(TEXT)[:-1], "no_answer"),
+        ("gzip", gzip.compress(TEXT)[:3_000], "no_answer"),
+        ("gzip", gzip.compress(TEXT)[:3], "no_answer"),
+        ("gzip", gzip.compress(TEXT) + b"more", "no_answer"),
+        ("gzip", TEXT, "no_answer"),
+        ("deflate", zlib.compress(TEXT)[:3_000], "no_answer"),
+        ("gzip", gzip.compress(TEXT + b"x"), "too_large"),
+        ("br", b"text", "encoding"),
+        ("gzip, deflate", b"text", "encoding"),
+    ],
+)
+async def test_what_cannot_be_unpacked_to_its_end_is_no_answer(encoding: str, packed: bytes, code: str) -> None:
+    """Its length may be just what the server said, as where a proxy stored what broke off."""
+    headers = {"Content-Encoding": encoding}
+    async with asking(lambda _: web.Response(body=packed, headers=headers)) as (client, server, _):
+        with pytest.raises(HttpFault) as raised:
+            await client.get(server.url, bytes_max=len(TEXT))
+
+    assert raised.value.code == code
 
 
 async def test_a_server_that_is_not_there_is_a_fault() -> None:
