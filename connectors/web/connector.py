@@ -41,6 +41,7 @@ ERRORS_MAX = 100  # that are told one by one
 SITE_IS_THERE_S = 10.0
 
 LOGIN, BLANK, BROKEN_OFF, SAME_TEXT = "login_page", "blank", "broken_off", "same_text"
+BELIEVED_LATER = {BROKEN_OFF, SAME_TEXT}  # if the next run finds the same; the others cost a page all its text
 REDIRECTED, REDIRECT_LOOP, LEFT_ALONE = "redirected", "redirect_loop", "left_alone"
 NO_START, BROKEN_SITEMAP, NO_ORIGINAL = "no_start", "broken_sitemap", "no_original"
 TOO_MANY, TOO_MANY_ERRORS = "too_many_pages", "too_many_errors"
@@ -112,7 +113,7 @@ class WebConnector:
             ]
             if events:
                 yield events
-        scan.require_answers(self._site)
+        scan.require_pages(self._site)
         for events in (self._loops(scan), *self._copies(scan)):
             if events:
                 yield events
@@ -135,7 +136,6 @@ class WebConnector:
                 code = error.code if isinstance(error, HttpFault) else BROKEN_SITEMAP
                 events += scan.failed("", code, f"The sitemap {url} cannot be read: {error}.")
             else:
-                scan.has_answer = True
                 pending += [(name, depth + 1) for name in reversed(named)]
                 events += self._find(pages, 0, scan)
         return events
@@ -201,7 +201,7 @@ class WebConnector:
         url, is_start = waiting.url, waiting.url in self._settings.start
         match outcome:
             case Read():
-                scan.has_answer = True
+                scan.has_page = True
                 return self._take_page(waiting, outcome, scan)
             case Moved():
                 return self._take_moved(waiting, outcome, scan)
@@ -221,7 +221,9 @@ class WebConnector:
         visit = read.visit
         before = self._visits.last(visit.url)
         doubt = self._doubt(before, visit)
-        if doubt is not None and (doubt.code == LOGIN or not self._visits.is_believed(visit.url, visit.fingerprint)):
+        if doubt is not None and not (
+            doubt.code in BELIEVED_LATER and self._visits.is_believed(visit.url, visit.fingerprint)
+        ):
             return self._take_failure(waiting, doubt, scan)
         if before is None or before.fingerprint != visit.fingerprint:
             self._kept.put(read)
@@ -301,15 +303,12 @@ class WebConnector:
         """Why an answer is hardly the page that was asked for; None if it may be."""
         if before is None or before.fingerprint == now.fingerprint:
             return None
+        otherwise = f"If it is meant to be so, leave the page out with `source.exclude`, or remove {self._path}."
         if now.has_password_field and not before.has_password_field:
-            return Failed(
-                LOGIN,
-                f"{now.url} asks for a password and did not before; it was taken for a login page. If that is right,"
-                f" remove {self._path}.",
-            )
-        once_more = "That is believed if the next run finds the same."
+            return Failed(LOGIN, f"{now.url} asks for a password and did not before, as a login page does. {otherwise}")
         if now.is_blank and not before.is_blank:
-            return Failed(BLANK, f"{now.url} had a text and has none. {once_more}")
+            return Failed(BLANK, f"{now.url} had a text and has none. {otherwise}")
+        once_more = "That is believed if the next run finds the same."
         if before.has_end and not now.has_end:
             return Failed(BROKEN_OFF, f"{now.url} breaks off. {once_more}")
         if self._visits.is_new_text_of_another(now.url, now.fingerprint):
@@ -415,7 +414,7 @@ class _Scan:
     hides_others: bool
     is_complete: bool = True
     is_full: bool = False
-    has_answer: bool = False
+    has_page: bool = False
     sitemaps: set[str] = field(default_factory=set)
     failures: set[str] = field(default_factory=set)
     first: str = ""
@@ -432,13 +431,13 @@ class _Scan:
             self.is_complete = False
         return [ScanError(scope, code, message)]
 
-    def require_answers(self, site: str) -> None:
+    def require_pages(self, site: str) -> None:
         """Tell a site that is not there from one of which a part cannot be read.
 
         Raises:
-            SourceError: nothing at all was read.
+            SourceError: not a single page was read, and something failed.
         """
-        if self.first and not self.has_answer:
+        if self.first and not self.has_page:
             raise SourceError(f"The site {site} cannot be read: {self.first} Nothing was concluded from that.")
 
 
