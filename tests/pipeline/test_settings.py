@@ -631,6 +631,7 @@ def test_the_agentcore_example_explains_every_setting() -> None:
         ("s3.yaml", set()),
         ("singer.yaml", {"config", "config_variables"}),
         ("sql.yaml", {"url", "table"}),
+        ("web.yaml", {"sitemaps"}),
     ],
 )
 def test_the_example_of_a_connector_states_and_explains_all_that_it_can_be_told(file: str, examples: set[str]) -> None:
