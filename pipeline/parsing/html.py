@@ -31,6 +31,9 @@ _BOILERPLATE_AROUND_MAIN = (
     "footer",
     ".related",  # Sphinx
     ".sphinxsidebar",
+    ".navheader",  # DocBook
+    ".navfooter",
+    ".docnav",  # Publican's DocBook
 )
 HEAD_CHARS_MAX = 256 * 1024
 _HEAD_END = re.compile(r"</head\s*>|<body\b", re.IGNORECASE)

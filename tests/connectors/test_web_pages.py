@@ -95,7 +95,8 @@ def test_the_head_of_a_page_is_read() -> None:
       content="NoFollow, noarchive"><meta name="otherbot" content="noindex"><input type=Password></html>"""
     read = read_page(html.encode(), "text/html; charset=utf-8")
 
-    assert (read.canonical, read.directives) == ("/c", {"nofollow"})
+    assert read.canonical == "/c"
+    assert read.directives == {"nofollow"}
     assert read.has_password_field
     assert read.has_end
     assert read.is_blank

@@ -414,6 +414,14 @@ def test_the_main_text_of_a_page_becomes_markdown() -> None:
     )
 
 
+def test_the_way_from_page_to_page_of_a_docbook_manual_is_no_text() -> None:
+    """It stands above and below each page of PostgreSQL's, Debian's and FreeBSD's, which name no main element."""
+    ways = '<div class="navheader"><table><tr><td>Prev</td></tr></table></div><ul class="docnav"><li>Home</li></ul>'
+    page = f'<html><body>{ways}<h1>ANALYZE</h1><p>Words.</p><div class="navfooter">Next</div></body></html>'
+
+    assert parse(page, "analyze.html").text == "# ANALYZE\n\nWords."
+
+
 def test_the_head_of_a_page_becomes_title_time_and_metadata() -> None:
     """The page says of itself who wrote it and when."""
     document = parse(SPHINX_PAGE, "json.html")
