@@ -113,8 +113,9 @@ class WebConnector:
             ]
             if events:
                 yield events
+        lost = self._lost_starts(scan)
         scan.require_pages(self._site)
-        for events in (self._loops(scan), *self._copies(scan)):
+        for events in (lost, self._loops(scan), *self._copies(scan)):
             if events:
                 yield events
         if scan.is_complete:
@@ -266,6 +267,17 @@ class WebConnector:
             return []
         return self._find([(link, None) for link in visit.links], waiting.depth + 1, scan)
 
+    def _lost_starts(self, scan: "_Scan") -> list[SourceEvent]:
+        """Tell of pages to start from that lead to no page."""
+        events: list[SourceEvent] = []
+        for url in self._settings.start:
+            at = url
+            for _ in range(STEPS_MAX):
+                at = self._visits.moved_to(at) or at
+            if at != url and not self._visits.is_seen(at):
+                events += scan.failed("", NO_START, f"{url}, which `source.start` names, leads to no page.")
+        return events
+
     def _loops(self, scan: "_Scan") -> list[SourceEvent]:
         """Tell of redirects that lead from one to the next and to no page: what was there may be there still."""
         events: list[SourceEvent] = []
@@ -317,6 +329,9 @@ class WebConnector:
 
     # ------------------------------------------------------------------------------------------ locating
 
+    def trace(self, ref: DocumentRef) -> str | None:
+        return ref.fingerprint  # of its text, whatever its address
+
     async def locate(self, document: DocumentId) -> DocumentRef | None:
         """Return the page as it is now; None if it is gone, as the class says, or the settings leave it out."""
         if not self._scope.holds(document):
@@ -346,7 +361,11 @@ class WebConnector:
         there = _ref(visit) if visit.url == document else _unread(document)
         if self._visits.is_listed(document) or self._is_stand_in(document, before, visit):
             return there
-        return None if self._is_replaced(before, visit, document) or self._is_missed_again(document) else there
+        if self._is_replaced(before, visit, document):
+            return None
+        # The scan found the way to it, and was told that it is gone: so it comes and goes.
+        is_flickering = visit.url == document and visit.is_indexed and self._visits.is_found(document)
+        return None if not is_flickering and self._is_missed_again(document) else there
 
     def _is_stand_in(self, document: DocumentId, before: Visit | None, visit: Visit) -> bool:
         """Whether the page looks like what a site gives for whatever it is asked for, such as a login page."""

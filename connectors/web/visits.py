@@ -201,6 +201,10 @@ class Visits:
         """Whether the scan under way, or the last, listed the page."""
         return self._has("SELECT 1 FROM visit WHERE url = ? AND listed = ?", url, self.scan)
 
+    def is_seen(self, url: str) -> bool:
+        """Whether the scan under way, or the last, has read the page."""
+        return self._has("SELECT 1 FROM visit WHERE url = ? AND seen = ?", url, self.scan)
+
     def was_listed(self, url: str) -> bool:
         """Whether any scan did."""
         return self._has("SELECT 1 FROM visit WHERE url = ? AND listed > 0", url)

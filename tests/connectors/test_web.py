@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_into, scan_refs
 from connectors.web import WebConnector, WebSettings
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
-from pipeline.model import Document, DocumentId, DocumentSkipped, ScanComplete, ScanError, SourceEvent
+from pipeline.model import Document, DocumentId, DocumentSkipped, Operation, ScanComplete, ScanError, SourceEvent
 from pipeline.state.sqlite import open_state
 from tests.fakes.destination import MemoryDestination
 from tests.pipeline.world import AnyWorld, in_place
@@ -465,6 +465,7 @@ async def test_a_start_that_is_not_there_is_an_error(www: Site) -> None:
         web.Response(status=403),
         web.Response(status=302, headers={"Location": "https://login.example.com/"}),
         web.Response(status=302, headers={"Location": "/index.html"}),
+        web.Response(status=301, headers={"Location": "/nowhere.html"}),
     ):
         www.answers["/index.html"] = answer
         events: list[SourceEvent] = []
@@ -623,6 +624,21 @@ async def test_nothing_is_missed_when_the_server_cannot_tell(www: Site, status: 
         await connector.locate(document)
 
 
+async def test_a_page_that_comes_and_goes_is_there(www: Site) -> None:
+    """The way to it was found in each scan."""
+    document = www.put("a.html", page("text"))
+    www.put("b.html", page("another text"))
+    connector = www.by_sitemaps()
+    await scan_all(connector)
+    for _ in range(3):
+        www.answers["/a.html"] = web.Response(status=404)
+        assert document not in {
+            getattr(event, "id", "") for event in await scan_all(connector) if hasattr(event, "uri")
+        }
+        del www.answers["/a.html"]
+        assert await connector.locate(document) is not None
+
+
 async def test_a_page_that_moved_for_good_is_the_page_at_its_new_address(www: Site) -> None:
     www.put("index-of-all.html", page('<a href="/old.html">x</a>'))
     old = www.put("old.html", page("a text"))
@@ -729,3 +745,22 @@ async def test_a_run_without_changes_fetches_and_sends_nothing_and_edits_and_rem
     assert len(texts) == 30
     assert {"an edit", "an addition"} < set(texts)
     assert not [text for text in texts if text.startswith(("text 0,", "text 1,"))]
+
+
+async def test_a_page_with_another_address_keeps_its_records(www: Site) -> None:
+    """A site that is put in other folders is not stored a second time."""
+    www.put("drafts/a.html", page("text of a"))
+    www.put("b.html", page("text of b"))
+    memory = MemoryDestination()
+    world = AnyWorld(www.by_sitemaps(), memory)
+    async with open_state(None, source="docs", destination="memory", offload=in_place) as world.state:
+        await world.do()
+        memory.requests.clear()
+        moved = www.put("a.html", page("text of a"))
+        www.remove("drafts/a.html")
+        www.answers["/drafts/a.html"] = web.Response(status=301, headers={"Location": "/a.html"})
+        report = await world.do()
+
+    assert [batch.operation for batch in memory.requests] == [Operation.UPDATE]
+    assert report.documents.renamed == 1
+    assert moved in {record.document for record in memory.records.values()}

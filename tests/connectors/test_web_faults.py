@@ -1,6 +1,7 @@
 """Each answer of a real site to a run, spoilt in each way; and sites that answer wrongly to everything."""
 
 import gzip
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract
+from connectors.web import WebConnector
 from pipeline.errors import SyncError
 from pipeline.model import Operation
 from pipeline.state.sqlite import open_state
@@ -117,6 +120,42 @@ async def test_no_spoilt_answer_deletes_what_is_there_or_keeps_out_what_was_seen
 
 def _heal(between: FaultyProxy) -> None:
     between.spoil = lambda _request, _status, _body: None
+
+
+class SpoilableSite:
+    faults = tuple(FAULTS)
+
+    def __init__(self, www: Site, between: FaultyProxy, connector: Callable[[], WebConnector]) -> None:
+        self.put, self.connector = www.put, connector
+        self._between = between
+        self.was_spoilt = False
+
+    def spoil(self, fault: str, position: int) -> None:
+        positions = itertools.count()
+        self.was_spoilt = False
+
+        def spoil(request: web.Request, _status: int, body: bytes) -> Answer | None:
+            if next(positions) != position:
+                return None
+            self.was_spoilt = True
+            return FAULTS[fault](request, body)
+
+        self._between.spoil = spoil
+
+    def heal(self) -> None:
+        _heal(self._between)
+
+
+class TestSpoiltLinks(SpoiltAnswersContract):
+    @pytest.fixture
+    def world(self, proxy: tuple[Site, FaultyProxy]) -> SpoilableWorld:
+        return SpoilableSite(*proxy, proxy[0].by_links)
+
+
+class TestSpoiltSitemaps(SpoiltAnswersContract):
+    @pytest.fixture
+    def world(self, proxy: tuple[Site, FaultyProxy]) -> SpoilableWorld:
+        return SpoilableSite(*proxy, proxy[0].by_sitemaps)
 
 
 @contextmanager
