@@ -12,7 +12,8 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_all, scan_into, scan_refs
-from connectors.web import WebConnector, WebSettings
+from connectors.web.connector import WebConnector
+from connectors.web.settings import WebSettings
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import Document, DocumentId, DocumentSkipped, Operation, ScanComplete, ScanError, SourceEvent
 from pipeline.state.sqlite import open_state

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract
-from connectors.web import WebConnector
+from connectors.web.connector import WebConnector
 from pipeline.errors import SyncError
 from pipeline.model import Operation
 from pipeline.state.sqlite import open_state

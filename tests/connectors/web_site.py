@@ -11,7 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from connectors.web import WebConnector, WebSettings
+from connectors.web.connector import WebConnector
+from connectors.web.settings import WebSettings
 from pipeline.model import DocumentId
 
 from .web_server import web_server
