@@ -2,17 +2,24 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+USABLE := $(VENV)/.usable
 READY  := $(VENV)/.ready
 
 .PHONY: quickstart test lint picture simulate mutants kills powerloss io-errors stateful hostile bench bench-check format clean
 .DEFAULT_GOAL := quickstart
 
-$(READY): pyproject.toml constraints.txt
+$(USABLE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) .
+	@touch $(USABLE)
+
+# What tests need beside: servers, and the libraries of all connectors.
+$(READY): $(USABLE)
+	$(INSTALL) '.[dev]'
 	@touch $(READY)
 
-quickstart: $(READY)
+quickstart: $(USABLE)
 	$(BIN)/memsync run configs/quickstart.yaml
 	$(BIN)/memsync status configs/quickstart.yaml
 	$(BIN)/memsync search configs/quickstart.yaml "how do I replay dead letters?" --count 2
