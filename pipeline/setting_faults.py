@@ -99,38 +99,69 @@ def faults_of(
     model: type[BaseModel],
 ) -> list[ConfigurationError]:
     """One error for each fault that pydantic found with `model`."""
+    errors = error.errors(include_url=False)
     faults = []
-    for details in error.errors(include_url=False):
-        location = tuple(step for step in details["loc"] if step != "[key]")
-        is_missing = details["type"] == "missing"
+    for details in errors:
+        if details["type"] == "too_short" and any(_is_below(other["loc"], details["loc"]) for other in errors):
+            continue  # pydantic counts the items without those that are broken
+        location = _location(details, document.values, from_environment)
+        is_missing = details["type"] in {"missing", "union_tag_not_found"}
         is_key = details["type"] == "extra_forbidden" or "[key]" in details["loc"]
         message = _explain(details, location, model)
         faults.append(fault(message, location, document, {} if is_missing else from_environment, of_key=is_key))
     return faults
 
 
+def _is_below(location: Sequence[str | int], above: Sequence[str | int]) -> bool:
+    return len(location) > len(above) and location[: len(above)] == above
+
+
+def _location(
+    details: ErrorDetails, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
+) -> list[str | int]:
+    """Where the fault is in what was written: without what pydantic names of its own, such as the branch of a union."""
+    steps = [step for step in details["loc"] if step != "[key]"]
+    values: list[Any] = [from_environment, from_file]
+    location = []
+    for step in steps[:-1]:
+        below = [_item(value, step) for value in values]
+        if any(value is not _ABSENT for value in below):
+            values = below
+            location.append(step)
+    location += steps[-1:]
+    if details["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        location.append(details["ctx"]["discriminator"].strip("'"))
+    return location
+
+
 def _explain(details: ErrorDetails, location: Sequence[str | int], model: type[BaseModel]) -> str:
     name = _dotted(location)
+    value = details["input"]
     match details["type"]:
         case "extra_forbidden":
-            return unknown_key(location, _known_keys(model, location[:-1]))
-        case "missing":
+            return unknown_key(location, _known_keys(model, details["loc"][:-1]))
+        case "missing" | "union_tag_not_found":
             return f"`{name}` is missing"
         case "value_error" if _is_secret(location):
             problem = "it cannot be used"  # the reason might quote it
         case "value_error":
             problem = str(details["ctx"]["error"])
         case "literal_error":
-            known = re.findall("'([^']*)'", details["ctx"]["expected"])
-            problem = did_you_mean(str(details["input"]), known)
+            problem = did_you_mean(str(value), re.findall("'([^']*)'", details["ctx"]["expected"]))
+        case "union_tag_invalid":
+            value = details["ctx"]["tag"]
+            problem = did_you_mean(value, re.findall("'([^']*)'", details["ctx"]["expected_tags"]))
+        case "list_type" | "tuple_type" if isinstance(value, str) and not _is_secret(location):
+            problem = f"should be a list: [{shown(value)}]"
         case kind:
-            problem = _WORDS.get(kind) or re.sub(r"^\w+ should ", "should ", details["msg"])
+            words = re.sub(r" after validation, not \d+$", "", details["msg"])
+            problem = _WORDS.get(kind) or re.sub(r"^\w+ should ", "should ", words)
     if "[key]" in details["loc"]:
         return f"the key `{name}` {problem}"
-    if details["type"] == "value_error" and isinstance(details["input"], Mapping):  # it is about what stands in there
+    if details["type"] == "value_error" and isinstance(value, Mapping):  # it is about what stands in there
         return f"`{name}`: {problem}"
     verdict = f"it {problem}" if problem.startswith("should ") else problem
-    return f"`{name}` is {shown(details['input'], location)}; {verdict}"
+    return f"`{name}` is {shown(value, location)}; {verdict}"
 
 
 def _dotted(location: Sequence[str | int]) -> str:
@@ -144,8 +175,14 @@ def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[s
     models = [model]
     for step in location:
         fields = [owner.model_fields[step] for owner in models if step in owner.model_fields]
-        models = [below for field in fields for below in _models_in(field.annotation)] or models
+        below = [each for field in fields for each in _models_in(field.annotation)]
+        models = below or [owner for owner in models if _is_branch(owner, step)] or models
     return list(dict.fromkeys(name for owner in models for name in owner.model_fields))
+
+
+def _is_branch(model: type[BaseModel], tag: str | int) -> bool:
+    """Whether `tag` is what tells `model` from the others of a union, as a `type` does."""
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -226,6 +226,7 @@ def test_a_file_given_twice_counts_once(file: Path) -> None:
         (MINIMAL + "chunking: {max_chars: 300, overlap_chars: 150}", "docs.yaml:3:43: `chunking.overlap_chars` is "),
         (MINIMAL + "schedule: '61 * * * *'", 'docs.yaml:3:11: `schedule` is "61 * * * *"; it should be five fields'),
         (MINIMAL + "schedule: hourly", 'docs.yaml:3:11: `schedule` is "hourly"; it should be five fields'),
+        (MINIMAL.replace("..", "., include: a"), 'docs.yaml:1:46: `source.include` is "a"; it should be a list: ["a"]'),
         (MINIMAL + "source: 1", "docs.yaml:3:1: the key 'source' stands on line 1 already"),
         (MINIMAL + "record: {metadata: {a: 1, a: 2}}", "docs.yaml:3:27: the key 'a' stands on line 3 already"),
     ],
@@ -655,6 +656,44 @@ def test_a_fault_of_several_settings_together_says_just_that(file: Path) -> None
     (told,) = faults(file, source + "destination: {type: agentcore, endpoint_url: local}\n")
 
     assert told == "docs.yaml:1:9: `source`: one of `url` and `url_variable` should be given"
+
+
+REST = """\
+source:
+  type: rest
+  base_url: https://notes.example.com
+  auth: {type: bearer}
+  resources:
+    - {name: notes, path: /notes, id: id, text: text}
+destination: {endpoint_url: local}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("text: text", "txet: text"), "unknown key `source.resources[0].txet`; did you mean `text`?"),
+        (("text: text", "pagination: {type: cursors}"), 'pagination.type` is "cursors"; did you mean `cursor`?'),
+        (("text: text", "pagination: {path: next}"), "`source.resources[0].pagination.type` is missing"),
+        (("bearer", "bearer, token: x"), "unknown key `source.auth.token`; known: `type`, `token_variable`"),
+        (("bearer", "bearer"), "docs.yaml:4:3: `source.auth.token_variable` is missing"),
+    ],
+)  # fmt: skip
+def test_a_fault_within_a_list_or_a_choice_is_told_once_and_by_what_was_written(
+    file: Path, change: tuple[str, str], expected: str
+) -> None:
+    told = faults(file, REST.replace(*change))
+
+    (found,) = (fault for fault in told if expected in fault)
+    assert {found, *told} == {found, "docs.yaml:4:3: `source.auth.token_variable` is missing"}
+
+
+def test_an_empty_list_is_told_to_be_empty(file: Path) -> None:
+    text = REST.replace("{type: bearer}", "null").replace(
+        "\n    - {name: notes, path: /notes, id: id, text: text}", " []"
+    )
+
+    assert faults(file, text) == ["docs.yaml:5:14: `source.resources` is a list; it should have at least 1 item"]
 
 
 def test_loading_settings_imports_no_client_and_no_parser() -> None:
