@@ -394,8 +394,8 @@ async def preview_command(
     """Show what one document becomes.
 
     Its text, how that is cut, and the records with their metadata, as they would be sent; and what the document says
-    of itself that no record takes up. DOCUMENT is its id in the source (for files, the path); without it, the first
-    that is listed. Touches neither the memory nor the state.
+    of itself that no record takes up. DOCUMENT is its id in the source (for files, the path), or that of a part of it
+    (`mail.eml#report.pdf`); without it, the first that is listed. Touches neither the memory nor the state.
     """
     from pipeline.preview import preview_document
     from pipeline.reporting.previews import render_preview

@@ -20,17 +20,16 @@ from pipeline.templates import template_fields
 async def preview_document(settings: SourceSettings, document_id: str | None, *, parts_max: int) -> DocumentPreview:
     """Read and cut one document, the first that the source lists unless it is named. Touches neither memory nor state.
 
-    Of a document that has parts, such as the lines of a table, up to `parts_max` are read.
+    Of a document that has parts, such as the lines of a table, up to `parts_max` are read; a part can be named, too.
 
     Raises:
         ConfigurationError: the source has no such document.
         SourceError: the source cannot be read.
     """
     async with open_connector(settings) as connector:
-        ref = await (_first(connector) if document_id is None else connector.locate(DocumentId(document_id)))
+        ref = await (_first(connector) if document_id is None else _located(connector, document_id))
         if ref is None:
-            what = "no document at all" if document_id is None else f"no document {document_id!r}"
-            raise ConfigurationError(f"source {settings.name!r} has {what}, or its settings leave it out")
+            raise _no_document(settings, document_id)
         parser = Parser(settings.parsing.rules())
         if reason := parser.reason_to_skip(ref):
             return DocumentPreview(ref.id, ref.uri, ref.size_bytes, None, problem=f"left out: {reason}")
@@ -38,7 +37,23 @@ async def preview_document(settings: SourceSettings, document_id: str | None, *,
             document = await connector.fetch(ref)
         except (UnreadableDocument, UnsupportedDocument) as error:
             return DocumentPreview(ref.id, ref.uri, ref.size_bytes, None, problem=_problem(error))
-    return await anyio.to_thread.run_sync(_preview, document, parser, record_rules(settings), parts_max)
+    part = document_id if document_id != ref.id else None
+    preview = await anyio.to_thread.run_sync(_preview, document, part, parser, record_rules(settings), parts_max)
+    if part is not None and not preview.texts and preview.problem is None:
+        raise _no_document(settings, part)
+    return preview
+
+
+def _no_document(settings: SourceSettings, document_id: str | None) -> ConfigurationError:
+    what = "no document at all" if document_id is None else f"no document {document_id!r}"
+    return ConfigurationError(f"source {settings.name!r} has {what}, or its settings leave it out")
+
+
+async def _located(connector: SourceConnector, document_id: str) -> DocumentRef | None:
+    """The document of that id, or the one that such a part would be in."""
+    while (ref := await connector.locate(DocumentId(document_id))) is None and "#" in document_id:
+        document_id = document_id.rpartition("#")[0]
+    return ref
 
 
 async def _first(connector: SourceConnector) -> DocumentRef | None:
@@ -50,12 +65,15 @@ async def _first(connector: SourceConnector) -> DocumentRef | None:
     return None
 
 
-def _preview(document: Document, parser: Parser, rules: RecordRules, parts_max: int) -> DocumentPreview:
+def _preview(
+    document: Document, part: str | None, parser: Parser, rules: RecordRules, parts_max: int
+) -> DocumentPreview:
+    """What becomes of `document`, or of one `part` of it and all in that."""
     ref = document.ref
     texts: list[TextPreview] = []
     problem, has_more = None, False
     try:
-        parsed = parser.parse(document)
+        parsed = (each for each in parser.parse(document) if part is None or f"{each.id}#".startswith(f"{part}#"))
         texts.extend(_text(ref, each, rules) for each in islice(parsed, parts_max))
         has_more = next(parsed, None) is not None
     except (UnreadableDocument, UnsupportedDocument) as error:

@@ -83,13 +83,13 @@ def _text(text: TextPreview, document: str, is_full: bool, style: Style) -> Iter
         ", of ", text.modified_at, style
     )
     for key, value in text.unused.items():
-        yield f"    not used: {style.text(key)} = {style.text(str(value), characters_max=200)}"
+        yield f"    not used: {style.text(key)} = {style.text(_value(value), characters_max=200)}"
     for number, record in enumerate(text.records, start=1):
         yield ""
         yield style.paint(f"  record {number} of {len(text.records)}: {amount(record.characters, 'character')}", "bold")
         yield f"    namespace {style.text(record.namespace)}"
         for key, value in record.metadata.items():
-            yield f"    {style.text(key)} = {style.text(str(value), characters_max=200)}"
+            yield f"    {style.text(key)} = {style.text(_value(value), characters_max=200)}"
         if record.problem:
             yield f"    {style.sign('bad')} {style.text(record.problem)}"
         lines = style.lines(record.text) if is_full else _excerpt(record.text, style)
@@ -99,6 +99,13 @@ def _text(text: TextPreview, document: str, is_full: bool, style: Style) -> Iter
 def _excerpt(text: str, style: Style) -> list[str]:
     lines = [style.text(line, characters_max=_EXCERPT_CHARACTERS_MAX) for line in style.lines(text)]
     return lines if len(lines) <= _EXCERPT_LINES_MAX else [*lines[: _EXCERPT_LINES_MAX - 1], "..."]
+
+
+def _value(value: object) -> str:
+    """A value of metadata as people write it: numbers are floats there, lists are tuples."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value))
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _said(before: str, value: str | None, style: Style) -> str:

@@ -360,11 +360,37 @@ def test_a_preview_says_why_a_document_becomes_no_records(
     assert piece in done.stdout
 
 
-def test_a_document_that_is_not_there_cannot_be_previewed(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+def test_a_part_of_a_document_can_be_previewed_by_its_id(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Its id is what `search` and `dead-letters` show."""
+    docs.configure(memory.url)
+    docs.write("a#.jsonl", "".join(f'{{"id": {number}, "text": "line {number}"}}\n' for number in range(19)))
+
+    done = memsync("preview", "docs.yaml", "a#.jsonl#17", "--json")
+
+    (text,) = done.report["document"]["texts"]
+    assert (text["id"], [record["text"] for record in text["records"]]) == ("a#.jsonl#17", ["line 17"])
+    assert not done.report["document"]["has_more"]
+
+
+def test_values_of_metadata_are_previewed_as_people_write_them(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    docs.configure(memory.url)
+    docs.write("a.md", "---\ntags: [hr, travel]\n---\nSome text.\n")
+
+    done = memsync("preview", "docs.yaml")
+
+    assert "not used: tags = hr, travel\n" in done.stdout
+    assert "memsync-chunk = 1\n" in done.stdout
+
+
+@pytest.mark.parametrize("document", ["nope.md", "nope.md#1", "a.jsonl#1#1", "a.jsonl#2"])
+def test_a_document_that_is_not_there_cannot_be_previewed(
+    docs: Folder, memory: Memory, memsync: Memsync, document: str
+) -> None:
     """The id may be misspelt."""
     docs.configure(memory.url)
+    docs.write("a.jsonl", '{"id": 1, "text": "one"}\n')
 
-    done = memsync("preview", "docs.yaml", "nope.md")
+    done = memsync("preview", "docs.yaml", document)
 
     assert done.exit_code == 2
-    assert "no document 'nope.md'" in done.stderr
+    assert f"no document '{document}'" in done.stderr
