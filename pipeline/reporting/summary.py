@@ -3,6 +3,8 @@
 The last line is the verdict. It says "In sync" only if the memory holds exactly what the documents imply.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +14,8 @@ from pipeline.report import RequestCounts, SourceReport, Status
 from pipeline.reporting.text import PLAIN, Style, amount, duration
 
 _NAMED_MAX = 5
+# Only our own extras: a reason can hold the ending of a name, and names are others'.
+_NEEDS = re.compile(r" \(needs: (pip install 'agentcore-memory-sync\[[a-z]+\]')\)$")
 _STATUS_WORDS: dict[Status, str] = {
     "in_sync": "in sync",
     "dead_letters": "dead letters",
@@ -120,6 +124,7 @@ def _documents_lines(source: _Source) -> Iterator[str]:
     skipped = source.report.documents.skipped
     if skipped:
         yield f"    skipped    {_skipped_words(skipped, source.style)}"
+        yield from _needs_lines(skipped)
 
 
 def _documents_words(source: _Source) -> str:
@@ -139,11 +144,24 @@ def _documents_words(source: _Source) -> str:
 
 
 def _skipped_words(skipped: Mapping[str, int], style: Style) -> str:
-    by_count = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    counts: Counter[str] = Counter()
+    for reason, count in skipped.items():
+        counts[_NEEDS.sub("", reason)] += count
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     reasons = [f"{count:,} {style.text(reason)}" for reason, count in by_count[:_NAMED_MAX]]
     if len(by_count) > _NAMED_MAX:
         reasons.append(f"{sum(count for _, count in by_count[_NAMED_MAX:]):,} for other reasons")
     return f"{sum(skipped.values()):,} on purpose: {', '.join(reasons)}"
+
+
+def _needs_lines(skipped: Mapping[str, int]) -> Iterator[str]:
+    """What to install, once for all that needs it."""
+    counts: Counter[str] = Counter()
+    for reason, count in skipped.items():
+        if found := _NEEDS.search(reason):
+            counts[found[1]] += count
+    for command, count in sorted(counts.items()):
+        yield f"               {count:,} of them can be read after: {command}"
 
 
 def _records_words(source: _Source) -> str:

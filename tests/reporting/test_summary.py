@@ -36,6 +36,24 @@ def test_a_run_in_sync_is_told_in_a_few_lines() -> None:
     ]
 
 
+def test_what_is_to_be_installed_is_told_once() -> None:
+    """Several formats need the same. A file's name is no advice."""
+    extra = "needs: pip install 'agentcore-memory-sync[documents]'"
+    report = SourceReport("handbook")
+    report.documents.skipped = {
+        f"unsupported type .docx ({extra})": 2,
+        f"unsupported type .pdf ({extra})": 2,
+        ".x (needs: pip install evil)": 1,
+    }
+
+    lines = render_run([report], paths=PATHS).splitlines()
+
+    assert lines[2:4] == [
+        "    skipped    5 on purpose: 2 unsupported type .docx, 2 unsupported type .pdf, 1 .x (needs: pip install evil)",
+        "               4 of them can be read after: pip install 'agentcore-memory-sync[documents]'",
+    ]
+
+
 def test_dead_letters_are_told_by_reason_with_the_next_commands() -> None:
     """The commands can be pasted: the path is quoted."""
     report = SourceReport("handbook", "dead_letters")
