@@ -105,6 +105,7 @@ def _run_block(source: _Source) -> Iterator[str]:
         yield from _documents_lines(source)
         yield f"    records    {_records_words(source)}"
         yield f"    requests   {_requests_words(source.report.requests)}"
+    yield from _without_text_note(source)
     yield from _problem_note(source)
     yield from _withheld_note(source)
     if not source.is_in_sync:
@@ -196,6 +197,20 @@ def _note(sentences: Sequence[str], *commands: str) -> Iterator[str]:
     yield ""
     yield from (f"    {sentence}" for sentence in sentences)
     yield from (f"      {command}" for command in commands)
+
+
+def _without_text_note(source: _Source) -> Iterator[str]:
+    """Documents, and not one record: more likely a setting that looks for text in the wrong place than meant."""
+    documents, records = source.report.documents, source.report.records
+    has_documents = documents.unchanged or documents.added or documents.changed
+    has_records = source.dead_letters or any(
+        (records.created, records.updated, records.deleted, records.unchanged, records.pending)
+    )
+    if source.has_plan and has_documents and not has_records:
+        yield from _note(
+            ["None of these documents has text that would become a record. To see what becomes of one:"],
+            source.command("preview"),
+        )
 
 
 def _problem_note(source: _Source) -> Iterator[str]:
@@ -333,6 +348,7 @@ def _plan_block(source: _Source) -> Iterator[str]:
     )
     if rest:
         yield f"    records    {rest}"
+    yield from _without_text_note(source)
     yield from _withheld_plan_note(source)
 
 

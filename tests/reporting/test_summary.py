@@ -1,5 +1,7 @@
 """The closing words of a run and of a plan."""
 
+from collections.abc import Callable
+
 import pytest
 
 from pipeline.events import DeletesWithheld
@@ -43,15 +45,28 @@ def test_what_is_to_be_installed_is_told_once() -> None:
     report.documents.skipped = {
         f"unsupported type .docx ({extra})": 2,
         f"unsupported type .pdf ({extra})": 2,
-        ".x (needs: pip install evil)": 1,
+        ".x (needs: pip install x)": 1,
     }
 
     lines = render_run([report], paths=PATHS).splitlines()
 
     assert lines[2:4] == [
-        "    skipped    5 on purpose: 2 unsupported type .docx, 2 unsupported type .pdf, 1 .x (needs: pip install evil)",
+        "    skipped    5 on purpose: 2 unsupported type .docx, 2 unsupported type .pdf, 1 .x (needs: pip install x)",
         "               4 of them can be read after: pip install 'agentcore-memory-sync[documents]'",
     ]
+
+
+@pytest.mark.parametrize("render", [render_run, render_plan])
+def test_documents_without_any_record_are_pointed_out(render: Callable[..., str]) -> None:
+    """A misspelt path to the text must not look like a success."""
+    report = SourceReport("wiki", documents=DocumentCounts(seen=6, added=6))
+    nothing = SourceReport("wiki", documents=DocumentCounts())
+    becoming_empty = SourceReport("wiki", documents=DocumentCounts(seen=1, changed=1), records=RecordCounts(deleted=1))
+
+    assert "None of these documents" in render([report], paths=PATHS)
+    assert "      memsync preview wiki.yaml" in render([report], paths=PATHS).splitlines()
+    for other in (nothing, becoming_empty):
+        assert "None of these documents" not in render([other], paths=PATHS)
 
 
 def test_dead_letters_are_told_by_reason_with_the_next_commands() -> None:
