@@ -1,8 +1,10 @@
 """A client that asks the web servers of a source: politely, patiently, and nobody else."""
 
 import ipaddress
+import os
 import random
 import socket
+import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
@@ -298,7 +300,10 @@ class HttpClient:
                 named = {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
                 return HttpResponse(answer.status, url, named, content)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            words = str(error) if isinstance(error, aiohttp.ClientConnectionError) else type(error).__name__
+            if isinstance(error, aiohttp.ClientConnectorError):
+                words = f"no connection: {_reason(error.os_error)}"
+            else:
+                words = str(error) if isinstance(error, aiohttp.ClientConnectionError) else ""
             raise HttpFault(
                 NO_ANSWER, f"{_where(url)} gave no whole answer: {words or type(error).__name__}"
             ) from error
@@ -442,6 +447,13 @@ def source_error(what: str, fault: HttpFault, advice: str = "") -> SourceError:
     return SourceError(
         f"{what} cannot be read: {fault}. Nothing was concluded from that.{' ' if advice else ''}{advice}"
     )
+
+
+def _reason(error: OSError) -> str:
+    """What the operating system says, and not how that was asked."""
+    if error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def _where(url: str) -> str:
