@@ -543,6 +543,8 @@ def _faults(secret: str | None = None, *, is_before_mails: bool = False) -> Iter
         raise ImapFault(TIMEOUT, "the server did not answer in time") from None
     except OSError as error:
         words = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        if words == "WRONG_VERSION_NUMBER":
+            words = "the server does not begin with TLS; does `security` fit `port`?"
         raise ImapFault(NO_CONNECTION, f"no connection: {words}") from None
     except (ValueError, LookupError, TypeError, AttributeError, MemoryError):  # what imaplib does with garbage
         raise ImapFault(BROKEN_ANSWER, "the server's answer cannot be read") from None

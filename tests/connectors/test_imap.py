@@ -751,5 +751,5 @@ async def test_no_password_is_sent_where_starttls_is_not_offered(world: ImapWorl
 
 async def test_a_server_that_speaks_no_tls_says_so(world: ImapWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """As port 143 with `security: tls`."""
-    with pytest.raises(SourceError, match="no connection"):
+    with pytest.raises(SourceError, match="does not begin with TLS; does `security` fit `port`"):
         await scan_all(world.connector(security="tls"))
