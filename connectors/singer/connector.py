@@ -128,8 +128,9 @@ class SingerSettings(BaseModel):
     )
     streams: Annotated[dict[Word, StreamSettings], Field(min_length=1)] = Field(
         description=(
-            "The streams to read, by the tap's names for them, and of each, if there is more to say: `id`, `text`, "
-            "`title`, `modified_at`, `metadata`, `media_type`, `replication_method`, `replication_key`."
+            "The streams to read, by the tap's names for them (`public-pages: {}`), and of each, if there is more to "
+            "say: `id`, `text`, `title`, `modified_at`, `metadata`, `media_type`, `replication_method`, "
+            "`replication_key`."
         )
     )
     silence_s: float = Field(
@@ -207,7 +208,7 @@ class SingerConnector:
         except Fault as fault:
             message = f"Cannot list {self._name}: {fault}. Nothing was concluded from that"
             if not is_listing:
-                raise SourceError(f"{message}; the next run tries again.") from fault
+                raise SourceError(f"{message}. Check `source` and what the tap needs; then run again.") from fault
             message += " but what came before; the next run lists it anew."
             yield [ScanError(scope, fault.code, message) for scope in self._scopes]
             return

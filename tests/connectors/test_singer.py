@@ -465,7 +465,7 @@ async def test_a_catalog_can_be_a_file(world: ScriptWorld) -> None:
         ({"catalog": "not-there.json"}, "not-there.json"),
         ({"catalog": "rows.json"}, "no catalog of a tap"),
         ({"config_variables": {"password": "NOT_SET"}}, "environment variable NOT_SET"),
-        ({"command": ["/bin/sh", "-c", "exit 3"]}, "ended with exit code 3 without a word"),
+        ({"command": ["/bin/sh", "-c", "exit 3"]}, "ended with exit code 3 without a word.*Check `source`"),
         ({"command": ["/bin/sh", "-c", "echo '{}'"], "discovers": True}, "what it printed is no catalog"),
         ({"command": ["/bin/sh", "-c", "true"]}, "no SCHEMA"),
     ],
