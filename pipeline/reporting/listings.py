@@ -237,7 +237,9 @@ class VerifiedSource:
 
     @property
     def is_equal(self) -> bool:
-        return self.error is None and not self.unattributed and (self.is_repaired or not self.repairable)
+        """Whether all could be compared, and memory and ledger agree; what a run would bring in is no difference."""
+        is_compared = self.error is None and (self.documents is None or self.documents.error is None)
+        return is_compared and not self.unattributed and (self.is_repaired or not self.repairable)
 
 
 def render_verify(

@@ -142,6 +142,16 @@ def test_verify_tells_what_the_source_has_that_the_ledger_has_not(
     assert requests_that_write(memory) == 1
 
 
+def test_verify_fails_where_the_source_cannot_be_listed(synced: Folder, memsync: Memsync) -> None:
+    """What was not compared is not known to be equal."""
+    synced.documents.rename(synced.path / "moved")
+
+    verify = memsync("verify", "docs.yaml")
+
+    assert "the source could not be listed" in verify.stdout
+    assert verify.exit_code == 1
+
+
 def test_a_memory_that_was_emptied_is_told_and_mended(synced: Folder, memory: Memory, memsync: Memsync) -> None:
     """Otherwise the run would write what changed, and call it in sync."""
     before = memory.contents()
