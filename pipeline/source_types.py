@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 
 import yaml
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from connectors import ConnectorType, connector_types, distribution_of
 from pipeline.errors import ConfigurationError
@@ -23,17 +23,24 @@ def _source_type(name: str, types: Mapping[str, ConnectorType]) -> SourceType:
         model = types[name].settings_model
     except ConfigurationError as error:
         return SourceType(name, comes_from=comes_from, problem=str(error))
-    options = [
-        SourceOption(
-            option,
-            field.description or "",
-            None if field.is_required() else _as_yaml(field.get_default(call_default_factory=True)),
-        )
-        for option, field in model.model_fields.items()
-        if option != "type"
-    ]
     summary, _, _ = inspect.cleandoc(model.__doc__ or "").partition("\n\n")
-    return SourceType(name, summary, options, comes_from)
+    return SourceType(name, summary, _options(model), comes_from)
+
+
+def _options(model: type[BaseModel], default: BaseModel | None = None) -> list[SourceOption]:
+    """The settings of `model`, with the values that they have in `default`, or else their own defaults."""
+    options = []
+    for name, field in model.model_fields.items():
+        if name == "type":
+            continue
+        if default is None and field.is_required():
+            options.append(SourceOption(name, field.description or "", None))
+            continue
+        value = field.get_default(call_default_factory=True) if default is None else getattr(default, name)
+        is_section = isinstance(value, BaseModel) and "type" not in type(value).model_fields
+        below = _options(type(value), value) if is_section else []
+        options.append(SourceOption(name, field.description or "", _as_yaml(value), below))
+    return options
 
 
 def _as_yaml(value: object) -> str:

@@ -11,11 +11,15 @@ _WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class SourceOption:
-    """One setting of a source's section; `default` as YAML, None if it must be given."""
+    """One setting of a source's section; `default` as YAML, None if it must be given.
+
+    `options` are those in it, if it is a section itself.
+    """
 
     name: str
     description: str
     default: str | None
+    options: Sequence["SourceOption"] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,19 @@ def _section(source_type: SourceType, style: Style) -> Iterator[str]:
     yield from _comment(source_type.summary, "", style)
     yield "source:"
     yield f"  type: {style.text(source_type.type)}"
-    for option in source_type.options:
-        yield from _comment(option.description, "  ", style)
-        if option.default is None:
-            yield style.paint(f"  {option.name}: ...  # must be given", "bold")
+    yield from _options(source_type.options, "  ", style)
+
+
+def _options(options: Sequence[SourceOption], indentation: str, style: Style) -> Iterator[str]:
+    for option in options:
+        yield from _comment(option.description, indentation, style)
+        if option.options:
+            yield f"{indentation}{option.name}:"
+            yield from _options(option.options, f"{indentation}  ", style)
+        elif option.default is None:
+            yield style.paint(f"{indentation}{option.name}: ...  # must be given", "bold")
         else:
-            yield f"  {option.name}: {style.text(option.default)}"
+            yield f"{indentation}{option.name}: {style.text(option.default)}"
 
 
 def _comment(text: str, indentation: str, style: Style) -> Iterator[str]:

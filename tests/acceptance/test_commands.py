@@ -292,7 +292,7 @@ def test_the_types_of_sources_are_listed(folder: Folder, memsync: Memsync) -> No
     assert {"filesystem", "git", "s3", "singer", "sql"} <= {each["type"] for each in as_json.report["types"]}
 
 
-@pytest.mark.parametrize("type_name", ["filesystem", "s3"])
+@pytest.mark.parametrize("type_name", ["feed", "filesystem", "s3"])
 def test_what_a_type_can_be_told_is_a_configuration_to_start_from(
     docs: Folder, memsync: Memsync, type_name: str
 ) -> None:
@@ -301,10 +301,17 @@ def test_what_a_type_can_be_told_is_a_configuration_to_start_from(
 
     assert done.exit_code == 0
     text = done.stdout.replace("path: ...", "path: docs").replace("bucket: ...", "bucket: handbook")
+    text = text.replace("urls: ...", "urls: https://example.com/feed")
     assert "..." not in text.replace("R2 ...", "")
     memory = f"destination: {{type: agentcore, memory_id: {MEMORY_ID}, region: us-east-1}}\n"
     (docs.path / "started.yaml").write_text(text + memory)
     assert memsync("validate", "started.yaml").exit_code == 0
+
+
+def test_the_options_of_a_section_are_explained_like_others(folder: Folder, memsync: Memsync) -> None:
+    done = memsync("sources", "web")
+
+    assert "\n    # How many requests may be under way at once.\n    connections: 4\n" in done.stdout
 
 
 def test_a_type_that_does_not_exist_names_the_nearest(docs: Folder, memsync: Memsync) -> None:
