@@ -457,7 +457,10 @@ class _Scan:
             SourceError: not a single page was read, and something failed.
         """
         if self.first and not self.has_page:
-            raise SourceError(f"The site {site} cannot be read: {self.first} Nothing was concluded from that.")
+            raise SourceError(
+                f"{self.first} No page of {site} could be read. Nothing was concluded from that. Check `source.start`"
+                " and `source.sitemaps`, and that the site answers."
+            )
 
 
 class _Kept:
