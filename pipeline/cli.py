@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -33,6 +34,7 @@ EXIT_CONFIGURATION = 2
 EXIT_LOCKED = 5
 PREVIEWED_MAX = 5  # documents in one file
 EXIT_SIGNAL = 128  # plus the number of the signal, as shells do
+END_S = 5.0  # how long the threads of libraries may go on when all is done
 
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 path_argument = click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
@@ -65,9 +67,17 @@ def command(
                 click.echo(f"memsync: the result could not be written: {error.strerror}", err=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail again
             code = EXIT_FAILED
+        _end_in_time(code)
         sys.exit(code)
 
     return run
+
+
+def _end_in_time(code: int) -> None:
+    """See that this process ends: Python would wait for a thread of a library that waits for a server for ever."""
+    timer = threading.Timer(END_S, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 async def _without_groups(function: Callable[[], Coroutine[Any, Any, int]]) -> int:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 
 import pytest
+import yaml
 
 from .conftest import CREDENTIALS, Completed, Folder, Json, Memory, Memsync, free_port
 
@@ -99,6 +100,35 @@ def test_a_refused_connection_fails_a_first_run_before_anything_is_planned(
     assert "memsync run docs.yaml" in failed.stdout
     assert "failed" in status.stdout
     check_completed(done, memory, 3)
+
+
+HANGING_FILE_SYSTEM = """
+from threading import Event
+from fsspec import AbstractFileSystem
+
+class Hanging(AbstractFileSystem):
+    def ls(self, path, **_):
+        Event().wait()
+"""
+
+
+def test_a_library_that_hangs_does_not_keep_the_process(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Its thread cannot be ended, and Python would wait for it."""
+    docs.configure(memory.url)
+    settings = yaml.safe_load((docs.path / "docs.yaml").read_text())
+    settings["source"] = {"type": "fsspec", "url": "hanging://somewhere", "timeout_s": 0.1}
+    (docs.path / "docs.yaml").write_text(yaml.safe_dump(settings))
+    packages = docs.path / "packages"
+    about = packages / "hanging-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "entry_points.txt").write_text("[fsspec.specs]\nhanging = hanging:Hanging\n")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1\n")
+    (packages / "hanging.py").write_text(HANGING_FILE_SYSTEM)
+
+    done = memsync("run", "docs.yaml", "--json", environment={**CREDENTIALS, "PYTHONPATH": str(packages)})
+
+    assert done.exit_code == 1
+    assert "no answer within 0.1 s" in done.error
 
 
 def test_a_search_without_a_memory_says_so(docs: Folder, memsync: Memsync) -> None:
