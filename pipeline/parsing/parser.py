@@ -105,7 +105,7 @@ class Parser:
     ) -> Iterator[Parsed]:
         """Have `content` read by the other process; what is in it is read like any document."""
         budget = budget or _Budget(self._rules.limits)
-        reading = budget.spend(self._reader, kind, content, self._rules.encoding)
+        reading = budget.spend(self._reader, kind, content, self._rules.encoding, is_outermost=depth == 0)
         if reading.text is not None and not reading.members:
             yield _identified(ref, reading.text, reading.metadata)
             return
@@ -155,7 +155,9 @@ class _Budget:
     seconds_spent: float = 0.0
     breaks: int = 0
 
-    def spend(self, reader: ReadingProcess, kind: Kind, content: Content, encoding: str | None) -> Reading:
+    def spend(
+        self, reader: ReadingProcess, kind: Kind, content: Content, encoding: str | None, *, is_outermost: bool
+    ) -> Reading:
         """What `reader` reads in `content`.
 
         Raises:
@@ -179,7 +181,7 @@ class _Budget:
             raise
         finally:
             self.seconds_spent += time.monotonic() - begun
-        if not reading.is_wrapped:  # an archive that was compressed is not in the document beside its files
+        if not (reading.is_wrapped and is_outermost):  # an archive that was compressed is not there beside its files
             self.bytes_spent += sum(len(member.content.data) for member in reading.members)
         self.entries_spent += len(reading.members)
         return reading

@@ -188,7 +188,7 @@ class _Budget:
     """How many bytes may still come out."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = self._left = bytes_max
+        self._left = bytes_max
 
     def take(self, stream: IO[bytes], packed_bytes: int) -> bytes:
         """All of `stream`.
@@ -205,8 +205,7 @@ class _Budget:
             if self._left < 0:
                 raise UnreadableDocument(
                     "too_large",
-                    f"more than {self._bytes_max // 1024**2:,} MiB come out of it; `parsing.limits.unpacked_bytes`"
-                    " allows more",
+                    "more comes out of it than may; `parsing.limits.unpacked_bytes` allows more",
                 )
             if len(taken) > allowed:
                 raise _Bomb(f"it unpacks to more than {RATIO_MAX} times its size")

@@ -366,6 +366,24 @@ def test_names_in_archives_lead_nowhere_and_are_unique() -> None:
     ]
 
 
+def test_what_comes_out_of_all_compressed_files_in_an_archive_is_limited() -> None:
+    """However often it is packed: a megabyte of such files could come to as many documents as it likes."""
+    words = "many words, " * 80
+    content = zipped({f"{number}.txt.gz": gzip.compress(words.encode()) for number in range(4)})
+
+    parsed = parse(content, "a.zip", limits={"unpacked_bytes": 2500})
+
+    assert list(told(parsed).values()) == [words, words, "dead letter: too_large", "dead letter: too_large"]
+
+
+def test_an_archive_that_was_compressed_counts_once() -> None:
+    """It is not in the document beside its files."""
+    words = "many words, " * 80
+    content = gzip.compress(tarred({"a.txt": words}))
+
+    assert told(parse(content, "a.tgz", limits={"unpacked_bytes": 10_240})) == {"a.tgz#a.txt": words}
+
+
 def test_an_archive_in_an_archive_is_opened() -> None:
     """A mail with a ZIP file is nothing unusual."""
     content = zipped({"inner.zip": zipped({"a.md": "words"}), "b.md.gz": gzip.compress(b"more")})
