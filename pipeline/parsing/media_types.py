@@ -1,6 +1,7 @@
 """What kind of content a document has, told from its media type, its name, or its first bytes."""
 
 import re
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from importlib.util import find_spec
@@ -56,6 +57,7 @@ OFFICE_TYPES = {
     Kind.XLS: "application/vnd.ms-excel",
 }
 OLE_START = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # the container of Microsoft's old formats, and of encrypted new ones
+_ZSTD_LIBRARIES = ("compression.zstd", "backports.zstd")  # of Python 3.14, and for those before
 EXTRA_NEEDS = "needs: pip install 'agentcore-memory-sync[documents]'"
 
 _SUFFIXES: dict[Kind, str] = {
@@ -176,6 +178,16 @@ def _missing(kind: Kind | None, what: str) -> str | None:
 @cache
 def has_documents_extra() -> bool:
     return all(find_spec(name) is not None for name in ("pypdfium2", "xberg"))
+
+
+@cache
+def zstd_library() -> str | None:
+    """The name of a library that reads Zstandard, if there is one."""
+    for name in _ZSTD_LIBRARIES:
+        with suppress(ImportError):  # its package may be missing
+            if find_spec(name) is not None:
+                return name
+    return None
 
 
 def without_compression(name: str) -> str:

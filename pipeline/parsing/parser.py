@@ -28,6 +28,7 @@ from pipeline.parsing.media_types import (
     name_of,
     reason_to_leave_out,
     suffix_of_path,
+    zstd_library,
 )
 from pipeline.parsing.metadata import metadata_of
 from pipeline.parsing.reading_process import ReadingLimits, ReadingProcess
@@ -60,7 +61,8 @@ class Parser:
 
     @property
     def abilities(self) -> str:
-        return f"kinds {KINDS_VERSION}{', documents' if has_documents_extra() else ''}"
+        extras = {"documents": has_documents_extra(), "zstd": zstd_library() is not None}
+        return ", ".join([f"kinds {KINDS_VERSION}", *(extra for extra, is_there in extras.items() if is_there)])
 
     def reason_to_skip(self, ref: DocumentRef) -> str | None:
         return reason_to_leave_out(name_of(ref))

@@ -13,12 +13,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import IO, cast
 
 from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.parsing.decoding import clean
-from pipeline.parsing.media_types import reason_to_leave_out, without_compression
+from pipeline.parsing.media_types import reason_to_leave_out, without_compression, zstd_library
 from pipeline.parsing.readings import Content, Member, Reading, UnpackingLimits
 
 RATIO_MAX = 200  # of what comes out to what went in; text that a program wrote a thousand times over stays below
@@ -39,19 +38,9 @@ _FAULTS = (
     NotImplementedError,
     OverflowError,
 )
-_ZSTD_LIBRARIES = ("compression.zstd", "backports.zstd")  # of Python 3.14, and for those before
 ZSTD_NEEDS = "needs: pip install backports.zstd"
 _ZSTD_START = b"\x28\xb5\x2f\xfd"
 _UNWANTED = ("__MACOSX/",)
-
-
-def zstd_library() -> str | None:
-    """The name of a library that reads Zstandard, if there is one."""
-    for name in _ZSTD_LIBRARIES:
-        with suppress(ImportError):  # its package may be missing
-            if find_spec(name) is not None:
-                return name
-    return None
 
 
 def _open_zstd(stream: IO[bytes]) -> IO[bytes]:

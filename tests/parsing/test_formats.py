@@ -203,6 +203,14 @@ def test_without_the_extra_the_reason_names_the_command(monkeypatch: pytest.Monk
     assert Parser().abilities != able
 
 
+def test_what_was_left_out_without_a_library_for_it_is_read_once_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the extra, though this one belongs to no extra."""
+    able = Parser().abilities
+    monkeypatch.setattr("pipeline.parsing.parser.zstd_library", lambda: None)
+
+    assert Parser().abilities != able
+
+
 # ------------------------------------------------------------------------------------------- notebooks, XML
 
 
