@@ -206,16 +206,17 @@ def kind_of(content: Content) -> Kind:
         UnsupportedDocument: something that has no text to give, or that needs what is not installed.
     """
     suffix = suffix_of_path(content.name)
+    known = _KIND_BY_SUFFIX.get(suffix)
     if content.media_type and not says_nothing(content.media_type):
         essence = content.media_type.partition(";")[0].strip().lower()
         kind = kind_of_media_type(content.media_type)
+        if _gives_way(kind, essence, known):
+            kind = known
         if kind is None or (reason := _missing(kind, essence)):
             raise UnsupportedDocument(f"unsupported type {essence}" if kind is None else str(reason))
-        by_name = _KIND_BY_SUFFIX.get(suffix)
-        return by_name if kind is Kind.ZIP and by_name in OFFICE_TYPES else _truly(kind, content.data)
+        return _truly(kind, content.data)
     if (textual := _TEXTUAL_BY_SUFFIX.get(suffix)) is not None:
         return textual
-    known = _KIND_BY_SUFFIX.get(suffix)
     if reason := _missing(known, suffix):
         raise UnsupportedDocument(reason)
     if known is not None:
@@ -223,6 +224,16 @@ def kind_of(content: Content) -> Kind:
     if suffix in _BINARY_SUFFIXES:
         raise UnsupportedDocument(f"unsupported type {suffix}")
     return Kind.HTML if _HTML_START.match(content.data[:4096].removeprefix(b"\xef\xbb\xbf")) else Kind.TEXT
+
+
+def _gives_way(kind: Kind | None, essence: str, by_name: Kind | None) -> bool:
+    """Whether a media type tells less than the name does.
+
+    Programs that send mails write many types that nobody else knows; on Windows, Excel's for a table of commas.
+    """
+    if kind is None:
+        return essence.startswith("application/")
+    return (kind is Kind.ZIP and by_name in OFFICE_TYPES) or (kind is Kind.XLS and by_name is Kind.CSV)
 
 
 def _truly(kind: Kind, data: bytes) -> Kind:

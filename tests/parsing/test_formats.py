@@ -17,7 +17,8 @@ from backports import zstd
 from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.model import Document, DocumentId, DocumentRef, LeftOutPart, Markup, Parsed, ParsedDocument, UnreadPart
 from pipeline.parsing import Parser, media_types
-from pipeline.parsing.media_types import OLE_START
+from pipeline.parsing.media_types import OLE_START, Kind, kind_of
+from pipeline.parsing.readings import Content
 from pipeline.parsing.settings import ParsingSettings
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -209,6 +210,31 @@ def test_what_was_left_out_without_a_library_for_it_is_read_once_there_is_one(mo
     monkeypatch.setattr("pipeline.parsing.parser.zstd_library", lambda: None)
 
     assert Parser().abilities != able
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "kind"),
+    [
+        ("a.pdf", "application/x-pdf", Kind.PDF),
+        ("a.pdf", "application/force-download", Kind.PDF),
+        ("a.docm", "application/vnd.ms-word.document.macroEnabled.12", Kind.DOCX),
+        ("a.ics", "application/ics", Kind.TEXT),
+        ("a.csv", "application/vnd.ms-excel", Kind.CSV),  # Windows calls them so where Excel is installed
+    ],
+)
+def test_a_media_type_that_tells_less_than_the_name_gives_way_to_it(name: str, media_type: str, kind: Kind) -> None:
+    """Programs that send mails know the endings of names better than the types."""
+    assert kind_of(Content(name, b"words", media_type)) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("a.txt", "image/png"), ("a.bin", "application/x-unknown"), ("17", "application/x-unknown")],
+)
+def test_what_has_no_text_by_its_media_type_is_left_out_whatever_its_name(name: str, media_type: str) -> None:
+    """Pictures are no text, and a name that nobody knows tells nothing."""
+    with pytest.raises(UnsupportedDocument):
+        kind_of(Content(name, b"words", media_type))
 
 
 # ------------------------------------------------------------------------------------------- notebooks, XML
