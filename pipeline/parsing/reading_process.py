@@ -119,7 +119,8 @@ class _Child:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # a crash report can hold a piece of the document
                     cwd=IMPORT_ROOT,
-                    env={"PYTHONUTF8": "1"},
+                    # Each thread of a library takes 128 MiB of addresses otherwise, of which there are not many.
+                    env={"PYTHONUTF8": "1", "MALLOC_ARENA_MAX": "2"},
                     start_new_session=True,
                 )
         except OSError as error:
