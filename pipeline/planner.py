@@ -246,15 +246,17 @@ class Planner:
 
     async def _plan_left_out(self, item: LeftOut, before: KnownDocument | None) -> DocumentPlan:
         """Remember why, so that it is not fetched again; but a document with records does not lose them for it."""
+        recipe = recipe_of_left_out(self.recipe, self.abilities)
         has_nested_parts = item.origin is not None and bool(await self._parts_below(item))
         if has_nested_parts or (before is not None and (before.records or before.state.has_parts)):
             message = f"{item.reason}; its records are kept until it can be read again or is removed"
-            return await self._plan_unread(Unread(item.ref, "parse", "unsupported", message, item.origin), before)
+            plan = await self._plan_unread(Unread(item.ref, "parse", "unsupported", message, item.origin), before)
+            return plan._replace(state=plan.state and plan.state._replace(recipe=recipe))
         if before is not None:
             self.sightings.mark(before.row)
         self.observe(DocumentSkippedByReason(item.reason))
         state = self._state(item.ref, item.ref.fingerprint, origin=item.origin, skipped=item.reason)
-        return DocumentPlan(state._replace(recipe=recipe_of_left_out(self.recipe, self.abilities)))
+        return DocumentPlan(state._replace(recipe=recipe))
 
     async def _parts_below(self, item: Unread | LeftOut) -> Sequence[KnownDocument]:
         """The parts of a document, or of a part of one, that the ledger had when the scan began."""

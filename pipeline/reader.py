@@ -206,8 +206,8 @@ class _Selector:
 
     def _can_be_read_now(self, part: KnownDocument) -> bool:
         """Whether a part that was left out may have a text for this parser."""
-        left_out = recipe_of_left_out(self.recipe, self.parser.abilities)
-        return part.state.skipped is not None and part.state.recipe != left_out
+        was_left_out = part.state.recipe.startswith(recipe_of_left_out(self.recipe, ""))
+        return was_left_out and part.state.recipe != recipe_of_left_out(self.recipe, self.parser.abilities)
 
     def _account_for_parts(
         self, document: KnownDocument, parts: Sequence[KnownDocument], skipped: Counter[str]
@@ -236,12 +236,17 @@ class _Selector:
 
 def may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str, abilities: str) -> bool:
     """Whether a document must be read again to know what it says now, by a parser with such `abilities`."""
-    expected = recipe if before.state.skipped is None else recipe_of_left_out(recipe, abilities)
-    return ref.fingerprint is None or ref.fingerprint != before.state.fingerprint or before.state.recipe != expected
+    state = before.state
+    is_as_now = state.recipe == recipe_of_left_out(recipe, abilities) or (
+        state.skipped is None and state.recipe == recipe
+    )
+    return ref.fingerprint is None or ref.fingerprint != state.fingerprint or not is_as_now
 
 
 def recipe_of_left_out(recipe: str, abilities: str) -> str:
-    """What the ledger keeps of a document without text: a parser that can read more is to have a look at it."""
+    """What the ledger keeps of a document that has no text, or had it once: a parser that can read more is to have a
+    look at it.
+    """
     return f"{recipe} {abilities}"
 
 

@@ -221,6 +221,33 @@ def test_a_mail_that_is_cut_off_keeps_the_attachments_that_it_had() -> None:
     on_virtual_time(story)
 
 
+def test_a_part_that_changed_while_it_could_not_be_read_is_read_once_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package for it was missing for a while, as after a move to another machine."""
+
+    async def story(world: World) -> None:
+        def have_extra(is_there: bool) -> None:
+            for module in ("media_types", "parser"):
+                monkeypatch.setattr(f"pipeline.parsing.{module}.has_documents_extra", lambda: is_there)
+
+        world.source.documents = {"1.zip": archive(a_txt="text", b_rtf="{\\rtf1 before\\par}")}
+        await world.do()
+        have_extra(False)
+        world.source.documents = {"1.zip": archive(a_txt="text", b_rtf="{\\rtf1 after\\par}")}
+        without = [await world.do(), await world.do()]
+        kept = world.texts()
+        have_extra(True)
+
+        done = await world.do()
+
+        assert [report.documents.failed for report in without] == [1, 1]
+        assert kept == ["before", "text"]
+        assert world.texts() == ["after", "text"]
+        assert (done.documents.failed, done.records.dead_lettered) == (0, 0)
+        assert world.source.fetched == ["1.zip"] * 3
+
+    on_virtual_time(story)
+
+
 def test_a_replay_reads_a_broken_part_again() -> None:
     """By its letter alone the document around it must be found."""
 
