@@ -47,6 +47,9 @@ class ReadingLimits:
 
 DEFAULT_LIMITS = ReadingLimits()
 
+# A child that has ended, or that answers what a document taught it.
+_FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError)
+
 
 class ReadingProcess:
     """Reads contents in a child process, which is started for the first and then kept.
@@ -83,14 +86,14 @@ class ReadingProcess:
             if self._child is None:
                 self._child = _Child(self._limits)
             try:
-                answer, contents = self._child.ask(json.dumps(head).encode(), content.data)
+                return _reading(*self._child.ask(json.dumps(head).encode(), content.data))
             except TimeoutError as error:
                 raise UnreadableDocument(
                     "parser_too_slow",
                     f"reading it took more than {self._limits.content_s:g} s and was stopped;"
                     " `parsing.limits.document_s` allows more",
                 ) from error
-            except (OSError, ValueError) as error:
+            except _FAULTS as error:
                 end = self._child.stop()
                 raise UnreadableDocument(
                     "parser_crashed",
@@ -101,7 +104,6 @@ class ReadingProcess:
                 if self._child.is_spent:
                     self._child.stop()
                     self._child = None
-        return _reading(answer, contents)
 
 
 class _Child:
@@ -138,7 +140,7 @@ class _Child:
             )
         self.is_spent = False
 
-    def ask(self, head: bytes, data: bytes) -> tuple[dict[str, Any], memoryview]:
+    def ask(self, head: bytes, data: bytes) -> tuple[Any, memoryview]:
         """The answer's head, and the bytes behind it.
 
         Raises:
@@ -156,11 +158,11 @@ class _Child:
         answer = json.loads(self._receive(lengths[0], deadline))
         contents = memoryview(self._receive(lengths[1], deadline))
         self.is_spent = False
-        assert isinstance(answer, dict)
         return answer, contents
 
     def stop(self) -> str:
         """End it, and tell how it ended: a signal's name or an exit code. Safe to repeat."""
+        self.is_spent = True
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(0.1)  # it may be about to end by itself, which tells more than our kill
         self._end()

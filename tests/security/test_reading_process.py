@@ -117,6 +117,35 @@ def test_an_answer_of_any_length_is_not_taken() -> None:
         parse(reader, "<p>" + "long " * 1000)
 
 
+TAKEN_OVER = """
+import os, socket, struct
+line = socket.socket(fileno=os.dup(0))
+line.sendall(b"+")
+line.recv(65536)
+line.sendall(struct.pack(">QQ", {length}, 0) + {answer})
+line.recv(65536)
+"""
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"{", b"7", b"[]", b"{}", b'{"text": 7, "members": []}', b'{"text": null, "members": {"a": 1}}']
+)
+def test_an_answer_without_sense_costs_one_document(
+    answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took the reader over could end every run with it."""
+    (tmp_path / "taken_over.py").write_text(TAKEN_OVER.format(length=len(answer), answer=answer))
+    reader = ReadingProcess()
+    with monkeypatch.context() as patch:
+        patch.setattr(reading_process, "IMPORT_ROOT", tmp_path)
+        patch.setattr(reading_process, "CHILD", "taken_over")
+        with pytest.raises(UnreadableDocument) as raised:
+            parse(reader, GOOD)
+
+    assert raised.value.code == "parser_crashed"
+    assert parse(reader, GOOD).title == "A title"
+
+
 def test_without_a_reader_no_page_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation would turn every page into a dead letter."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
