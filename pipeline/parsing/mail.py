@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from email import policy
-from email.errors import CloseBoundaryNotFoundDefect, MessageError
+from email.errors import CloseBoundaryNotFoundDefect, MessageError, StartBoundaryNotFoundDefect
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.utils import getaddresses, parsedate_to_datetime
@@ -21,6 +21,8 @@ HEADER_CHARS_MAX = 64 * 1024  # a longer one takes the library seconds
 TITLE_CHARS_MAX = 300
 
 _REF = DocumentRef(DocumentId("mail"), "")
+_HEAD_END = re.compile(rb"\n\r?\n|\r\r|^\r?\n")
+_OF_TEXT = {"multipart/alternative", "multipart/related"}  # some programs never end them
 _SIGNATURES = {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
 # What the library's own parser of broken headers is known to raise.
 _HEADER_FAULTS = (MessageError, LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
@@ -54,13 +56,17 @@ def read_mail(data: bytes, limits: UnpackingLimits, encoding: str | None = None)
         ParsedDocument(_REF.id, text, markup, title=title[:TITLE_CHARS_MAX] or None, modified_at=sent_at),
         [_member(attachment, sent_at) for attachment in parts.attachments],
         metadata,
-        is_cut_off=bool(parts.attachments) and _is_cut_off(message),
+        is_cut_off=not _HEAD_END.search(data)
+        or any(_lacks_its_end(part, has_attachments=bool(parts.attachments)) for part in message.walk()),
     )
 
 
-def _is_cut_off(message: EmailMessage) -> bool:
-    """Whether the line is missing that ends the mail's parts."""
-    return any(isinstance(defect, CloseBoundaryNotFoundDefect) for part in message.walk() for defect in part.defects)
+def _lacks_its_end(part: EmailMessage, *, has_attachments: bool) -> bool:
+    """Whether the mail broke off in `part`, so that there may have been attachments."""
+    kinds = {type(defect) for defect in part.defects}
+    if StartBoundaryNotFoundDefect in kinds:
+        return not _bytes_of(part).strip()  # else it is a text under a wrong name
+    return CloseBoundaryNotFoundDefect in kinds and (has_attachments or part.get_content_type() not in _OF_TEXT)
 
 
 @dataclass(slots=True)

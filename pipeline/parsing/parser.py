@@ -108,7 +108,7 @@ class Parser:
         """Have `content` read by the other process; what is in it is read like any document."""
         budget = budget or _Budget(self._rules.limits)
         reading = budget.spend(self._reader, kind, content, self._rules.encoding, is_outermost=depth == 0)
-        if reading.text is not None and not reading.members:
+        if reading.text is not None and not reading.members and not reading.is_cut_off:
             yield _identified(ref, reading.text, reading.metadata)
             return
         if depth == self._rules.limits.depth:
@@ -122,7 +122,8 @@ class Parser:
         ids = LineIds(ref.id)
         if reading.text is not None:
             whole = ref._replace(id=ids.id_for(MAIL_TEXT))
-            yield _identified(whole, reading.text, reading.metadata)
+            if reading.text.text.strip() or not reading.is_cut_off:
+                yield _identified(whole, reading.text, reading.metadata)
         for member in reading.members:
             part = ref._replace(id=ids.id_for(_part_name(member.content.name)), title=_title(member))
             yield from self._parse_member(part, member, reading, budget, depth)

@@ -210,6 +210,18 @@ def test_a_mail_with_attachments_that_is_cut_off_is_read_and_reported() -> None:
     assert raised.value.code == "cut_off"
 
 
+def test_a_text_in_two_forms_needs_no_end() -> None:
+    """Some programs never write it, and there are no attachments among forms of one text."""
+    message = mail("See below.")
+    message.add_alternative("<p>See below.", subtype="html")
+    whole = message.as_bytes()
+
+    (read,) = PARSER.parse(Document(DocumentRef(DocumentId("17.eml"), ""), whole[: whole.rindex(b"\n--")]))
+
+    assert isinstance(read, ParsedDocument)
+    assert (read.id, read.text) == ("17.eml", "See below.")
+
+
 def test_too_many_attachments_are_not_read() -> None:
     """Each costs a look at the ledger and more."""
     message = mail()

@@ -221,6 +221,31 @@ def test_a_mail_that_is_cut_off_keeps_the_attachments_that_it_had() -> None:
     on_virtual_time(story)
 
 
+@pytest.mark.parametrize("end", [b"MIME-Version", b"--between\n", b"words", b"--between\nContent-Type: app"])
+def test_a_mail_that_is_cut_off_before_its_attachments_keeps_them(end: bytes) -> None:
+    """As a file has it that is still being written: in its head, before and in its text, and behind that."""
+
+    async def story(world: World) -> None:
+        content = mail("text and words", a_txt="first", b_txt="second")
+        world.source.documents = {"1.eml": content}
+        await world.do()
+        world.source.documents["1.eml"] = content[: content.index(end)]
+
+        report = await world.do()
+
+        assert world.documents() == {"1.eml#message", "1.eml#a.txt", "1.eml#b.txt"}
+        assert report.documents.removed == 0
+        assert [letter.code for letter in await world.state.letters()] == ["cut_off"]
+
+        world.source.documents["1.eml"] = content
+        await world.do()
+
+        assert world.documents() == {"1.eml#message", "1.eml#a.txt", "1.eml#b.txt"}
+        assert not await world.state.letters()
+
+    on_virtual_time(story)
+
+
 def test_a_part_that_changed_while_it_could_not_be_read_is_read_once_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package for it was missing for a while, as after a move to another machine."""
 
