@@ -65,6 +65,16 @@ class Access:
     timeout_s: float
     mail_bytes_max: int
 
+    @property
+    def plain(self) -> bytes:
+        """The answer that logs in by SASL's PLAIN."""
+        return f"\0{self.user}\0{self.password}".encode()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The password in each form in which the server hears it, and may tell it again."""
+        return b64encode(self.plain).decode(), self.password, _quoted(self.password)[1:-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -117,7 +127,7 @@ class Session:
             ImapFault: the server could not be reached, or lets nobody in.
         """
         self._timeout_s = access.timeout_s
-        with _faults(access.password, is_before_mails=True):
+        with _faults(access.secrets, is_before_mails=True):
             self._protocol = Protocol(access, hold)
         self._folders: Mapping[str, Folder] | None = None
         self._absent: dict[str, float] = {}
@@ -132,7 +142,7 @@ class Session:
 
     def _log_in(self, access: Access) -> None:
         protocol = self._protocol
-        with _faults(access.password, is_before_mails=True):
+        with _faults(access.secrets, is_before_mails=True):
             if access.is_starttls:
                 if "STARTTLS" not in protocol.capabilities:
                     raise ImapFault("no_tls", "the server offers no STARTTLS", is_final=True)
@@ -140,8 +150,7 @@ class Session:
             if protocol.state == "AUTH":  # the server knows us by our address
                 return
             if "AUTH=PLAIN" in protocol.capabilities:
-                answer = f"\0{access.user}\0{access.password}".encode()
-                protocol.authenticate("PLAIN", lambda _challenge: answer)
+                protocol.authenticate("PLAIN", lambda _challenge: access.plain)
             elif "LOGINDISABLED" in protocol.capabilities:
                 raise ImapFault("no_login", "the server takes no password over this connection", is_final=True)
             elif not (access.user + access.password).isascii():
@@ -516,7 +525,7 @@ def _refused(name: str, answer: Sequence[Any], *, with_words: bool) -> ImapFault
 
 
 @contextmanager
-def _faults(secret: str | None = None, *, is_before_mails: bool = False) -> Iterator[None]:
+def _faults(secrets: Sequence[str] = (), *, is_before_mails: bool = False) -> Iterator[None]:
     """Turn what imaplib and the network raise into an `ImapFault`.
 
     What the server said is kept back once it may have been from a mail, and so is the error.
@@ -530,10 +539,10 @@ def _faults(secret: str | None = None, *, is_before_mails: bool = False) -> Iter
             "certificate", f"its certificate is not trusted: {error.verify_message}", is_final=True
         ) from None
     except imaplib.IMAP4.abort as error:
-        words = f": {_without(secret, _words(error))}" if is_before_mails else ""
+        words = f": {_without(secrets, _words(error))}" if is_before_mails else ""
         raise ImapFault(CONNECTION_LOST, f"the server broke off, or gave no usable answer{words}") from None
     except imaplib.IMAP4.error as error:
-        words = _without(secret, _words(error))
+        words = _without(secrets, _words(error))
         code = _CODE.search(words)
         if not is_before_mails:
             raise ImapFault(code[1] if code else "bad_answer", "the server does not understand, or is not") from None
@@ -558,5 +567,7 @@ def _words(said: object) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split()).rstrip(".")[:300]
 
 
-def _without(secret: str | None, words: str) -> str:
-    return words.replace(secret, "…") if secret else words
+def _without(secrets: Sequence[str], words: str) -> str:
+    for secret in secrets:
+        words = words.replace(secret, "…")
+    return words

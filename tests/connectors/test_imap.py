@@ -1,6 +1,7 @@
 """Mails of an IMAP account as documents, from real servers; and from one whose answers are spoilt."""
 
 import re
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -569,6 +570,24 @@ async def test_a_login_that_is_refused_is_not_tried_again_unless_the_server_says
 
     assert PASSWORD not in str(caught.value)
     assert proxy.asked(b"AUTHENTICATE") == attempts
+
+
+async def test_a_server_that_repeats_what_it_heard_does_not_make_us_tell_it(
+    world: ImapWorld, proxy: FaultyLines
+) -> None:
+    """It hears the password in base64."""
+    heard = b64encode(b"\0" + world.user.encode() + b"\0" + PASSWORD.encode())
+
+    def spoil(line: bytes, tag: bytes) -> Instead | None:
+        is_answer = bool(tag) and proxy.commands[-1].startswith(b"AUTH") and line.startswith(tag)
+        return Instead(tag + b" NO who is " + heard + b"\r\n") if is_answer else None
+
+    proxy.spoil = spoil
+
+    with pytest.raises(SourceError, match="who is …") as caught:
+        await scan_all(world.connector())
+
+    assert heard.decode() not in str(caught.value)
 
 
 async def test_a_wrong_password_says_so(any_world: ImapWorld, monkeypatch: pytest.MonkeyPatch) -> None:
