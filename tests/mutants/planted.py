@@ -251,7 +251,7 @@ DELETES = (
         "broken_scope_believed",
         "what is in a folder that could not be listed is deleted",
         "pipeline/sightings.py",
-        " and not any(map(document.startswith, self.broken))",
+        " and not self.is_broken_scope(document)",
         "",
     ),
     Mutant(
