@@ -25,6 +25,7 @@ from pipeline.errors import SourceError
 
 if TYPE_CHECKING:
     import aiohttp
+    from yarl import URL
 
 REDIRECTS_MAX = 5
 ATTEMPTS_MAX = 5  # of one request
@@ -255,13 +256,13 @@ class HttpClient:
 
     def _require_allowed(self, url: str) -> None:
         try:
-            check_url(url)
+            # Digits of other scripts have become an address in it.
+            host = (_as_sent(check_url(url)).raw_host or "").lower()
         except ValueError:
             raise HttpFault(NOT_ALLOWED, "it leads to something that is no web address", is_passing=False) from None
         parts = urlsplit(url)
         if parts.port not in self._own_ports:
             raise HttpFault(NOT_ALLOWED, f"it leads to port {parts.port} of {parts.hostname}", is_passing=False)
-        host = parts.hostname or ""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
@@ -289,12 +290,11 @@ class HttpClient:
         data: Mapping[str, str] | None,
     ) -> HttpResponse:
         import aiohttp  # noqa: PLC0415 - settings are checked without the client
-        from yarl import URL  # noqa: PLC0415
 
         session = await self._open_session()
         try:
             async with session.request(
-                method, URL(url, encoded=url.isascii()), headers=headers, json=json, data=data, allow_redirects=False
+                method, _as_sent(url), headers=headers, json=json, data=data, allow_redirects=False
             ) as answer:
                 content = await _read(answer, bytes_max) if answer.status not in REDIRECTS else b""
                 named = {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
@@ -459,6 +459,17 @@ def _reason(error: OSError) -> str:
 def _where(url: str) -> str:
     """The address without its query, which can hold a secret."""
     return url.partition("?")[0]
+
+
+def _as_sent(url: str) -> "URL":
+    """The address as the client asks for it: one in ASCII as it stands.
+
+    Raises:
+        ValueError: it cannot be asked for.
+    """
+    from yarl import URL  # noqa: PLC0415 - see above
+
+    return URL(url, encoded=url.isascii())
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

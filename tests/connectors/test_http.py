@@ -344,6 +344,8 @@ async def test_a_redirect_is_an_answer_for_those_who_follow_themselves() -> None
         ("http://[::1]/", "not_allowed"),
         ("http://localhost/", "not_allowed"),
         ("http://0xA9FEA9FE/", "not_allowed"),
+        ("http://\uff11\uff16\uff19.254.169.254/", "not_allowed"),
+        ("http://169\u3002254\u3002169\u3002254/", "not_allowed"),
         ("http://2852039166/", "no_answer"),
         ("http://0/", "no_answer"),
     ],
