@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -128,7 +128,8 @@ class HttpClient:
       its address meanwhile, leads anywhere else inside of your network. Proxies of the environment are not used.
     - An answer is whole or none: what breaks off is asked for again, also if it is only what was packed that does.
 
-    `sleep`, `now` (seconds since the epoch) and `chance` (from 0 to 1) are there for tests.
+    `sleep`, `clock` (seconds, never set back), `now` (seconds since the epoch) and `chance` (from 0 to 1) are there for
+    tests.
     """
 
     def __init__(
@@ -137,15 +138,16 @@ class HttpClient:
         own_urls: Collection[str],
         *,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        clock: Callable[[], float] = monotonic,
         now: Callable[[], float] = time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
         self._own_hosts = {urlsplit(url).hostname for url in own_urls}
         self._own_ports = {urlsplit(url).port for url in own_urls} | USUAL_PORTS | {None}
-        self._sleep, self._now, self._chance = sleep, now, chance
+        self._sleep, self._clock, self._now, self._chance = sleep, clock, now, chance
         self._limiter = anyio.CapacityLimiter(settings.connections)
-        self._next_at = 0.0  # when the next request may begin, in seconds since the epoch
+        self._next_at = 0.0  # when the next request may begin, by the clock
         self._apart_s = 1 / settings.requests_per_s
         self._resources = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
@@ -215,14 +217,14 @@ class HttpClient:
                         raise _throttled(url, response, asked_s)
                     wait_s = asked_s
                 if response.status in THROTTLED:  # it is the client that is too fast, and not this request
-                    self._next_at = max(self._next_at, self._now() + wait_s)
+                    self._next_at = max(self._next_at, self._clock() + wait_s)
                 if attempt == ATTEMPTS_MAX:
                     raise HttpFault(str(response.status), f"{_where(url)} answered {_status(response.status)}")
             await self._sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
     async def _wait_for_turn(self) -> None:
-        now = self._now()
+        now = self._clock()
         at = max(self._next_at, now)
         self._next_at = at + self._apart_s
         if at > now:

@@ -27,6 +27,7 @@ class Clock:
 
     now: float = NOW
     slept: list[float] = field(default_factory=list)
+    set_forward_s: float = 0.0  # since the start, the time of day alone
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -46,7 +47,7 @@ async def asking(answer: Answer, **settings: object) -> AsyncIterator[tuple[Http
         settings = {"allow_private_hosts": True, "requests_per_s": 1000, **settings}
         client = HttpClient(
             HttpSettings.model_validate(settings), [server.url],
-            sleep=clock.sleep, now=lambda: clock.now, chance=lambda: 0.5,
+            sleep=clock.sleep, clock=lambda: clock.now, now=lambda: clock.now + clock.set_forward_s, chance=lambda: 0.5,
         )  # fmt: skip
         try:
             yield client, server, clock
@@ -158,7 +159,16 @@ async def test_requests_begin_no_faster_than_the_settings_allow() -> None:
         for _ in range(11):
             await client.get(server.url, bytes_max=100)
 
-    assert clock.now == pytest.approx(NOW + 5)
+    assert clock.now - NOW == pytest.approx(5)
+
+
+async def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
+    async with asking(lambda _: web.Response(text="text")) as (client, server, clock):
+        await client.get(server.url, bytes_max=100)
+        clock.set_forward_s = -3600.0
+        await client.get(server.url, bytes_max=100)
+
+    assert sum(clock.slept) < 1
 
 
 async def test_requests_begin_as_far_apart_as_the_server_wishes() -> None:
@@ -169,7 +179,7 @@ async def test_requests_begin_as_far_apart_as_the_server_wishes() -> None:
         for _ in range(3):
             await client.get(server.url, bytes_max=100)
 
-    assert clock.now == pytest.approx(NOW + 6)
+    assert clock.now - NOW == pytest.approx(6)
 
 
 async def test_no_more_requests_are_under_way_than_the_settings_allow() -> None:
