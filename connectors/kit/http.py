@@ -215,7 +215,7 @@ class HttpClient:
                 if asked_s is not None:
                     if asked_s > RETRY_AFTER_MAX_S:
                         raise _throttled(url, response, asked_s)
-                    wait_s = asked_s
+                    wait_s = max(wait_s, asked_s)  # some name a time that is over
                 if response.status in THROTTLED:  # it is the client that is too fast, and not this request
                     self._next_at = max(self._next_at, self._clock() + wait_s)
                 if attempt == ATTEMPTS_MAX:

@@ -116,6 +116,23 @@ async def test_the_servers_own_wish_to_be_left_alone_is_obeyed(said: str) -> Non
     assert clock.now == pytest.approx(NOW + 7, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "0"},
+        {"Retry-After": formatdate(NOW - 7, usegmt=True)},
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"},
+    ],
+)
+async def test_a_server_that_names_a_time_that_is_over_is_not_pressed(headers: dict[str, str]) -> None:
+    """As many say `Retry-After: 0`, or the seconds that are left where others say when."""
+    left = [503, 503, 503, 200]
+    async with asking(lambda _: web.Response(status=left.pop(0), headers=headers)) as (client, server, clock):
+        await client.get(server.url, bytes_max=100)
+
+    assert clock.now >= NOW + 0.5 + 1 + 2
+
+
 async def test_a_used_up_quota_is_waited_for_until_it_is_renewed() -> None:
     """GitHub says 403, and when to come again."""
     left = [403, 200]
