@@ -248,7 +248,7 @@ class HttpClient:
             response = await self._send(method, at, bytes_max=bytes_max, headers=sent, json=json, data=data)
             if response.status not in REDIRECTS or redirects_max == 0:
                 return response
-            target = urljoin(at, response.headers.get("location", ""))
+            target = _target(at, response)
             if urlsplit(at).scheme == "https" and urlsplit(target).scheme != "https":
                 raise HttpFault(BAD_REDIRECT, f"{_where(url)} leads away from https", is_passing=False)
             if method != "GET" or target == at:
@@ -461,6 +461,15 @@ def _reason(error: OSError) -> str:
 def _where(url: str) -> str:
     """The address without its query, which can hold a secret."""
     return url.partition("?")[0]
+
+
+def _target(url: str, redirect: HttpResponse) -> str:
+    """Where a redirect leads from `url`."""
+    location = redirect.headers.get("location", "")
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location  # no web address, as whoever asks for it finds
 
 
 def _as_sent(url: str) -> "URL":

@@ -360,6 +360,7 @@ async def test_a_redirect_is_an_answer_for_those_who_follow_themselves() -> None
         ("/a", "bad_redirect"),
         ("/a?again", "bad_redirect"),
         ("", "bad_redirect"),
+        ("http://[broken/", "not_allowed"),
         ("file:///etc/passwd", "not_allowed"),
         ("ftp://example.org/", "not_allowed"),
         ("http://user:password@example.org/", "not_allowed"),
