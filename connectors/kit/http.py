@@ -203,7 +203,6 @@ class HttpClient:
             wait_s = min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_MAX_S) * (0.5 + self._chance())
             try:
                 async with self._limiter:
-                    await self._wait_for_turn()
                     response = await send()
             except HttpFault as fault:
                 if not fault.is_passing or attempt == ATTEMPTS_MAX:
@@ -244,6 +243,7 @@ class HttpClient:
         at = url
         for _ in range(redirects_max + 1):
             self._require_allowed(at)
+            await self._wait_for_turn()
             sent = headers if _origin(at) == _origin(url) else {}
             response = await self._send(method, at, bytes_max=bytes_max, headers=sent, json=json, data=data)
             if response.status not in REDIRECTS or redirects_max == 0:

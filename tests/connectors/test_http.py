@@ -179,6 +179,18 @@ async def test_requests_begin_no_faster_than_the_settings_allow() -> None:
     assert clock.now - NOW == pytest.approx(5)
 
 
+async def test_what_a_redirect_leads_to_is_a_request_like_others() -> None:
+    def answer(request: web.Request) -> web.Response:
+        step = int(request.path[1:])
+        return web.Response(status=302, headers={"Location": f"/{step + 1}"}) if step < 4 else web.Response(text="text")
+
+    async with asking(answer, requests_per_s=2) as (client, server, clock):
+        await client.get(server.url + "/0", bytes_max=100)
+
+    assert len(server.requests) == 5
+    assert clock.now - NOW == pytest.approx(2)
+
+
 async def test_a_clock_that_is_set_back_holds_nothing_up() -> None:
     async with asking(lambda _: web.Response(text="text")) as (client, server, clock):
         await client.get(server.url, bytes_max=100)
