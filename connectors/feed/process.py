@@ -38,6 +38,7 @@ NEEDS_LIBRARY = "needs_library"
 
 # As a broken feed may end and still be whole: behind its last element.
 _END = re.compile(rb"</\s*(?:[\w.-]+:)?(?:rss|feed|rdf)\s*>\s*(?:<!--.{0,2000}?-->\s*)*\Z", re.IGNORECASE | re.DOTALL)
+_REFERENCE = re.compile(rb"&#(?:x([0-9a-f]{1,20})|([0-9]{1,20}));", re.IGNORECASE)
 _JSON_FEED = "https://jsonfeed.org/version/"
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
 
@@ -180,6 +181,7 @@ def _read_xml_feed(content: bytes, url: str, media_type: str | None) -> dict[str
         return {"refused": NEEDS_LIBRARY, "message": ""}
     if not content.strip():
         return {"refused": "no_feed", "message": "the answer is empty"}
+    content = _REFERENCE.sub(_possible, content)
     # A guid is no address: resolved, it would be another one wherever the feed moves to.
     feedparser.mixin._FeedParserMixin.can_be_relative_uri.discard("id")  # noqa: SLF001 - there is no option for it
     headers = {"content-location": url, **({"content-type": media_type} if media_type else {})}
@@ -199,6 +201,16 @@ def _read_xml_feed(content: bytes, url: str, media_type: str | None) -> dict[str
     }
 
 
+def _possible(reference: re.Match[bytes]) -> bytes:
+    """The reference, or one to a replacement if no document may have its character: the library stops at it.
+
+    Many programs write one character as two of those.
+    """
+    code = int(reference[1], 16) if reference[1] else int(reference[2])
+    may_be = code in (9, 10, 13) or 32 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or 0xFFFF < code <= 0x10FFFF
+    return reference[0] if may_be else b"&#xFFFD;"
+
+
 def _place(error: Exception) -> str:
     """Where a fault is; its words can hold a piece of the feed."""
     line = getattr(error, "getLineNumber", lambda: None)()
@@ -208,8 +220,14 @@ def _place(error: Exception) -> str:
 def _older(links: Sequence[Mapping[str, str]], url: str) -> str | None:
     """The page that goes on with older entries: RFC 5005, sections 3 and 4."""
     by_relation = {link.get("rel", ""): link.get("href", "") for link in reversed(links)}
-    found = by_relation.get("next") or by_relation.get("prev-archive")
-    return urljoin(url, found) if found else None
+    return _address(url, by_relation.get("next") or by_relation.get("prev-archive"))
+
+
+def _address(base: str, link: object) -> str | None:
+    """Where a link leads; None if that is no address."""
+    with suppress(ValueError):
+        return urljoin(base, link) if isinstance(link, str) and link else None
+    return None
 
 
 def _xml_entry(entry: dict[str, Any], url: str) -> dict[str, Any]:
@@ -221,7 +239,7 @@ def _xml_entry(entry: dict[str, Any], url: str) -> dict[str, Any]:
     authors = [author.get("name") for author in entry.get("authors", ())] or [entry.get("author")]
     return _entry(
         stated_id=entry.get("id"),
-        link=urljoin(url, entry["link"]) if entry.get("link") else None,
+        link=_address(url, entry.get("link")),
         title=title,
         text=text,
         is_html=is_html,
@@ -260,12 +278,15 @@ def _read_json_feed(content: bytes, url: str) -> dict[str, Any]:
     if not isinstance(items, list):
         return {"refused": "no_feed", "message": "the answer is JSON, but no feed"}
     older = feed.get("next_url")
-    is_whole = all(isinstance(item, dict) for item in items)
+    further = _address(url, older)
+    fault = None if all(isinstance(item, dict) for item in items) else "it has items that are none"
+    if older and further is None:
+        fault = "what it names as the page of older entries is no address"
     return {
         "entries": [_json_entry(item, url) for item in items if isinstance(item, dict)],
-        "fault": None if is_whole else "it has items that are none",
+        "fault": fault,
         "is_cut_off": False,
-        "older": urljoin(url, older) if isinstance(older, str) and older else None,
+        "older": further,
     }
 
 
@@ -277,7 +298,7 @@ def _json_entry(item: Mapping[str, Any], url: str) -> dict[str, Any]:
     authors = item.get("authors") or [item.get("author")]
     return _entry(
         stated_id=str(number) if isinstance(number, int | float) else said.get("id"),
-        link=urljoin(url, link) if link else None,
+        link=_address(url, link),
         title=_words(said.get("title", ""), is_html=False),
         text=html or plain,
         is_html=bool(html),
@@ -288,7 +309,7 @@ def _json_entry(item: Mapping[str, Any], url: str) -> dict[str, Any]:
 
 
 def _iso_time(said: str | None) -> str | None:
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         time = datetime.fromisoformat(said)  # type: ignore[arg-type]
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
     return None
@@ -390,7 +411,7 @@ def _main() -> None:
         answer = read_feed(sys.stdin.buffer.read(), url=told["url"], media_type=told["media_type"])
     except RecursionError:
         answer = {"refused": "too_deep", "message": "it is nested too deeply"}
-    written = json.dumps(answer).encode()
+    written = json.dumps(answer, ensure_ascii=False).encode(errors="replace")  # JSON can hold halves of characters
     if len(written) > told["answer_bytes"]:
         written = json.dumps({"refused": "too_large", "message": "it becomes too large when it is read"}).encode()
     sys.stdout.buffer.write(written)

@@ -253,6 +253,40 @@ def test_of_a_feed_that_breaks_off_the_last_entry_is_not_believed(missing: int) 
     assert [entry.key for entry in found.entries] == ["1", "2"]
 
 
+@pytest.mark.parametrize("code", ["55357", "xD83D", "xffff", "0", "x110000", "99999999999"])
+def test_a_character_that_is_none_costs_no_more_than_itself(code: str) -> None:
+    """Many programs write an emoji as two halves, at which the library stops."""
+    found = read(RSS % ("", ITEM % (f"words &#{code}; words &#233;&#x1F600;", "")))
+
+    assert found.fault is None
+    assert [entry.content for entry in found.entries] == ["t\n\nwords \ufffd words \u00e9\U0001f600"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"url": "http://[broken/"',
+        '"date_modified": "0001-01-01T00:00:00+23:00"',
+        '"date_modified": "9999-12-31T23:59:59-23:00"',
+        '"title": "\\ud83d", "tags": ["\\ud83d"], "url": "/\\ud83d"',
+    ],
+)
+async def test_an_item_that_says_nonsense_of_itself_is_read_all_the_same(more: str) -> None:
+    feed = (
+        JSON % f'{{"id": "\\ud83d", "content_text": "words \\ud83d", {more}}}, {{"id": "2", "content_text": "words"}}'
+    )
+
+    found = await parse_feed(feed.encode(), url=URL, media_type=None)
+
+    assert [entry.key for entry in found.entries] == ["?", "2"]
+    assert found.entries[0].content.endswith("words ?")
+    repr(found.entries).encode()
+
+
+def test_a_feed_that_names_no_page_of_older_entries_by_what_is_no_address_is_not_whole() -> None:
+    assert read((JSON % "").replace("?page=2", "http://[broken/")).fault is not None
+
+
 def test_a_feed_that_is_not_well_formed_is_read_as_far_as_it_can_be() -> None:
     """Many are not, for years."""
     item = "<item><guid>%s</guid><title>a & b</title></item>"
