@@ -1,5 +1,7 @@
 """Sitemaps: lists of a site's pages, and lists of such lists, as sitemaps.org describes them."""
 
+import gzip
+import io
 import zlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -53,15 +55,15 @@ def read_sitemap(content: bytes) -> Sitemap:
 
 
 def _unpacked(content: bytes) -> bytes:
-    unzip = zlib.decompressobj(wbits=31)
     try:
-        unpacked = unzip.decompress(content, SITEMAP_BYTES_MAX + 1)
-    except zlib.error as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            unpacked = file.read(SITEMAP_BYTES_MAX + 1)
+    except EOFError as error:
+        raise BrokenSitemap("it is gzip that breaks off") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise BrokenSitemap("it is broken gzip") from error
     if len(unpacked) > SITEMAP_BYTES_MAX:
         raise BrokenSitemap(f"it unpacks to more than {SITEMAP_BYTES_MAX:,} bytes")
-    if not unzip.eof:
-        raise BrokenSitemap("it is gzip that breaks off")
     return unpacked
 
 

@@ -458,6 +458,15 @@ async def test_sitemaps_that_name_each_other_come_to_an_end(www: Site) -> None:
     assert await scan_all(www.by_sitemaps()) == [ScanComplete("")]
 
 
+async def test_a_sitemap_that_is_packed_in_parts_is_read(www: Site) -> None:
+    """As programs do that pack on several processors, or pad to blocks."""
+    document = www.put("a.html", page("text"))
+    whole = SITEMAP % www.url.encode()
+    www.answers["/sitemap.xml"] = web.Response(body=gzip.compress(whole[:30]) + gzip.compress(whole[30:]) + b"\0" * 9)
+
+    assert set(await scan_refs(www.by_sitemaps())) == {document}
+
+
 async def test_a_start_that_is_not_there_is_an_error(www: Site) -> None:
     www.put("a.html", page("text"))
     connector = www.by_links()
