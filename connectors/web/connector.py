@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -125,29 +125,29 @@ class WebConnector:
     async def _read_sitemaps(self, url: str, scan: "_Scan") -> list[SourceEvent]:
         """Find the pages that a sitemap lists, and those that it names."""
         events: list[SourceEvent] = []
-        pending = [(url, 0)]
+        pending: list[tuple[str, tuple[str, ...]]] = [(url, ())]  # each with those that lead to it
         while pending:
-            url, depth = pending.pop()
+            url, above = pending.pop()
             if url in scan.sitemaps:
                 continue
             scan.sitemaps.add(url)
             try:
-                named, pages = await self._read_sitemap(url, depth)
+                named, pages = await self._read_sitemap(url, above)
             except (HttpFault, BrokenSitemap) as error:
                 code = error.code if isinstance(error, HttpFault) else BROKEN_SITEMAP
                 events += scan.failed("", code, f"The sitemap {url} cannot be read: {error}.")
             else:
-                pending += [(name, depth + 1) for name in reversed(named)]
+                pending += [(name, (*above, url)) for name in reversed(named)]
                 events += self._find(pages, 0, scan)
         return events
 
-    async def _read_sitemap(self, url: str, depth: int) -> tuple[list[str], list[tuple[str, str | None]]]:
+    async def _read_sitemap(self, url: str, above: Collection[str]) -> tuple[list[str], list[tuple[str, str | None]]]:
         """The sitemaps that a sitemap names, and the pages that it lists, each with its lastmod.
 
         Raises:
             HttpFault, BrokenSitemap: it could not be read to its end.
         """
-        if depth > INDEX_DEPTH_MAX:
+        if len(above) > INDEX_DEPTH_MAX:
             raise BrokenSitemap("sitemaps lead from one to the next")
         if is_robots_txt(url):
             said = await self._robots.sitemaps(url)
@@ -169,6 +169,8 @@ class WebConnector:
         named = [name for each in said if (name := target_of(url, each))]
         if len(named) < len(said) or not said:
             raise BrokenSitemap("it names no sitemap" if not said else "it names a sitemap by what is no address")
+        if {*named} <= {url, *above}:
+            raise BrokenSitemap("sitemaps lead round in circles")
         return named, []
 
     def _find(self, pages: Iterable[tuple[str, str | None]], depth: int, scan: "_Scan") -> list[SourceEvent]:

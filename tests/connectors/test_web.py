@@ -452,10 +452,23 @@ async def test_a_sitemap_of_an_index_that_fails_keeps_the_listing_incomplete(www
 
 
 async def test_sitemaps_that_name_each_other_come_to_an_end(www: Site) -> None:
-    loc = f"<sitemap><loc>{www.url}/sitemap.xml</loc></sitemap>"
-    www.answers["/sitemap.xml"] = web.Response(text=f"<sitemapindex>{loc}{loc}</sitemapindex>")
+    first, second = (f"<sitemap><loc>{www.url}/{name}.xml</loc></sitemap>" for name in ("sitemap", "other"))
+    for named, named_there in ((first + first, ""), (second, first), (second, first + second)):
+        www.answers["/sitemap.xml"] = web.Response(text=f"<sitemapindex>{named}</sitemapindex>")
+        www.answers["/other.xml"] = web.Response(text=f"<sitemapindex>{named_there}</sitemapindex>")
 
-    assert await scan_all(www.by_sitemaps()) == [ScanComplete("")]
+        with pytest.raises(SourceError, match="round in circles"):
+            await scan_all(www.by_sitemaps())
+
+
+async def test_a_sitemap_that_is_named_twice_is_read_once(www: Site) -> None:
+    document = www.put("a.html", page("text"))
+    loc = f"<sitemap><loc>{www.url}/sitemap-.xml.gz</loc></sitemap>"
+    itself = f"<sitemap><loc>{www.url}/sitemap.xml</loc></sitemap>"
+    www.answers["/sitemap.xml"] = web.Response(text=f"<sitemapindex>{itself}{loc}{loc}</sitemapindex>")
+
+    assert set(await scan_refs(www.by_sitemaps())) == {document}
+    assert [path for path, _ in www.requests()].count("/sitemap-.xml.gz") == 1
 
 
 async def test_a_sitemap_that_is_packed_in_parts_is_read(www: Site) -> None:
