@@ -126,7 +126,7 @@ class WebConnector:
         """Find the pages that a sitemap lists, and those that it names."""
         events: list[SourceEvent] = []
         pending: list[tuple[str, tuple[str, ...]]] = [(url, ())]  # each with those that lead to it
-        while pending:
+        while pending and not scan.is_full:
             url, above = pending.pop()
             if url in scan.sitemaps:
                 continue

@@ -480,6 +480,15 @@ async def test_a_sitemap_that_is_packed_in_parts_is_read(www: Site) -> None:
     assert set(await scan_refs(www.by_sitemaps())) == {document}
 
 
+async def test_no_more_sitemaps_are_read_than_there_is_room_for_pages(www: Site) -> None:
+    for folder in "abcde":
+        www.put(f"{folder}/1.html", page(folder))
+    events = await scan_all(www.by_sitemaps(max_pages=2))
+
+    assert scopes(events) == [""]
+    assert len([path for path, _ in www.requests() if path.startswith("/sitemap-")]) == 3
+
+
 async def test_a_start_that_is_not_there_is_an_error(www: Site) -> None:
     www.put("a.html", page("text"))
     connector = www.by_links()
