@@ -106,6 +106,8 @@ class Asking:
             page = await to_thread.run_sync(read_page, response.content, response.media_type)
             return Read(self._visit(url, response, page, lastmod), response)
         if status == 304 and before is not None:
+            if self._directives(response):  # which it had not when it was read
+                return await self.ask(url, None, lastmod)
             return Read(replace(before, lastmod=lastmod))
         if status in GONE:
             return Gone()
@@ -115,12 +117,13 @@ class Asking:
         return Failed(str(status), f"Cannot read {url}: it answered {status}.")
 
     def _visit(self, url: str, response: HttpResponse, page: Page, lastmod: str | None) -> Visit:
-        directives = page.directives | directives_in(response.headers.get("x-robots-tag", ""))
+        said = self._directives(response)
+        directives = page.directives | said
         base = target_of(url, page.base) or url
         canonical = self._scope.find(base, page.canonical) if page.canonical else None
         links = {found: None for link in (*page.links, canonical or "") if (found := self._scope.find(base, link))}
         is_blind = not self._settings.start or (self._settings.respect_noindex and "nofollow" in directives)
-        etag, last_modified = _validators(response)
+        etag, last_modified = (None, None) if said else _validators(response)  # it can go, and the page stay as it is
         original = canonical or folder_of_index_page(url)
         return Visit(
             url,
@@ -137,6 +140,11 @@ class Asking:
             is_blank=page.is_blank,
             links=() if is_blind else tuple(links),
         )
+
+    def _directives(self, response: HttpResponse) -> frozenset[str]:
+        """What the server, and not the page, says to crawlers."""
+        said = response.headers.get("x-robots-tag", "")
+        return directives_in(said) if self._settings.respect_noindex else frozenset()
 
     def _failed(self, url: str, fault: HttpFault) -> Failed:
         if fault.code != TOO_LARGE:

@@ -312,6 +312,29 @@ async def test_pages_that_wish_not_to_be_listed_are_not(www: Site, head: str, he
     assert set(await scan_refs(www.by_sitemaps(respect_noindex=False))) == {document}
 
 
+async def test_a_header_that_comes_or_goes_counts_though_the_page_is_unchanged(www: Site) -> None:
+    """Servers make a tag of the content alone."""
+    wishes: dict[str, str] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        headers = {"ETag": '"1"', **wishes}
+        if request.headers.get("If-None-Match") == '"1"':
+            return web.Response(status=304, headers=headers)
+        return web.Response(text=page("text"), content_type="text/html", headers=headers)
+
+    www.put("a.html", "")
+    www.special["/a.html"] = answer
+    document = f"{www.url}/a.html"
+    for _ in range(2):
+        assert set(await scan_refs(www.by_sitemaps())) == {document}
+    wishes["X-Robots-Tag"] = "noindex"
+    for _ in range(2):
+        assert skipped(await scan_all(www.by_sitemaps())) == {document: "noindex"}
+    wishes.clear()
+
+    assert set(await scan_refs(www.by_sitemaps())) == {document}
+
+
 async def test_another_crawlers_directives_are_not_ours(www: Site) -> None:
     www.answers["/a.html"] = web.Response(
         text=page("x"), content_type="text/html", headers={"X-Robots-Tag": "otherbot: noindex, nofollow"}

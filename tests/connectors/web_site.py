@@ -3,7 +3,7 @@
 import gzip
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ class Site:
     """Files below `folder`, served by aiohttp with its validators, and what leads to them, made anew for each request.
 
     `/index.html` has links to the files at the top and to `/FOLDER/index.html` for each folder; `/sitemap.xml` is an
-    index of `/sitemap-FOLDER.xml.gz`. `answers` by path come first.
+    index of `/sitemap-FOLDER.xml.gz`. `special` and `answers` by path come first.
     """
 
     folder: Path
@@ -34,6 +34,7 @@ class Site:
     media_type: str | None = None  # of all files; None: by their names
     is_gone: bool = False
     answers: dict[str, web.Response] = field(default_factory=dict)
+    special: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = field(default_factory=dict)
     _answered: list[tuple[str, web.StreamResponse]] = field(default_factory=list)  # a file's status is told later
     opened: list[WebConnector] = field(default_factory=list)
 
@@ -83,7 +84,8 @@ class Site:
     # --------------------------------------------------------------------------------------- what it answers
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        response = self._answer(request.path)
+        special = self.special.get(request.path)
+        response = await special(request) if special else self._answer(request.path)
         self._answered.append((request.path, response))
         return response
 
