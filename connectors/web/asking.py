@@ -1,7 +1,7 @@
 """Asks for one page, and says what came of it."""
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import urlsplit
 
 from anyio import to_thread
@@ -15,6 +15,7 @@ from connectors.web.settings import WebSettings
 from connectors.web.visits import Visit
 
 YOUNG = timedelta(seconds=2)  # a time in whole seconds, and a tag made of it, hide an edit in the same second
+DAY = timedelta(days=1)
 GONE = {404, 410}
 PERMANENT = {301, 308}
 
@@ -82,6 +83,7 @@ class Asking:
         Raises:
             SourceError: it is one too many in a row without an answer.
         """
+        lastmod = _settled(lastmod, datetime.now(UTC).date())
         ending = _ending(url)
         if ending in NEVER_READ:
             return LeftAlone(f"unsupported type {ending}")
@@ -172,6 +174,14 @@ def _validators(response: HttpResponse) -> tuple[str | None, str | None]:
     if at is not None and (now is None or now - at < YOUNG):
         return None, None
     return headers.get("etag"), headers.get("last-modified") if at is not None else None
+
+
+def _settled(lastmod: str | None, today: date) -> str | None:
+    """`lastmod`, if a later edit will have another: many name no more than the day, in whatever zone."""
+    try:
+        return lastmod if lastmod and date.fromisoformat(lastmod[:10]) < today - DAY else None
+    except ValueError:
+        return None
 
 
 def _ending(url: str) -> str:

@@ -85,7 +85,10 @@ class WebSettings(BaseModel):
     )
     trust_lastmod: bool = Field(
         default=False,
-        description="Do not ask for a page whose `lastmod` in the sitemap is as it was. Few sites keep it honestly.",
+        description=(
+            "Do not ask for a page whose `lastmod` in the sitemap is as it was, and before yesterday. Few sites keep it"
+            " honestly."
+        ),
     )
     respect_robots_txt: bool = Field(
         default=True, description="Leave alone what robots.txt asks crawlers to leave alone, and obey its Crawl-delay."

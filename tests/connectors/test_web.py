@@ -4,6 +4,7 @@ import gzip
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,18 @@ async def test_lastmod_is_trusted_only_where_the_settings_say_so(www: Site) -> N
 
     assert unasked == first
     assert len({first.fingerprint, asked.fingerprint, trusted.fingerprint}) == 3
+
+
+async def test_a_lastmod_that_a_second_edit_may_share_is_not_trusted(www: Site) -> None:
+    """Most name a day, some a month: the page may have been read in the middle of it."""
+    document = www.put("a.html", page("text"))
+    for lastmod in (f"{datetime.now(UTC):%Y-%m-%d}", f"{datetime.now(UTC):%Y-%m-%dT00:00:00Z}", "2020-01", "yesterday"):
+        entry = f"<url><loc>{document}</loc><lastmod>{lastmod}</lastmod></url>"
+        www.answers["/sitemap.xml"] = web.Response(text=f"<urlset>{entry}</urlset>", content_type="text/xml")
+        first = (await scan_refs(www.by_sitemaps(trust_lastmod=True)))[document]
+        www.put("a.html", page(f"text behind {lastmod}"))
+
+        assert (await scan_refs(www.by_sitemaps(trust_lastmod=True)))[document].fingerprint != first.fingerprint
 
 
 async def test_a_tag_of_one_page_never_stands_for_another(www: Site) -> None:
