@@ -20,8 +20,11 @@ TEXT_VERSION = "1"  # of what `_shown` keeps: another one has all pages read aga
 
 HTML_TYPES = {"text/html", "application/xhtml+xml"}
 DIRECTIVES_OF = {"robots", "memsync"}
-DESCRIBING = {"description", "author", "keywords"}  # what the parser takes along from a page's head
+# What the parser takes along from a page's head.
+DESCRIBING = {"description", "author", "keywords", "subject", "date", "dc.date", "dcterms.date", "dcterms.created"}
+DESCRIBING |= {"article:published_time"}
 CODE = {"pre", "code"}
+SAYING, SAID = {*CODE, "ol", "li", "abbr"}, ("class", "start", "value", "type", "title")
 UNSEEN = {"html", "head", "body", "base", "link", "meta", "script", "style", "template", "title"}  # as tags
 
 _START = re.compile(r"<(?:!--|([/!?]?)([a-zA-Z][^\s/>]*)|[/!?])")
@@ -37,6 +40,12 @@ _IS_ENCODING = re.compile(
     re.IGNORECASE,
 ).fullmatch
 _REFRESH = re.compile(r"[\d.]*\s*[;,]?\s*url\s*=\s*[\"']?([^\"']+)", re.IGNORECASE)
+# What has the parser leave an element out.
+_LEFT_OUT = re.compile(
+    r"\b(?:headerlink|viewcode-link|related|sphinxsidebar|navheader|navfooter|docnav)\b|\baria-hidden\s*=\s*[\"']?true"
+    r"|\brole\s*=\s*[\"']?(?:navigation|search|banner|contentinfo)\b",
+    re.IGNORECASE,
+)
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 
 
@@ -191,7 +200,7 @@ class _Reader:
                 self.has_password_field = tag.attributes().get("type", "").lower() == "password"
 
     def _take_meta(self, attributes: dict[str, str]) -> None:
-        name, said = attributes.get("name", "").lower(), attributes.get("content", "")
+        name, said = (attributes.get("name") or attributes.get("property", "")).lower(), attributes.get("content", "")
         if name in DIRECTIVES_OF:
             self.directives |= {directive for part in said.lower().split(",") for directive in _directives(part)}
         elif name in DESCRIBING:
@@ -226,7 +235,7 @@ def _visible(source: str) -> tuple[str, int]:
 
 
 def _shown(source: str) -> tuple[str, int]:
-    """Texts and the names of tags. Other attributes than those of lists and code are left out: builds change them."""
+    """Texts and the names of tags. Other attributes than those that show are left out: builds change them."""
     pieces: list[str] = []
     chars = depth = 0  # in elements in which white space counts
     for tag in tags(source):
@@ -239,8 +248,10 @@ def _shown(source: str) -> tuple[str, int]:
             continue
         if tag.name in CODE:
             depth = max(depth + (-1 if tag.is_closing else 1), 0)
-        said = tag.attributes() if tag.content and tag.name in (*CODE, "ol", "li") else {}
-        shown = "".join(f" {said[name]}" for name in ("class", "start", "value", "type") if name in said)
+        said = tag.attributes() if tag.content and tag.name in SAYING else {}
+        shown = "".join(f" {said[name]}" for name in SAID if name in said)
+        if tag.content:
+            shown += "".join(sorted({f" {sign}" for sign in _LEFT_OUT.findall(tag.content)}))
         pieces.append(f"<{'/' if tag.is_closing else ''}{tag.name}{shown}>")
     return "".join(pieces), chars
 

@@ -131,6 +131,16 @@ DIFFERENT = [
     (f"<pre>a\n  b</pre>{LONG}", f"<pre>a\nb</pre>{LONG}"),
     (f"<ol start=1><li>{LONG}", f"<ol start=2><li>{LONG}"),
     (f"<code class=x>{LONG}", f"<code class=y>{LONG}"),
+    (f"<abbr title='a b'>x</abbr>{LONG}", f"<abbr title='a c'>x</abbr>{LONG}"),
+    (f"<p aria-hidden=true>x</p>{LONG}", f"<p aria-hidden=false>x</p>{LONG}"),
+    (f"<div role='navigation'>x</div>{LONG}", f"<div>x</div>{LONG}"),
+    (f"<main><a class='x headerlink'>x</a>{LONG}</main>", f"<main><a class='x'>x</a>{LONG}</main>"),
+    (f"<div class='related'>x</div>{LONG}", f"<div>x</div>{LONG}"),
+    (f"<meta name=date content=2020-01-01><main>{LONG}", f"<meta name=date content=2020-01-02><main>{LONG}"),
+    (
+        f"<meta property='article:published_time' content=2020-01-01>{LONG}",
+        f"<meta property='article:published_time' content=2020-01-02>{LONG}",
+    ),
     (f"<title>a</title><main>{LONG}", f"<title>b</title><main>{LONG}"),
     (f"<meta name=description content=a><main>{LONG}", f"<meta name=description content=b><main>{LONG}"),
 ]
