@@ -15,6 +15,7 @@ from connectors.kit.budget import ErrorBudget
 from connectors.kit.http import HttpClient, HttpFault, http_time
 from connectors.web.addresses import target_of
 from connectors.web.asking import Asking, Failed, Gone, LeftAlone, Moved, Outcome, Read
+from connectors.web.pages import TEXT_VERSION
 from connectors.web.robots import Robots
 from connectors.web.settings import WebSettings, is_robots_txt
 from connectors.web.sitemaps import INDEX_DEPTH_MAX, SITEMAP_BYTES_MAX, BrokenSitemap, read_sitemap
@@ -68,7 +69,7 @@ class WebConnector:
         self._client = HttpClient(settings.http, (*settings.all_prefixes, *settings.start, *settings.sitemaps))
         self._robots = Robots(self._client, settings.http.user_agent)
         self._asking = Asking(settings, self._client, self._robots, ErrorBudget(f"The site {self._site!r}"))
-        identity = settings.model_dump_json(exclude={"http", "max_pages", "max_bytes", "trust_lastmod"})
+        identity = TEXT_VERSION + settings.model_dump_json(exclude={"http", "max_pages", "max_bytes", "trust_lastmod"})
         self._path = base_folder / CACHE_FOLDER / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.sqlite"
         self._opened: Visits | None = None
         self._kept = _Kept()

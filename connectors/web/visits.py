@@ -266,13 +266,23 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
 
 
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _require_version(db: sqlite3.Connection) -> None:
+    if _version(db) != VERSION:
+        raise sqlite3.DatabaseError("it is of another version")
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level="IMMEDIATE", check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        if db.execute("PRAGMA user_version").fetchone() == (0,):
+        if _version(db) == 0:
             db.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
+        _require_version(db)
         db.execute(f"SELECT {_COLUMNS}, changed FROM visit LIMIT 1")  # noqa: S608 - names of ours
     except BaseException:
         db.close()

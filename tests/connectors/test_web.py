@@ -2,8 +2,10 @@
 
 import gzip
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,29 @@ async def test_a_file_that_others_could_write_is_not_believed(www: Site) -> None
     await scan_all(www.by_sitemaps())
 
     assert statuses(www) == [200]
+
+
+@pytest.mark.parametrize("version", [0, 99])
+async def test_a_file_of_another_version_is_made_anew(www: Site, version: int) -> None:
+    www.put("a.html", page("text"))
+    before = await scan_all(www.by_sitemaps())
+    await www.opened[0].aclose()
+    (kept,) = (www.base_folder / ".memsync" / "web").glob("*.sqlite")
+    with closing(sqlite3.connect(kept)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    statuses(www)
+
+    assert await scan_all(www.by_sitemaps()) == before
+    assert statuses(www) == [200]
+
+
+async def test_another_way_of_reading_has_all_pages_read_again(www: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = www.put("a.html", page("text"))
+    before = (await scan_refs(www.by_sitemaps()))[document]
+    monkeypatch.setattr("connectors.web.connector.TEXT_VERSION", "next")
+    monkeypatch.setattr("connectors.web.pages.TEXT_VERSION", "next")
+
+    assert (await scan_refs(www.by_sitemaps()))[document].fingerprint != before.fingerprint
 
 
 async def test_a_page_edited_in_the_second_in_which_it_was_read_is_read_again(www: Site) -> None:
