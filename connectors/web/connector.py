@@ -4,6 +4,7 @@ import hashlib
 import zlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +20,7 @@ from connectors.web.pages import TEXT_VERSION
 from connectors.web.robots import Robots
 from connectors.web.settings import WebSettings, is_robots_txt
 from connectors.web.sitemaps import INDEX_DEPTH_MAX, SITEMAP_BYTES_MAX, BrokenSitemap, read_sitemap
-from connectors.web.visits import Visit, Visits, Waiting
+from connectors.web.visits import Visit, Visits, Waiting, faults_told
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, ungrouped
 from pipeline.model import (
     Checkpoint,
@@ -94,6 +95,12 @@ class WebConnector:
 
     async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:  # noqa: ARG002
         """Yield the pages of the sitemaps and of `start` first, then what they lead to, link by link."""
+        with faults_told(self._path):
+            async with aclosing(self._list()) as listed:
+                async for events in listed:
+                    yield events
+
+    async def _list(self) -> AsyncGenerator[Sequence[SourceEvent], None]:
         self._is_listed_to_end = False
         self._kept = _Kept()
         self._robots.forget()
@@ -337,6 +344,10 @@ class WebConnector:
 
     async def locate(self, document: DocumentId) -> DocumentRef | None:
         """Return the page as it is now; None if it is gone, as the class says, or the settings leave it out."""
+        with faults_told(self._path):
+            return await self._locate(document)
+
+    async def _locate(self, document: DocumentId) -> DocumentRef | None:
         if not self._scope.holds(document):
             return None
         before = self._visits.last(document)
@@ -411,6 +422,10 @@ class WebConnector:
         kept = self._kept.take(ref.id)
         if kept is not None:
             return kept
+        with faults_told(self._path):
+            return await self._read_again(ref)
+
+    async def _read_again(self, ref: DocumentRef) -> Document:
         match await self._asking.ask(ref.id):
             case Read(visit, response):
                 assert response is not None

@@ -8,7 +8,8 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,6 +70,22 @@ class Waiting(NamedTuple):
     url: str
     depth: int
     lastmod: str | None
+
+
+@contextmanager
+def faults_told(path: Path) -> Iterator[None]:
+    """Turn what sqlite says of the file into what a run ends with.
+
+    Raises:
+        SourceError: the file cannot be read or written.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise SourceError(
+            f"What is remembered of the site, in {path}, cannot be read or written: {error}. Nothing was concluded from"
+            " that. Is there room on the disk? The file can be removed; then the next run asks for every page."
+        ) from error
 
 
 _COLUMNS = ", ".join(field.name for field in fields(Visit))

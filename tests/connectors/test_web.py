@@ -181,6 +181,20 @@ async def test_a_file_of_another_version_is_made_anew(www: Site, version: int) -
     assert statuses(www) == [200]
 
 
+async def test_a_file_that_cannot_be_read_or_written_is_named(www: Site) -> None:
+    """Such as where the disk is full."""
+    document = www.put("a.html", page("text"))
+    connector = www.by_sitemaps()
+    (ref,) = (await scan_refs(connector)).values()
+    (kept,) = (www.base_folder / ".memsync" / "web").glob("*.sqlite")
+    with closing(sqlite3.connect(kept)) as db:
+        db.execute("DROP TABLE visit")
+
+    for ask in (scan_all(connector), connector.locate(document), connector.fetch(ref)):
+        with pytest.raises(SourceError, match=rf"{kept}.*no such table.*can be removed"):
+            await ask
+
+
 async def test_another_way_of_reading_has_all_pages_read_again(www: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     document = www.put("a.html", page("text"))
     before = (await scan_refs(www.by_sitemaps()))[document]
