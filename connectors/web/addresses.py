@@ -75,7 +75,7 @@ def _escaped(text: str, allowed: str) -> str:
         code = int(found[1], 16)
         return chr(code) if code in UNRESERVED else f"%{found[1].upper()}"
 
-    encoded = _BARE_PERCENT.sub("%25", text).encode("utf-8", "surrogatepass")
+    encoded = _BARE_PERCENT.sub("%25", text).encode("utf-8", "surrogateescape")  # bytes that were no text
     return quote(_ESCAPED.sub(plain, quote(encoded, safe=allowed)), safe=allowed)
 
 

@@ -25,6 +25,7 @@ LONG = "words that people read, " * 20
         ("http://example.org/%7euser/%c3%a4 ä?q=%zz&b=é", "http://example.org/~user/%C3%A4%20%C3%A4?q=%25zz&b=%C3%A9"),
         ("http://example.org/a%2fb", "http://example.org/a%2Fb"),
         ("http://münchen.example/", "http://xn--mnchen-3ya.example/"),
+        (b"http://a.example/\xe9?\xe9".decode("utf-8", "surrogateescape"), "http://a.example/%E9?%E9"),
         ("http://[::1]:80/a", "http://[::1]/a"),
         ("http://example.org/a?", "http://example.org/a"),
     ],
