@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectors.feed.process import FeedEntry, FeedFault, ParsedFeed, parse_feed
 from connectors.kit.budget import ErrorBudget
-from connectors.kit.http import HttpClient, HttpFault, HttpResponse, HttpSettings, WebUrl
+from connectors.kit.http import HttpClient, HttpFault, HttpResponse, HttpSettings, WebUrl, validators_of
 from connectors.kit.paging import LoopingListing, pages
 from connectors.kit.secrets import from_environment
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
@@ -224,7 +224,8 @@ class FeedConnector:
             raise FeedFault(str(answer.status), f"its server answered {answer.status}")
         parsed = await parse_feed(answer.content, url=answer.url, media_type=answer.media_type)
         if validators is not None and older is None:
-            validators[feed.name] = (answer.headers.get("etag", ""), answer.headers.get("last-modified", ""))
+            etag, last_modified = validators_of(answer)
+            validators[feed.name] = etag or "", last_modified or ""
         return parsed, parsed.older if self._settings.older_pages else None
 
     async def _ask(self, feed: "_Feed", url: str, headers: Mapping[str, str]) -> HttpResponse:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
@@ -32,6 +32,7 @@ ATTEMPTS_MAX = 5  # of one request
 BACKOFF_S, BACKOFF_MAX_S = 0.5, 30.0  # before the second attempt, doubled before each further one
 RETRY_AFTER_MAX_S = 300.0  # a source that wants to be left alone for longer is left to the next run
 SLOW_FACTOR = 10  # how many times the allowed silence a whole answer may take
+YOUNG = timedelta(seconds=2)  # a time in whole seconds, and a tag made of it, hide an edit in the same second
 USUAL_PORTS = {80, 443}
 
 # Statuses that say nothing of what was asked for, only of the moment.
@@ -508,3 +509,12 @@ def http_time(text: str | None) -> datetime | None:
         return parsedate_to_datetime(text).astimezone(UTC) if text else None
     except (ValueError, OverflowError):
         return None
+
+
+def validators_of(response: HttpResponse) -> tuple[str | None, str | None]:
+    """ETag and Last-Modified to ask with the next time, if they will tell the next edit, too."""
+    headers = response.headers
+    at, now = http_time(headers.get("last-modified")), http_time(headers.get("date"))
+    if at is not None and (now is None or now - at < YOUNG):
+        return None, None
+    return headers.get("etag"), headers.get("last-modified") if at is not None else None

@@ -7,14 +7,13 @@ from urllib.parse import urlsplit
 from anyio import to_thread
 
 from connectors.kit.budget import ErrorBudget
-from connectors.kit.http import REDIRECTS, TOO_LARGE, HttpClient, HttpFault, HttpResponse, http_time
+from connectors.kit.http import REDIRECTS, TOO_LARGE, HttpClient, HttpFault, HttpResponse, validators_of
 from connectors.web.addresses import folder_of_index_page, target_of
 from connectors.web.pages import Page, directives_in, read_page
 from connectors.web.robots import Robots
 from connectors.web.settings import WebSettings
 from connectors.web.visits import Visit
 
-YOUNG = timedelta(seconds=2)  # a time in whole seconds, and a tag made of it, hide an edit in the same second
 DAY = timedelta(days=1)
 GONE = {404, 410}
 PERMANENT = {301, 308}
@@ -125,7 +124,7 @@ class Asking:
         canonical = self._scope.find(base, page.canonical) if page.canonical else None
         links = {found: None for link in (*page.links, canonical or "") if (found := self._scope.find(base, link))}
         is_blind = not self._settings.start or (self._settings.respect_noindex and "nofollow" in directives)
-        etag, last_modified = (None, None) if said else _validators(response)  # it can go, and the page stay as it is
+        etag, last_modified = (None, None) if said else validators_of(response)  # it can go, and the page stay as it is
         original = canonical or folder_of_index_page(url)
         return Visit(
             url,
@@ -165,15 +164,6 @@ def _condition(before: Visit | None) -> dict[str, str]:
         return {}
     said = {"If-None-Match": before.etag, "If-Modified-Since": before.last_modified}
     return {name: value for name, value in said.items() if value}
-
-
-def _validators(response: HttpResponse) -> tuple[str | None, str | None]:
-    """ETag and Last-Modified, if they will tell the next edit, too."""
-    headers = response.headers
-    at, now = http_time(headers.get("last-modified")), http_time(headers.get("date"))
-    if at is not None and (now is None or now - at < YOUNG):
-        return None, None
-    return headers.get("etag"), headers.get("last-modified") if at is not None else None
 
 
 def _settled(lastmod: str | None, today: date) -> str | None:

@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from pydantic import ValidationError
 
 from connectors.feed.connector import FeedConnector, FeedSettings
@@ -21,6 +23,7 @@ from tests.fakes.destination import MemoryDestination
 from tests.pipeline.world import AnyWorld, in_place
 
 from .feed_server import PUBLISHED_AT, Site, feed_server, new_site
+from .web_server import web_server
 
 
 @pytest.fixture(scope="module")
@@ -642,6 +645,30 @@ async def test_an_unchanged_feed_is_not_read_but_when_everything_is_wanted(world
     assert again == [ScanIncremental(""), checkpoint]
     assert everything == first
     assert isinstance(first[0], DocumentRef)
+
+
+@pytest.mark.parametrize("has_tag", [False, True])
+async def test_an_edit_in_the_second_in_which_the_feed_was_read_is_read_by_the_next_run(has_tag: bool) -> None:
+    """Time and size, of which servers make a tag, may be the same."""
+    text = "text 1"
+
+    async def answer(request: web.Request) -> web.Response:
+        now = formatdate(usegmt=True)
+        headers = {"Last-Modified": now, "Date": now} | ({"ETag": '"1-6"'} if has_tag else {})
+        if {"If-Modified-Since", "If-None-Match"} & {*request.headers}:
+            return web.Response(status=304, headers=headers)
+        item = f"<item><guid>1</guid><description>{text}</description></item>"
+        return web.Response(text=f'<rss version="2.0"><channel><title>t</title>{item}</channel></rss>', headers=headers)
+
+    async with web_server(answer) as server:
+        connector = FeedWorld(Site(server.url)).connector(urls=[server.url], keep="forever")
+        *_, checkpoint = await scan_all(connector)
+        assert isinstance(checkpoint, Checkpoint)
+        text = "text 2"
+        again = [event async for events in connector.scan(checkpoint) for event in events]
+        await connector.aclose()
+
+    assert isinstance(again[0], DocumentRef)
 
 
 async def test_a_feed_that_fails_is_asked_for_all_of_it_by_the_next_run(world: FeedWorld) -> None:
