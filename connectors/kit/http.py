@@ -33,6 +33,7 @@ BACKOFF_S, BACKOFF_MAX_S = 0.5, 30.0  # before the second attempt, doubled befor
 RETRY_AFTER_MAX_S = 300.0  # a source that wants to be left alone for longer is left to the next run
 SLOW_FACTOR = 10  # how many times the allowed silence a whole answer may take
 YOUNG = timedelta(seconds=2)  # a time in whole seconds, and a tag made of it, hide an edit in the same second
+HEADER_BYTES_MAX = 64 * 1024  # of one
 USUAL_PORTS = {80, 443}
 
 # Statuses that say nothing of what was asked for, only of the moment.
@@ -327,6 +328,8 @@ class HttpClient:
                     "User-Agent": self._settings.user_agent or f"memsync/{_own_version()}",
                     "Accept-Encoding": "gzip, deflate",
                 },
+                max_line_size=HEADER_BYTES_MAX,
+                max_field_size=HEADER_BYTES_MAX,
                 auto_decompress=False,  # it takes a packed body that breaks off for a whole one
             )
             self._resources.push_async_callback(session.close)

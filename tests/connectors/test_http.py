@@ -332,6 +332,13 @@ async def test_no_more_is_read_than_allowed(is_packed: bool) -> None:
     assert len(server.requests) == 1
 
 
+async def test_a_header_may_be_as_long_as_browsers_take_it() -> None:
+    """Policies of what a page may load have more than 8 KB on some sites."""
+    headers = {"Content-Security-Policy": "x" * 30_000}
+    async with asking(lambda _: web.Response(text="text", headers=headers)) as (client, server, _):
+        assert (await client.get(server.url, bytes_max=100)).content == b"text"
+
+
 async def test_a_header_that_comes_twice_is_heard_whole() -> None:
     """Of two headers Link, either may say that there is a next page."""
     headers = CIMultiDict([("Link", '</2>; rel="next"'), ("Link", '</9>; rel="last"')])
