@@ -210,7 +210,7 @@ def test_what_cannot_be_read_counts_as_present(name: str, docs: Folder, memory: 
 
 
 def test_a_moved_document_is_stored_under_its_new_name(docs: Folder, memory: Memory, memsync: Memsync) -> None:
-    """The old one goes once the new one is there."""
+    """Its record is updated where it is."""
     docs.write("old.md", "The page.")
     docs.write("other.md")
     memsync("run", "docs.yaml")
@@ -218,7 +218,8 @@ def test_a_moved_document_is_stored_under_its_new_name(docs: Folder, memory: Mem
 
     done = memsync("run", "docs.yaml", "--json")
 
-    assert (done.exit_code, done.records["created"], done.records["deleted"]) == (0, 1, 1)
+    assert (done.exit_code, done.records["created"], done.records["deleted"]) == (0, 0, 0)
+    assert (done.records["updated"], done.documents["renamed"]) == (1, 1)
     assert memory.documents() == ["new.md", "other.md"]
 
 

@@ -61,7 +61,7 @@ def of_schema_1(at: Rehearsal) -> None:
     at.folder.write("000.md", "Edited.")
     with closing(sqlite3.connect(at.folder.path / STATE_FILE)) as connection:
         connection.executescript(
-            "DROP TABLE lease; DELETE FROM meta WHERE name LIKE 'acquainted%';"
+            "DROP TABLE lease; DROP INDEX document_fingerprint; DELETE FROM meta WHERE name LIKE 'acquainted%';"
             "UPDATE meta SET value = '1' WHERE name = 'schema'"
         )
 
