@@ -108,8 +108,7 @@ class _Walk:
                 following = offset + len(records)
             self._require_other_than_before(records, style.param)
         self._note(answer, records)
-        goes_on = self._where_next(lambda: following if self._goes_on(answer) else None)
-        return Page(records, answer.at), goes_on if records and not self._is_all() else None
+        return Page(records, answer.at), self._where_next(lambda: self._following(answer, following, len(records)))
 
     def _where_next(self, look: Callable[[], int | str | None]) -> int | str | None:
         """Where the listing goes on; if that cannot be told, it ends, which is told once its records were given."""
@@ -176,27 +175,34 @@ class _Walk:
     def _moved(self, what: str) -> None:
         self.problem = self.problem or Fault(MOVED, f"the listing changed while it was read: it showed {what}")
 
-    def _goes_on(self, answer: Answer) -> bool:
-        """Whether the answer does not say that it is the last."""
+    def _goes_on(self, answer: Answer) -> bool | None:
+        """Whether the answer says that there is more; None if it is not asked."""
         path = None if isinstance(self.style, NoPaging | LinkHeaderPaging) else self.style.has_more
         if path is None:
-            return True
+            return None
         said = find(path, answer.content)
         if not isinstance(said, bool):
             raise Fault("no_has_more", f"the answer has neither true nor false at `has_more: {path}`")
         return said
 
     def _following(self, answer: Answer, place: int | str | None, count: int) -> int | str | None:
+        """Where the listing goes on behind an answer with `count` new records, which came from `place`; with offsets,
+        `place` is the one behind them. None at the end."""
         goes_on = self._goes_on(answer)
+        if goes_on is False:
+            return None
+        is_at_end = goes_on is None and (count == 0 or self._is_all())  # of pages by number
         match self.style:
             case PagePaging(start=start):
                 number = start if place is None else int(place)
-                return number + 1 if goes_on and count and not self._is_all() else None
+                return None if is_at_end else number + 1
+            case OffsetPaging():
+                if count == 0 and not is_at_end:
+                    raise Fault("no_next", "there is more, but a page is empty")
+                return None if is_at_end else place
             case LinkHeaderPaging():
                 return _next_of(answer)
             case CursorPaging(path=path) | NextUrlPaging(path=path):
-                if not goes_on:
-                    return None
                 found = find(path, answer.content)
                 if isinstance(found, bool) or not isinstance(found, str | int | None):
                     raise Fault("no_next", f"what the answer has at `path: {path}` is no place to go on")

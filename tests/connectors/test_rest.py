@@ -180,6 +180,23 @@ async def test_pages_by_number_are_listed_to_their_end(
         assert len(api.server.requests) <= (2 * count if size == 1 else count // (size - 1)) + 3
 
 
+@pytest.mark.parametrize("count", [4, 5])
+async def test_an_empty_page_by_number_is_no_end_if_the_answer_says_that_there_is_more(count: int) -> None:
+    """As of an API that leaves out of each page what may not be read."""
+
+    def answer(request: web.Request) -> Any:
+        first = (int(request.query["page"]) - 1) * 2
+        page = range(first, min(first + 2, count))
+        return {"items": notes(*(number for number in page if number not in (2, 3))), "more": first + 2 < count}
+
+    style = {**PAGE, "has_more": "more"}
+    async with serving({"/notes": answer}) as api:
+        events = await scan_all(api.connector({"records": "items", "pagination": style}))
+
+    assert ids_of(events) == [str(number) for number in range(count) if number not in (2, 3)]
+    assert problems_of(events) == []
+
+
 @pytest.mark.parametrize(
     ("style", "said"),
     [
@@ -281,6 +298,10 @@ BROKEN: dict[str, tuple[dict[str, Any], Answering, str]] = {
     ),
     "the same record at each offset": (
         {"records": "items", "pagination": OFFSET}, always({"items": notes(1)}), "looping_listing",
+    ),
+    "more, but an empty page at an offset": (
+        {"records": "items", "pagination": {**OFFSET, "has_more": "more"}},
+        lambda request: {"items": notes(1, 2)[int(request.query["offset"]) :], "more": True}, "no_next",
     ),
     "no list": (CURSOR, once_and_then({"items": notes(1), "next": "t"}, {"items": {"id": 1}}), "no_records"),
     "nothing there": (CURSOR, once_and_then({"items": notes(1), "next": "t"}, {}), "no_records"),
