@@ -45,7 +45,7 @@ from pipeline.model import (
 
 EVENTS_PER_LIST_MAX = 1000
 PARTS_DEPTH_MAX = 20
-LOOKED_AGAIN_S = 60.0  # for so long, one look at a listing answers for all documents that are missing from it
+LOOKED_AGAIN_S = 60.0  # for so long (or as long as it took), one look answers for all documents that are missing
 WITHOUT_TEXT_MAX = 20  # documents, one after the other: then it is the path to the text that is wrong
 
 GONE = {"404", "410"}
@@ -243,7 +243,7 @@ class RestConnector:
         look = self._recent(document_id(resource, key))
         if look is None:
             is_there = await self._locate(resource, key) is not None
-            look = self._looks[document_id(resource, key)] = _Look(self._now(), int(is_there))
+            look = self._looks[document_id(resource, key)] = self._look_since(self._now(), int(is_there))
         return bool(look.found)
 
     async def _require_listing(self, resource: Resource, key: Key) -> None:
@@ -257,7 +257,7 @@ class RestConnector:
             async with aclosing(self._records(_Scope(resource, key[:-1], 0))) as pages:
                 async for _ in pages:
                     break
-            self._looks[f"first page of {path}"] = _Look(self._now(), 1)
+            self._looks[f"first page of {path}"] = self._look_since(self._now(), 1)
 
     async def _look_again(self, resource: Resource, key: Key) -> int:
         """List the scope of a record to its end, unless that was done just now; the number of the listing.
@@ -276,12 +276,17 @@ class RestConnector:
                         pass
                 for code, message in scope.problems.items():
                     raise Fault(code, message.rstrip("."))
-                look = self._looks[path] = _Look(began_at, scope.number)
+                look = self._looks[path] = self._look_since(began_at, scope.number)
         return look.found
 
     def _recent(self, what: str) -> "_Look | None":
         look = self._looks.get(what)
-        return look if look is not None and self._now() - look.at < LOOKED_AGAIN_S else None
+        return look if look is not None and self._now() < look.until else None
+
+    def _look_since(self, began_at: float, found: int) -> "_Look":
+        """A look that ends now. What took long holds as long: or else each missing document would cost a listing."""
+        ended_at = self._now()
+        return _Look(ended_at + max(LOOKED_AGAIN_S, ended_at - began_at), found)
 
     def _resource_and_key(self, document: DocumentId) -> tuple[Resource, Key] | None:
         """What an id means; None if none of ours is written so."""
@@ -471,9 +476,9 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """When something was looked for, in seconds since the epoch, and what was found."""
+    """What was found when something was looked for, and until when that holds, in seconds since the epoch."""
 
-    at: float
+    until: float
     found: int
 
 

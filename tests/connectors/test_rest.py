@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -56,10 +57,12 @@ class Api:
     def url(self) -> str:
         return self.server.url
 
-    def connector(self, resource: dict[str, Any] | None = None, **options: Any) -> RestConnector:
+    def connector(
+        self, resource: dict[str, Any] | None = None, *, now: Callable[[], float] = time, **options: Any
+    ) -> RestConnector:
         http = {"allow_private_hosts": True, "requests_per_s": 1000}
         values = {**settings(resource), "base_url": self.url, "http": http, **options}
-        connector = RestConnector(RestSettings.model_validate(values), Path("/"))
+        connector = RestConnector(RestSettings.model_validate(values), Path("/"), now=now)
         self.opened.append(connector)
         return connector
 
@@ -750,6 +753,23 @@ async def test_a_thousand_that_are_missing_are_looked_for_by_one_listing() -> No
         await scan_all(connector)
         for number in range(2, 1_000):
             assert await connector.locate(DocumentId(f"notes/{number}")) is None
+
+        assert len(api.server.requests) == 2
+
+
+async def test_a_listing_that_takes_long_is_not_made_for_each_that_is_missing() -> None:
+    now = [0.0]
+
+    def answer(_: web.Request) -> Any:
+        now[0] += 300
+        return notes(1)
+
+    async with serving({"/notes": answer}) as api:
+        connector = api.connector(now=lambda: now[0])
+        await scan_all(connector)
+        for number in range(2, 200):
+            assert await connector.locate(DocumentId(f"notes/{number}")) is None
+            now[0] += 1
 
         assert len(api.server.requests) == 2
 
