@@ -100,9 +100,10 @@ class Api:
         if _origin(question.url) != _origin(self._base_url):
             raise Fault("other_host", f"{where(question.url)} is not where `base_url` is and was not asked")
         for is_second in (False, True):
-            response = await self._send(question)
+            headers, params = await self._login.headers_and_params()
+            response = await self._send(question, headers, params)
             if response.status == 401 and not is_second and self._login.can_be_renewed:
-                self._login.forget()
+                self._login.forget(headers)
                 continue
             break
         if response.status == 401:
@@ -118,8 +119,7 @@ class Api:
         self._require_no_error(question, content)
         return Answer(response.url, response.headers, content, self._said_at(response))
 
-    async def _send(self, question: Question) -> HttpResponse:
-        headers, params = await self._login.headers_and_params()
+    async def _send(self, question: Question, headers: Mapping[str, str], params: Mapping[str, str]) -> HttpResponse:
         try:
             return await self._client.request(
                 question.method,

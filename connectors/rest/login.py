@@ -51,8 +51,10 @@ class Login:
             words = words.replace(secret, "…").replace(quote(secret, safe=""), "…")
         return words
 
-    def forget(self) -> None:
-        self._token = None
+    def forget(self, refused: Mapping[str, str]) -> None:
+        """Let go of the token of these headers, unless another has had a new one meanwhile."""
+        if refused == _bearer(self._token or ""):
+            self._token = None
 
     async def headers_and_params(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         match self.auth:

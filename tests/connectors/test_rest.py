@@ -4,10 +4,12 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from pathlib import Path
 from time import time
 from typing import Any
 
+import anyio
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
@@ -79,6 +81,7 @@ async def serving(answers: dict[str, Any]) -> AsyncIterator[Api]:
             api.bodies.append(json.loads(text) if request.content_type == "application/json" else text)
         said = api.answers.get(request.path)
         said = said(request) if callable(said) else said
+        said = await said if isawaitable(said) else said
         if said is None:
             return web.json_response({"message": "no such thing"}, status=404)
         return said if isinstance(said, web.StreamResponse) else web.json_response(said)
@@ -538,6 +541,40 @@ async def test_a_token_is_asked_for_with_the_clients_credentials_and_again_when_
         left.pop(0)
         await scan_all(connector)
         assert len(api.bodies) == 2
+
+
+async def test_a_new_token_is_not_let_go_of_because_an_old_one_was_refused() -> None:
+    """Servers that know one token of each client refuse the one before when they give out the next."""
+    tokens: list[str] = []
+    has_new_token, is_asked_again = anyio.Event(), anyio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        sent = request.headers["Authorization"].removeprefix("Bearer ")
+        if request.path == "/notes/1":
+            if sent == "t1":
+                await has_new_token.wait()
+            else:
+                is_asked_again.set()
+        elif sent == "t2":
+            has_new_token.set()
+            await is_asked_again.wait()
+        is_let_in = sent == tokens[-1] and len(tokens) > 1
+        record = {"id": int(request.path[-1]), "text": "x"}
+        return web.json_response(record) if is_let_in else web.json_response({}, status=401)
+
+    def give_token(_: web.Request) -> Any:
+        tokens.append(f"t{len(tokens) + 1}")
+        return {"access_token": tokens[-1]}
+
+    answers = {"/notes/1": answer, "/notes/2": answer, "/token": give_token}
+    async with serving(answers) as api:
+        auth = {"type": "oauth2", "client_id": "me", "client_secret_variable": "TOKEN", "token_url": f"{api.url}/token"}
+        connector = api.connector({"detail": {"path": "/notes/{notes}"}}, auth=auth)
+        async with anyio.create_task_group() as tasks:
+            for number in (1, 2):
+                tasks.start_soon(connector.locate, DocumentId(f"notes/{number}"))
+
+    assert tokens == ["t1", "t2"]
 
 
 @pytest.mark.parametrize(
