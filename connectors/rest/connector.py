@@ -161,9 +161,16 @@ class RestConnector:
                 scope.note("no_id", f"Records of {scope.path} have no word or number at `id: {scope.resource.id}`.")
             elif is_taken(scope.resource, record):
                 key = (*scope.parent, own)
-                kept = Kept(record, at).encoded() if scope.resource.is_read_from_listing else b""
+                try:
+                    ref = self._ref(scope.resource, key, record, at)
+                    kept = Kept(record, at).encoded() if scope.resource.is_read_from_listing else b""
+                except Fault as fault:
+                    scope.note(
+                        fault.code, f"{document_id(scope.resource, key)!r} cannot be read and was left out: {fault}."
+                    )
+                    continue
                 if self._spool.put(document_id(scope.resource, key), scope.number, kept):
-                    found.append((key, self._ref(scope.resource, key, record, at)))
+                    found.append((key, ref))
                 else:
                     repeated += 1
         if repeated:
@@ -320,6 +327,8 @@ class RestConnector:
             text = await self._text(resource, key, kept.record)
         except NoText as error:
             raise UnreadableDocument("no_text", f"Cannot read {document!r}: {error}.") from None
+        except RecursionError:
+            raise UnreadableDocument("no_text", f"Cannot read {document!r}: it is nested too deeply.") from None
         content = text.encode(errors="replace")
         if len(content) > self._settings.max_bytes:
             raise _too_large(document, self._settings.max_bytes)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from connectors.kit.row_values import as_time, write_id
-from connectors.rest.api import find, is_true
+from connectors.rest.api import Fault, find, is_true
 from connectors.rest.settings import Resource
 from pipeline.model import DocumentId, Fingerprint
 
@@ -29,7 +29,12 @@ class Kept:
     at: float
 
     def encoded(self) -> bytes:
-        return orjson.dumps([self.at, self.record])
+        """What `decoded` takes.
+
+        Raises:
+            Fault: the record cannot be kept.
+        """
+        return _encoded([self.at, self.record])
 
     @classmethod
     def decoded(cls, content: bytes) -> "Kept":
@@ -83,18 +88,35 @@ def shape_of(resource: Resource) -> str:
 
 
 def fingerprint(resource: Resource, record: object, shape: str, uri: str, at: float) -> Fingerprint | None:
-    """What tells that a document is unchanged; None if nothing does."""
+    """What tells that a document is unchanged; None if nothing does.
+
+    Raises:
+        Fault: a digest of it cannot be made.
+    """
     if resource.version is not None:
         values = [find(resource.version, record)]
-        if values == [None] or _is_too_young(resource, values[0], at):
+        if _says_nothing(values[0]) or _is_too_young(resource, values[0], at):
             return None
     elif not resource.is_read_from_listing or has_parts(resource, record):
         return None
     else:
         paths = [path for path in (resource.title, *(resource.text or ()), *resource.metadata.values()) if path]
         values = [uri, *(find(path, record) for path in paths)]
-    content = orjson.dumps([shape, values], option=orjson.OPT_SORT_KEYS)
+    content = _encoded([shape, values], orjson.OPT_SORT_KEYS)
     return Fingerprint(blake2b(content, digest_size=16).hexdigest())
+
+
+def _encoded(value: object, option: int = 0) -> bytes:
+    try:
+        return orjson.dumps(value, option=option)
+    except TypeError:  # it reads what is nested more deeply than it writes
+        raise Fault("unusable_record", "it is nested too deeply, or has a number of more than 64 bits") from None
+
+
+def _says_nothing(version: object) -> bool:
+    """Whether there is no version, or of several not one."""
+    several = list(version.values()) if isinstance(version, dict) else version
+    return version is None or (isinstance(several, list) and bool(several) and all(one is None for one in several))
 
 
 def has_parts(resource: Resource, record: object) -> bool:

@@ -641,6 +641,33 @@ async def test_a_text_that_is_an_object_says_so() -> None:
     assert "words" not in str(caught.value)
 
 
+def nested(depth: int) -> str:
+    return f'{{"id": 1, "text": {"[" * depth}"x"{"]" * depth}}}'
+
+
+@pytest.mark.parametrize("options", [{}, {"version": "text"}])
+async def test_a_record_that_is_nested_too_deeply_to_be_kept_is_left_out(options: dict[str, Any]) -> None:
+    """And is not taken for one that is gone."""
+    body = f'[{nested(300)}, {{"id": 2, "text": "words"}}]'
+    async with serving({"/notes": lambda _: web.Response(text=body, content_type="application/json")}) as api:
+        connector = api.connector(options)
+        events = await scan_all(connector)
+        with pytest.raises(SourceError, match="nested too deeply"):
+            await connector.locate(DocumentId("notes/1"))
+
+    assert ids_of(events) == ["2"]
+    assert problems_of(events) == [("notes/", "unusable_record")]
+
+
+async def test_a_text_that_is_nested_too_deeply_is_one_dead_letter() -> None:
+    async with serving({"/notes": notes(1)}) as api:
+        api.answers["/notes/1"] = lambda _: web.Response(text=nested(900), content_type="application/json")
+        connector = api.connector({"detail": {"path": "/notes/{notes}"}})
+        (ref,) = (await scan_refs(connector)).values()
+        with pytest.raises(UnreadableDocument, match="nested too deeply"):
+            await connector.fetch(ref)
+
+
 async def test_a_path_to_the_text_that_finds_nothing_ends_the_run() -> None:
     """Documents without a text would be no error, but not all of them."""
     async with serving({"/notes": notes(*range(WITHOUT_TEXT_MAX))}) as api:
@@ -706,9 +733,10 @@ async def test_a_change_of_the_settings_reads_every_document_again(change: dict[
     assert before.fingerprint != after.fingerprint
 
 
-async def test_a_record_without_its_version_is_read_each_time() -> None:
+@pytest.mark.parametrize("version", ["v", "[v, w]", "{v: v, w: w}"])
+async def test_a_record_without_its_version_is_read_each_time(version: str) -> None:
     async with serving({"/notes": notes(1)}) as api:
-        (ref,) = (await scan_refs(api.connector({"version": "v"}))).values()
+        (ref,) = (await scan_refs(api.connector({"version": version}))).values()
 
     assert ref.fingerprint is None
 
