@@ -294,7 +294,7 @@ class SingerConnector:
                         break
         except Fault as error:
             fault = error
-        if events := await self._ask(listing.rest):
+        for events in await self._ask(listing.rest):
             yield events
         if fault is not None:
             raise fault

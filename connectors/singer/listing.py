@@ -23,6 +23,7 @@ from connectors.singer.spool import Spool
 from pipeline.model import Document, DocumentId, DocumentRef, DocumentRemoved, Fingerprint, ScanError
 
 EVENTS_PER_LIST_MAX = 1_000
+EVENTS_WAITING_MAX = 25_000  # for a state; most taps print one at least every 10,000 rows
 DIGITS_MAX = 40  # of a number that is a key
 DELETED_AT = "_sdc_deleted_at"  # by convention of Singer: the row is gone since then
 
@@ -131,7 +132,8 @@ class Listing:
 
     A document that comes again as it was says nothing new. One that comes again with other content, after it was
     listed, cannot be listed twice: in a stream of all rows that makes the id doubtful, in one of changes it holds the
-    state back, so that the next run begins before it.
+    state back, so that the next run begins before it. So that this one begins behind the earlier content, changes are
+    listed from state to state.
     """
 
     def __init__(self, file: Path, streams: Mapping[str, StreamOptions], uri: str) -> None:
@@ -141,7 +143,8 @@ class Listing:
         self._readers: list[RowReader] = []
         self._waiting: dict[DocumentId, DocumentRef | DocumentRemoved] = {}
         self._state: State | None = None
-        self._is_held_back = all(stream.is_full for stream in self.streams.values())  # it would be of no use
+        self._is_of_all_rows = all(stream.is_full for stream in self.streams.values())
+        self._is_held_back = self._is_of_all_rows  # it would be of no use
 
     def close(self) -> None:
         self._spool.close()
@@ -149,30 +152,31 @@ class Listing:
     # --------------------------------------------------------------------------------------------- what comes
 
     def take(self, lines: Iterable[bytes]) -> tuple[list[list[Event]], Fault | None]:
-        """What these lines bring, in lists that are full; and the fault of one that is not of a tap, if there is.
+        """What these lines bring, as far as it need not wait; and the fault of one that is not of a tap, if there is.
 
         Nothing is known of what comes behind such a line.
         """
-        full: list[list[Event]] = []
+        lists: list[list[Event]] = []
         try:
             with self._spool.filling():
-                for line in lines:
-                    if line.strip():
-                        self._take(line)
-                    if len(self._waiting) >= EVENTS_PER_LIST_MAX - 1:
-                        full.append(self.rest())
+                for line in filter(bytes.strip, lines):
+                    state = self._state
+                    self._take(line)
+                    may_go = self._is_of_all_rows or self._state is not state
+                    if len(self._waiting) >= (EVENTS_PER_LIST_MAX if may_go else EVENTS_WAITING_MAX):
+                        lists += self.rest()
         except Fault as fault:
-            return full, fault
-        return full, None
+            return lists, fault
+        return lists, None
 
-    def rest(self) -> list[Event]:
-        """What came and was not returned yet, and the state that it leads to."""
+    def rest(self) -> list[list[Event]]:
+        """What came and was not returned yet, and the state that it leads to, in lists that are not empty."""
         events: list[Event] = list(self._waiting.values())
         self._waiting.clear()
         if self._state is not None and not self._is_held_back and not any(s.problems for s in self.streams.values()):
             events.append(self._state)
             self._state = None
-        return events
+        return [events[start : start + EVENTS_PER_LIST_MAX] for start in range(0, len(events), EVENTS_PER_LIST_MAX)]
 
     def _take(self, line: bytes) -> None:
         message = _message(line)

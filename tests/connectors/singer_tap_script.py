@@ -117,7 +117,7 @@ def messages() -> Iterator[dict[str, Any]]:
             if row["seq"] > after:
                 yield {"type": "RECORD", "stream": stream, "record": row}
                 bookmarks[stream] = row["seq"]
-                if number % ROWS_PER_STATE == 0:
+                if number % config.get("rows_per_state", ROWS_PER_STATE) == 0:
                     yield {"type": "STATE", "value": {"bookmarks": dict(bookmarks), "currently_syncing": stream}}
     yield {"type": "STATE", "value": {"bookmarks": bookmarks}}
 

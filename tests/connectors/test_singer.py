@@ -718,6 +718,22 @@ async def test_a_version_that_comes_after_an_earlier_one_was_listed_comes_with_t
     assert json.loads(checkpoints_of(again)[-1].value)["bookmarks"]["pages"] == 2_500
 
 
+@pytest.mark.parametrize("rows_per_state", [500, 4_000, 10_000])
+async def test_of_versions_far_apart_the_last_is_stored(world: ScriptWorld, rows_per_state: int) -> None:
+    """Also where the state comes seldom: the next run would begin before the earlier one again."""
+    rows = [{"id": number, "text": "one", "seq": number} for number in range(3_000)]
+    world.rows["pages"] = [*rows, {"id": 1, "text": "two", "seq": 3_000}]
+    world.save()
+    synced = Memory(world.connector(streams=INCREMENTAL, config={"rows_per_state": rows_per_state}))
+    async with open_state(None, source="docs", destination="memory", offload=in_place) as synced.world.state:
+        await synced.sync()
+        texts = await synced.sync()
+
+    assert texts.count("two") == 1
+    assert len(texts) == 3_000
+    assert world.calls[-1]["state"] != {}
+
+
 async def test_a_stream_of_changes_cannot_tell_that_a_row_is_gone(world: ScriptWorld) -> None:
     """One that is there, it finds by listing all."""
     world.add(1, text="text")
