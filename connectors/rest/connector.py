@@ -373,8 +373,9 @@ class RestConnector:
             raise
         record = find(detail.record, answer.content)
         own = id_of(find(resource.id, record))
+        parent = None if resource.parent is None else id_of(find(resource.parent, record))
         if own == key[-1]:
-            return Kept(record, answer.at)
+            return Kept(record, answer.at) if parent in (None, *key[-2:-1]) else None  # it was moved to another one
         if own is not None and where(answer.url) != where(question.url):  # it was moved, and is another record now
             return None
         raise Fault(

@@ -222,6 +222,13 @@ class Resource(Listing):
     for_each: str | None = Field(
         default=None, description="The resource, named before, for each record of which this one is listed."
     )
+    parent: Expression | None = Field(
+        default=None,
+        description=(
+            "Where a record holds the id of the one that it is listed for: one that `detail` finds with another has"
+            " moved, and is another document. null: records do not move."
+        ),
+    )
     documents: bool = Field(
         default=True, description="Whether its records are documents, and not only what others are listed for."
     )
@@ -276,6 +283,8 @@ class Resource(Listing):
             raise ValueError("`text` or `parts` should say where the text is, or `documents: false` that there is none")
         if self.listing_has_text is False and self.detail is None:
             raise ValueError("without `detail` the text must come with the listing")
+        if self.parent is not None and (self.for_each is None or self.detail is None):
+            raise ValueError("`parent` needs `for_each` and `detail`")
         if self.version_grain_s and self.version is None:
             raise ValueError("`version_grain_s` needs a `version`")
         return self

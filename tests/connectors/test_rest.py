@@ -133,6 +133,7 @@ def problems_of(events: list[SourceEvent]) -> list[tuple[str, str]]:
         ({"resources": [{"name": "notes", "path": "/notes"}]}, "`text` or `parts`"),
         ({"resources": [{**NOTES, "listing_has_text": False}]}, "must come with the listing"),
         ({"resources": [{**NOTES, "version_grain_s": 60}]}, "needs a `version`"),
+        ({"resources": [{**NOTES, "parent": "space"}]}, "needs `for_each` and `detail`"),
         ({"resources": [{**NOTES, "body": {"a": 1}}]}, "goes with `method: POST`"),
         ({"resources": [{**NOTES, "id": "a["}]}, "no path of JMESPath"),
         ({"resources": [{**NOTES, "name": "No tes"}]}, "name"),

@@ -280,6 +280,32 @@ async def test_confluence_a_space_that_is_gone_takes_its_pages_along() -> None:
             assert runs.texts() == ["new"]
 
 
+async def test_confluence_a_page_that_moves_to_another_space_is_not_there_twice() -> None:
+    """The request for one page finds it wherever it is."""
+    async with rest_world(Confluence(), "rest-confluence.yaml") as world:
+        page = world.api.put("old", "moved", "<p>moved</p>")
+        world.api.put("old", "kept", "<p>kept</p>")
+        world.api.put("new", "new", "<p>new</p>")
+        async with runs_of(world, world.connector()) as runs:
+            await runs.do()
+            world.api.pages[page]["spaceId"] = str(world.api.space("new"))
+            await runs.do()
+
+            assert runs.texts() == ["kept", "moved", "new"]
+
+
+async def test_jira_an_issue_that_moves_to_another_project_is_gone() -> None:
+    """The request for one issue finds it wherever it is."""
+    async with rest_world(Jira(), "rest-jira.yaml") as world:
+        numbers = [world.api.put(f"issue {number}", f"text {number}") for number in range(3)]
+        async with runs_of(world, world.connector()) as runs:
+            await runs.do()
+            world.api.move(numbers[1], "OTHER")
+            await runs.do()
+
+            assert runs.texts() == ["text 0", "text 2"]
+
+
 async def test_jira_an_issue_is_its_description_and_its_comments() -> None:
     async with rest_world(Jira(), "rest-jira.yaml") as world:
         number = world.api.put("Crash on start", "It crashes.", "Always.")
@@ -641,6 +667,7 @@ async def test_thousands_of_documents_are_listed_page_by_page(api: Callable[[], 
                     made.pages[1000 + number] = {**page, "version": {"number": 1}, "_links": links, "text": ""}
                 case Jira():
                     fields = {"summary": f"{number}", "description": adf("text"), "comment": {"comments": []}}
+                    fields["project"] = {"key": "DOCS"}
                     made.issues[number] = {"id": str(number), "key": f"DOCS-{number}", "fields": fields}
                 case GitHub():
                     made.issues[number] = {"number": number, "title": f"{number}", "body": "text"}

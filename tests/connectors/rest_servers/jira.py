@@ -34,9 +34,15 @@ class Jira(FakeApi):
                 "description": adf(*paragraphs) if paragraphs else None,
                 "updated": self.now().replace("Z", "+0000"),
                 "status": {"name": "Open", "id": "1"},
+                "project": {"id": "10000", "key": "DOCS"},
             },
         }
         return number
+
+    def move(self, number: int, project: str) -> None:
+        """Move the issue to another project, in which it has another key."""
+        self.issues[number]["key"] = f"{project}-1"
+        self.issues[number]["fields"]["project"] = {"id": "10001", "key": project}
 
     def comment(self, number: int, text: str) -> None:
         fields = self.issues[number]["fields"]
@@ -59,7 +65,12 @@ class Jira(FakeApi):
                 if not request.query.get("jql", "").strip() or request.query["jql"].lower().startswith("order"):
                     return reply({"errorMessages": ["Unbounded JQL queries are not allowed here."], "errors": {}}, 400)
                 limit = min(int(request.query.get("maxResults", 50)), 100)
-                items = sorted(self.issues.items())
+                project = request.query["jql"].removeprefix("project = ").partition(" ")[0]
+                items = [
+                    (number, issue)
+                    for number, issue in sorted(self.issues.items())
+                    if issue["fields"]["project"]["key"] == project
+                ]
                 page, token = after_cursor(items, request.query.get("nextPageToken"), limit, lambda item: item[0])
                 following = {"nextPageToken": token} if token else {}
                 issues = [_with_fields(issue, names) for _, issue in page]
