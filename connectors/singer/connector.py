@@ -1,7 +1,6 @@
 """Documents that are rows which a Singer tap reads: several hundred kinds of sources, by programs of others."""
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from connectors.files import reason
 from connectors.kit.row_values import Fault, MediaType, NamesOfColumns
+from connectors.kit.secrets import from_environment
 from connectors.singer.listing import Event, Listing, ReplicationMethod, State, scope_of
 from connectors.singer.tap import Tap
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
@@ -361,12 +361,7 @@ class SingerConnector:
         config = deepcopy(self._settings.config)
         secrets: list[str] = []
         for path, variable in self._settings.config_variables.items():
-            value = os.environ.get(variable)
-            if not value:
-                raise SourceError(
-                    f"The environment variable {variable}, which `source.config_variables` names, is not set. Nothing"
-                    " was done."
-                )
+            value = from_environment(f"config_variables.{path}", variable)
             _put(config, path.split("."), value)
             secrets.append(value)
         return Tap(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from connectors.kit.row_values import DUPLICATE_ID, WRITTEN, Fault, read_id
+from connectors.kit.secrets import from_environment
 from connectors.sql.rows import Rows, schema_and_name
 from pipeline.errors import SourceError
 from pipeline.model import Document, DocumentId, DocumentRef, ScanError
@@ -270,12 +271,12 @@ class Database:
                 " pip install 'agentcore-memory-sync[sql]'"
             ) from error
         try:
-            url = make_url(settings.url or _from_environment("url_variable", settings.url_variable))
+            url = make_url(settings.url or from_environment("url_variable", settings.url_variable))
         except (ArgumentError, ValueError):  # whose words are the URL
             where = "`source.url`" if settings.url else f"the environment variable {settings.url_variable}"
             raise SourceError(f"What {where} holds is no URL of SQLAlchemy. Nothing was done; correct it.") from None
         if settings.password_variable:
-            url = url.set(password=_from_environment("password_variable", settings.password_variable))
+            url = url.set(password=from_environment("password_variable", settings.password_variable))
         if url.get_backend_name() == "sqlite":
             url = self._of_existing_file(url)
         return url, None if url.password is None else str(url.password)
@@ -397,16 +398,6 @@ def _connect(engine: "Engine") -> "Connection":
         connection.close()
         raise
     return connection
-
-
-def _from_environment(setting: str, variable: str | None) -> str:
-    found = os.environ.get(variable or "")
-    if not found:
-        raise SourceError(
-            f"The environment variable {variable}, which `source.{setting}` names, is not set. Nothing was done; set"
-            " it."
-        )
-    return found
 
 
 # ----------------------------------------------------------------------------------------------------- errors
