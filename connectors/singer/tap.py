@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,7 @@ GRACE_S = 5.0  # in which a tap that is told to end may do so by itself
 WORDS_MAX = 300  # characters of what a tap says that a message repeats
 STDERR_BYTES_MAX = 1024 * 1024  # kept of it
 TAIL_BYTES = 16 * 1024
+SECRET_PART_MIN = 6  # characters; shorter ones are common words
 
 SPOKEN = re.compile(r"\b(critical|fatal|error|exception)\b", re.IGNORECASE)
 
@@ -188,21 +189,40 @@ class Tap:
 
         Once it has printed rows, what it says may hold their text: then only the name of an error is repeated.
         """
-        size = os.fstat(stderr.fileno()).st_size
-        stderr.seek(max(0, size - TAIL_BYTES))
+        left_out = max(0, os.fstat(stderr.fileno()).st_size - TAIL_BYTES)
+        stderr.seek(left_out)
         tail = stderr.read().decode("utf-8", "replace")
-        for secret in self._secrets:
-            for form in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}:
+        if left_out:
+            tail = tail.partition("\n")[2]  # its first line may begin within a secret
+        parts = {part for secret in self._secrets for part in _parts(secret)}
+        for part in sorted(parts, key=len, reverse=True):
+            for form in {part, quote(part, safe=""), json.dumps(part)[1:-1], repr(part)[1:-1]}:
                 tail = tail.replace(form, "***")
         lines = [line.strip() for line in tail.splitlines() if line.strip()]
         if not lines:
-            return " without a word"
+            return "" if left_out else " without a word"
         named = [found for line in lines if (found := ERROR_NAME.match(line))]
         if self._has_printed_rows:
             return f" ({named[-1][0]})" if named else ""
         spoken = [line for line in lines if SPOKEN.search(line)]
         said = named[-1].string if named else (spoken or lines)[-1]
         return f", and its log says {said[:WORDS_MAX]!r}"
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """A secret, and what it consists of: lines, as of a key, or values, as of an account in JSON."""
+    yield secret
+    parts: list[object] = [line.strip() for line in secret.splitlines()]
+    with suppress(ValueError, RecursionError):
+        parts.append(json.loads(secret))
+    while parts:
+        match parts.pop():
+            case str(part) if len(part) >= SECRET_PART_MIN and part != secret:
+                yield from _parts(part)
+            case dict(inner):
+                parts += inner.values()
+            case list(inner):
+                parts += inner
 
 
 def _write(file: Path, value: object) -> None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_into, scan_refs
 from connectors.singer.connector import SingerConnector, SingerSettings
+from connectors.singer.tap import TAIL_BYTES
 from pipeline.errors import DocumentVanished, SourceError
 from pipeline.model import (
     Checkpoint,
@@ -505,6 +506,27 @@ async def test_secrets_come_from_the_environment_and_are_seen_by_nobody(
     assert "ValueError: *** in" in said[0], "what a tap says before it has read a row helps"
     assert "ValueError" in said[1]
     assert "words of a row" not in said[1], "what it says later may be of the row"
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        ('{"type": "account", "keys": [{"private_key": "canary-5521"}]}', "'Error: canary-5521 is no key'"),
+        ("-----BEGIN KEY-----\ncanary-5521\n-----END KEY-----\n", "'Error: canary-5521 is no key'"),
+        ("canary-5521", f"'Error: canary-5521' + ' ' * {TAIL_BYTES - 7}"),
+    ],
+    ids=["in JSON", "of several lines", "where the log is cut off"],
+)
+async def test_no_part_of_a_secret_is_repeated(
+    world: ScriptWorld, monkeypatch: pytest.MonkeyPatch, secret: str, said: str
+) -> None:
+    monkeypatch.setenv("TAP_KEY", secret)
+    command = [sys.executable, "-c", f"raise SystemExit({said})"]
+    with pytest.raises(SourceError) as caught:
+        await scan(world.connector(command=command, config_variables={"key": "TAP_KEY"}))
+
+    assert "ended with exit code 1" in str(caught.value)
+    assert "5521" not in str(caught.value)
 
 
 async def test_the_tap_has_no_part_in_our_own_python(world: ScriptWorld, monkeypatch: pytest.MonkeyPatch) -> None:
