@@ -113,8 +113,9 @@ class SingerSettings(BaseModel):
     config_variables: dict[Word, Word] = Field(
         default={},
         description=(
-            "Secrets of the configuration: a key of it (`credentials.token` is `token` within `credentials`), and the "
-            "name of the environment variable that holds its value."
+            "Secrets of the configuration: a key of it (`credentials.token` is `token` within `credentials`, "
+            "`accounts.0.token` that within the first of the list `accounts`), and the name of the environment "
+            "variable that holds its value."
         ),
     )
     catalog: Word | None = Field(
@@ -411,9 +412,9 @@ class SingerConnector:
         return state
 
 
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
+def _leaves(config: Mapping[str, Any] | list[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items() if isinstance(config, Mapping) else enumerate(config):
+        if isinstance(value, Mapping | list):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
@@ -421,12 +422,15 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _put(config: dict[str, Any], path: Sequence[str], value: str) -> None:
     *folders, name = path
-    for folder in folders:
-        inner = config.setdefault(folder, {})
-        if not isinstance(inner, dict):
-            raise SourceError(f"`source.config_variables` goes into `{folder}`, which is no mapping. Nothing was done.")
-        config = inner
-    config[name] = value
+    at: Any = config
+    try:
+        for folder in folders:
+            at = at[int(folder)] if isinstance(at, list) else at.setdefault(folder, {})
+        at.update({name: value})
+    except (AttributeError, ValueError, IndexError):
+        raise SourceError(
+            f"`source.config_variables` goes into `{'.'.join(folders)}`, which is no mapping. Nothing was done."
+        ) from None
 
 
 def _read_catalog(base_folder: Path, name: str) -> dict[str, Any]:

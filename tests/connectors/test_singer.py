@@ -254,6 +254,8 @@ async def test_a_real_tap_whose_files_are_gone_does_not_empty_the_memory(tmp_pat
         ({"config": {"password": "hunter2"}}, "`config.password` looks like a secret"),
         ({"config": {"auth": {"api_key": "hunter2"}}}, "`config.auth.api_key` looks like a secret"),
         ({"config": {"refresh_token": "hunter2"}}, "looks like a secret"),
+        ({"config": {"accounts": [{"password": "hunter2"}]}}, "`config.accounts.0.password` looks like a secret"),
+        ({"config": {"urls": ["postgresql://me:hunter2@h/db"]}}, "`config.urls.0` looks like a secret"),
         ({"config": {"url": "postgresql://me:hunter2@h/db"}}, "looks like a secret"),
         ({"config": {"user": "a"}, "config_variables": {"user": "USER"}}, "one of `config.user`"),
         ({"streams": {"pages": {"media_type": "html"}}}, "needs a `text` of one field"),
@@ -466,6 +468,8 @@ async def test_a_catalog_can_be_a_file(world: ScriptWorld) -> None:
         ({"catalog": "not-there.json"}, "not-there.json"),
         ({"catalog": "rows.json"}, "no catalog of a tap"),
         ({"config_variables": {"password": "NOT_SET"}}, "environment variable NOT_SET"),
+        ({"config": {"a": "x"}, "config_variables": {"a.b": "PATH"}}, "`a`, which is no mapping"),
+        ({"config": {"a": [{}]}, "config_variables": {"a.1.b": "PATH"}}, "`a.1`, which is no mapping"),
         ({"command": ["/bin/sh", "-c", "exit 3"]}, "ended with exit code 3 without a word.*Check `source`"),
         ({"command": ["/bin/sh", "-c", "echo '{}'"], "discovers": True}, "what it printed is no catalog"),
         ({"command": ["/bin/sh", "-c", "true"]}, "no SCHEMA"),
@@ -486,7 +490,10 @@ async def test_secrets_come_from_the_environment_and_are_seen_by_nobody(
     monkeypatch.setenv("TAP_PASSWORD", "hunter2/secret")
     world.add(1, text="words of a row")
     world.add(2, text="words of a row")
-    connector = world.connector(config_variables={"password": "TAP_PASSWORD", "auth.token": "TAP_PASSWORD"})
+    connector = world.connector(
+        config={"accounts": [{"name": "a"}]},
+        config_variables=dict.fromkeys(("password", "auth.token", "accounts.0.token"), "TAP_PASSWORD"),
+    )
     await scan(connector)
     said = []
     for line in (0, 3):  # before the first row, and at the second
@@ -499,6 +506,7 @@ async def test_secrets_come_from_the_environment_and_are_seen_by_nobody(
 
     first = world.calls[0]
     assert (first["config"]["password"], first["config"]["auth"]) == ("hunter2/secret", {"token": "hunter2/secret"})
+    assert first["config"]["accounts"] == [{"name": "a", "token": "hunter2/secret"}]
     assert first["mode"] == 0o600
     assert "hunter2" not in str(first["argv"])
     assert not is_there(first["path"])
