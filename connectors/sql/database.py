@@ -404,10 +404,13 @@ def _connect(engine: "Engine") -> "Connection":
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What asking a database can raise: SQLAlchemy's errors, and what drivers raise over a value or a socket."""
+    """What asking a database can raise: SQLAlchemy's errors, and what drivers raise over a value or a socket.
+
+    JSON that is nested deeply raises RecursionError.
+    """
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - see above
 
-    return (SQLAlchemyError, OSError, ValueError, ArithmeticError)
+    return (SQLAlchemyError, OSError, ValueError, ArithmeticError, RecursionError)
 
 
 @contextmanager

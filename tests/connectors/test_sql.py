@@ -714,6 +714,18 @@ async def test_other_values_are_written_as_one_would(served: SqlWorld) -> None:
     assert text == 'price: 12.50\n\nday: 2026-03-01\n\ntags: {"b": [1, "ü"]}'
 
 
+@on_postgresql
+async def test_a_value_that_is_nested_too_deeply_leaves_the_listing_incomplete(world: SqlWorld) -> None:
+    """What the driver raises over it is no crash."""
+    world.make("id INTEGER PRIMARY KEY, tags JSON")
+    world.add({"id": 1, "tags": "[]"}, {"id": 2, "tags": "[" * 2_000 + "]" * 2_000})
+
+    events = await scan_all(world.connector(text="tags", page_rows=1))
+
+    assert ids_of(events) == ["1"]
+    assert problems_of(events) == ["RecursionError"]
+
+
 @pytest.mark.parametrize(
     ("value", "moment"),
     [
