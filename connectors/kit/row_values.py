@@ -128,7 +128,11 @@ def as_bytes(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as text; nothing for NULL."""
+    """A value as text; nothing for NULL.
+
+    Raises:
+        Fault: it is nested too deeply.
+    """
     match value:
         case None:
             return ""
@@ -137,7 +141,10 @@ def shown(value: Any) -> str:
         case bytes():
             return value.decode(errors="replace")
         case dict() | list():
-            return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+            try:
+                return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+            except RecursionError:
+                raise Fault("too_deep", "a value is nested too deeply") from None
         case date() | time():
             return value.isoformat()
         case _:

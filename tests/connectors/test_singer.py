@@ -15,7 +15,8 @@ import sqlalchemy
 from pydantic import ValidationError
 
 from connectors.kit.contract import SourceConnectorContract, SourceWorld, scan_into, scan_refs
-from connectors.singer.connector import SingerConnector, SingerSettings
+from connectors.singer.connector import SingerConnector, SingerSettings, StreamSettings
+from connectors.singer.listing import Listing
 from connectors.singer.tap import TAIL_BYTES
 from pipeline.errors import DocumentVanished, SourceError
 from pipeline.model import (
@@ -371,6 +372,23 @@ async def test_a_row_without_a_usable_key_keeps_its_stream_incomplete(world: Scr
     assert [scope for scope, _ in problems_of(events)] == ["pages/"]
     assert "secret" not in str(events)
     assert not checkpoints_of(events)
+
+
+def test_a_value_that_is_nested_too_deeply_ends_a_listing_and_no_more(tmp_path: Path) -> None:
+    """Some depths can still be read, and not be written."""
+    schema = {"type": "SCHEMA", "stream": "pages", "schema": {"properties": {"text": {}}}, "key_properties": ["id"]}
+    listing = Listing(tmp_path / "rows", {"pages": StreamSettings(text=("text",))}, "singer://tap/")
+    listing.take([json.dumps(schema).encode()])
+    faults = set()
+    for depth in range(500, 1_100):
+        text = "[" * depth + "]" * depth
+        line = f'{{"type": "RECORD", "stream": "pages", "record": {{"id": {depth}, "text": {text}}}}}'
+        _, fault = listing.take([line.encode()])
+        faults.add(None if fault is None else fault.code)
+    listing.close()
+
+    assert None in faults
+    assert faults <= {None, "too_deep", "no_message"}
 
 
 async def test_rows_that_share_a_key_are_told_and_one_that_came_twice_is_not(world: ScriptWorld) -> None:
