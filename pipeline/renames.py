@@ -64,8 +64,6 @@ class Renames:
         for document, row in candidates:
             is_missing = not self.sightings.has(row) and self.sightings.is_listed_scope(document)
             if is_missing and await self.connector.locate(document) is None:
-                self.sightings.mark(row)
-                for part in await self.state.parts(document):
-                    self.sightings.mark(part.row)
+                self.sightings.mark(row)  # but not its parts: reading it shows which of them it still has
                 return document
         return None

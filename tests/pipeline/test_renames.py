@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.errors import SourceError, UnreadableDocument
-from pipeline.model import DocumentId, DocumentRef, Operation
+from pipeline.model import Document, DocumentId, DocumentRef, Operation
 from pipeline.planner import DeletePolicy
 from pipeline.state.sqlite import open_state
 from pipeline.sync import preview
@@ -139,6 +139,24 @@ async def test_the_lines_of_a_renamed_file_keep_their_records(source: TracedSour
     assert operations(world) == {Operation.UPDATE}
     assert {"b.jsonl#1", "b.jsonl#2"} < set(documents(world).values())
     assert not {"a.jsonl#1", "a.jsonl#2"} & set(documents(world).values())
+
+
+async def test_a_line_that_a_renamed_file_has_no_more_goes(source: TracedSource, world: AnyWorld) -> None:
+    """It was edited between the listing and the reading, or it was another file all along."""
+    source.documents["a.jsonl"] = '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}'
+    await world.do()
+    source.rename("a.jsonl", "b.jsonl")
+    fetch = source.fetch
+
+    async def edit(ref: DocumentRef) -> Document:
+        source.documents["b.jsonl"] = '{"id": 1, "text": "one"}'
+        return await fetch(ref)
+
+    source.fetch = edit  # type: ignore[method-assign]
+
+    await world.do()
+
+    assert {name for name in documents(world).values() if "jsonl" in name} == {"b.jsonl#1"}
 
 
 async def test_where_the_listing_is_not_complete_nothing_was_renamed(source: TracedSource, world: AnyWorld) -> None:
