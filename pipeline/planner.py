@@ -111,7 +111,7 @@ class Planner:
                     letter = self._document_letter(DocumentId(scope), "scan", code, message)
                     plans.append(DocumentPlan(None, letters=(letter,)))
                 case Checkpoint():
-                    if self.sightings.removed:
+                    if self.sightings.removed or self.sightings.complete:
                         self.sightings.checkpoint = item
                     else:
                         plans.append(item)

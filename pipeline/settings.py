@@ -512,8 +512,12 @@ def recipe(settings: SourceSettings) -> str:
 
 
 def listing_basis(settings: SourceSettings) -> str:
-    """A digest of all settings that decide which documents there are and what records they become."""
-    content = json.dumps([recipe(settings), settings.source.model_dump(mode="json")], sort_keys=True)
+    """A digest of all settings that decide which documents there are and what becomes of them.
+
+    Also of whether any may be deleted: what was passed over without that has to be listed again.
+    """
+    deciding = [recipe(settings), settings.source.model_dump(mode="json"), settings.deletes.enabled]
+    content = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

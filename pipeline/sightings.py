@@ -11,8 +11,9 @@ class Sightings:
     """`last_row` is the ledger's last when the scan begins: later documents were seen by the scan that added them.
 
     `listed` counts all that the source showed, also what is left out for its kind. `complete`, `incremental` and
-    `broken` are scopes: prefixes of document ids. `removed` are documents that the source said are gone, and
-    `checkpoint` speaks of them: it is to be saved once they are. `renamed` tells of documents what the ledger knows
+    `broken` are scopes: prefixes of document ids. `removed` are documents that the source said are gone.
+    `checkpoint` speaks of all that is gone, by its word or by not being listed: it is to be saved once that is removed.
+    `renamed` tells of documents what the ledger knows
     them as, where it is not to be changed. `delivered` are records that this run stored before it
     began to scan, `unattributed` is how many the ledger had of no document.
     """

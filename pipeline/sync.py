@@ -47,7 +47,8 @@ async def sync(job: SourceJob) -> None:
     await job.state.drop_letters(await healed_letters(job.state, sightings))
     if not sightings.complete and not sightings.incremental:
         raise SourceError(why_incomplete(sightings))
-    if await take_out(job, sightings) and sightings.checkpoint:
+    has_taken_out = await take_out(job, sightings)
+    if sightings.checkpoint and (has_taken_out or not job.deletes.is_enabled):
         await job.state.save([], [], sightings.checkpoint)
 
 
@@ -182,8 +183,10 @@ async def bring_in(
 
 
 async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False) -> bool:
-    """Delete what the source has no more, once everything that it has is stored; nothing and False, if the guard
-    objects."""
+    """Delete what the source has no more, once everything that it has is stored; nothing, if the guard objects.
+
+    Returns False if something is left for another run.
+    """
     emptied = sightings.emptied if is_dry else await job.state.emptied()
     if not await may_delete(job.state, sightings, job.deletes, job.observe, emptied=emptied):
         return False
@@ -193,7 +196,7 @@ async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False
                 await job.state.remove(vanished)
     if not is_dry:
         await delete_obsolete(job)
-    return True
+    return not any(map(sightings.is_broken_scope, sightings.removed))
 
 
 async def delete_obsolete(job: SourceJob, *, only: Collection[DocumentId] | None = None) -> None:

@@ -13,6 +13,7 @@ from pipeline.model import (
     DocumentRef,
     DocumentRemoved,
     Fingerprint,
+    ScanComplete,
     ScanError,
     ScanIncremental,
     SourceEvent,
@@ -26,7 +27,10 @@ from tests.pipeline.world import RULES, AnyWorld, in_place
 
 
 class Journal:
-    """A source that is a list of what happened: (name, text), or (name, None) for a removal."""
+    """A source that is a list of what happened: (name, text), or (name, None) for a removal.
+
+    With `lists_fully`, it shows what there is instead, if it is to list from the beginning.
+    """
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, str | None]] = []
@@ -34,6 +38,7 @@ class Journal:
         self.cannot_fetch: set[str] = set()
         self.cannot_locate = False
         self.is_broken = False
+        self.lists_fully = False
         self.fetched: list[str] = []
 
     @property
@@ -47,6 +52,10 @@ class Journal:
 
     async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
         self.since.append(since.value if since else None)
+        if since is None and self.lists_fully:
+            yield [*(self._ref(name, text) for name, text in self.now.items()), ScanComplete()]
+            yield [Checkpoint(str(len(self.entries)))]
+            return
         for name, text in self.entries[int(since.value) if since else 0 :]:
             yield [DocumentRemoved(DocumentId(name)) if text is None else self._ref(name, text)]
         yield [ScanError("", "403", "not listed") if self.is_broken else ScanIncremental()]
@@ -177,6 +186,59 @@ async def test_removals_are_not_forgotten_by_a_run_that_is_cut_off_before_them(
     await world.do()
 
     assert world.texts() == ["text of b", "text of c"]
+
+
+async def test_what_a_full_listing_does_not_show_is_not_forgotten_by_a_run_that_may_not_delete(
+    journal: Journal, world: AnyWorld
+) -> None:
+    """From the next place on, nothing would tell of it any more."""
+    journal.entries += [(f"{number}.md", f"text {number}") for number in range(20)]
+    await world.do()
+    journal.entries += [(f"{number}.md", None) for number in range(20)]
+    journal.lists_fully, world.rules = True, replace(RULES, recipe="r2")
+    report = await world.do()
+    assert report.withheld_documents == 20
+    world.deletes = DeletePolicy(allow_mass=True)
+
+    await world.do()
+    await world.do()
+
+    assert world.texts() == ["text of a", "text of b"]
+    assert journal.since == [None, "2", None, None, "42"]
+
+
+async def test_removals_where_something_could_not_be_listed_are_not_forgotten(
+    journal: Journal, world: AnyWorld
+) -> None:
+    """They wait until the rest is listed too."""
+    journal.entries += [("a.md", None), ("c.md", "text of c")]
+    scan = journal.scan
+
+    async def break_in_part(since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        yield [ScanError("a", "no_key", "a row without a key")]
+        async for events in scan(since):
+            yield events
+
+    journal.scan = break_in_part  # type: ignore[method-assign]
+    await world.do()
+    assert world.texts() == ["text of a", "text of b", "text of c"]
+    journal.scan = scan  # type: ignore[method-assign]
+
+    await world.do()
+
+    assert world.texts() == ["text of b", "text of c"]
+
+
+async def test_without_deletes_the_place_to_go_on_from_moves_on(journal: Journal, world: AnyWorld) -> None:
+    """Else every run would list all since the first removal; whoever allows deletes has everything listed again."""
+    world.deletes = DeletePolicy(is_enabled=False)
+    journal.entries += [("a.md", None), ("c.md", "text of c")]
+
+    await world.do()
+    await world.do()
+
+    assert world.texts() == ["text of a", "text of b", "text of c"]
+    assert journal.since == [None, "2", "4"]
 
 
 async def test_with_other_settings_everything_is_listed_again(journal: Journal, world: AnyWorld) -> None:

@@ -27,6 +27,7 @@ from pipeline.settings import (
     STRATEGY_ID_CHARACTERS_MAX,
     STRATEGY_ID_PATTERN,
     SourceSettings,
+    listing_basis,
     load_sources,
     recipe,
 )
@@ -588,6 +589,17 @@ def test_a_change_of_what_records_become_changes_the_recipe(file: Path, change: 
 def test_a_change_of_anything_else_keeps_the_recipe(file: Path, change: str) -> None:
     """Deriving all documents anew costs hours."""
     assert recipe(load(file, MINIMAL + change)) == recipe(load(file, MINIMAL))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_listed_again"),
+    [("record: {metadata: {a: 1}}", True), ("deletes: {enabled: false}", True), ("writers: {concurrency: 1}", False)],
+)
+def test_what_decides_about_documents_that_are_not_shown_is_the_basis_of_a_listing(
+    file: Path, change: str, *, is_listed_again: bool
+) -> None:
+    """With another one, what was passed over or not deleted is looked at once more."""
+    assert (listing_basis(load(file, MINIMAL + change)) != listing_basis(load(file, MINIMAL))) is is_listed_again
 
 
 # ---------------------------------------------------------------------------------------- the example files
