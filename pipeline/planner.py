@@ -96,6 +96,8 @@ class Planner:
                     if self._was_planned(item.document, before):
                         continue  # paged listings show a document twice when it moves between pages
                     letters = await self._letters(before)
+                    if before is not None and before.state.has_parts:
+                        await self._note_lost_parts(item.ref.id)
                     plans.append(self._plan_records(item, before, records[item.document], letters))
                 case PartsEnd(ref):
                     plans.append(await self._plan_parts_end(ref, records[ref.id]))
@@ -111,7 +113,7 @@ class Planner:
                     letter = self._document_letter(DocumentId(scope), "scan", code, message)
                     plans.append(DocumentPlan(None, letters=(letter,)))
                 case Checkpoint():
-                    if self.sightings.removed or self.sightings.complete:
+                    if self.sightings.tells_of_removals():
                         self.sightings.checkpoint = item
                     else:
                         plans.append(item)
@@ -218,9 +220,16 @@ class Planner:
         Otherwise the next run would find the file unchanged and believe that all its parts are still there. `records`
         are from when it had no parts.
         """
-        has_lost = any(not self.sightings.has(part.row) for part in await self.state.parts(ref.id))
+        has_lost = await self._note_lost_parts(ref.id)
         state = self._state(ref, None if has_lost else ref.fingerprint, has_parts=True)
         return DocumentPlan(state, obsolete=tuple(record.key for record in records))
+
+    async def _note_lost_parts(self, file: DocumentId) -> bool:
+        """Whether a file that was read to its end has lost parts."""
+        has_lost = any(not self.sightings.has(part.row) for part in await self.state.parts(file))
+        if has_lost:
+            self.sightings.shrunk.add(file)
+        return has_lost
 
     async def _plan_unread(self, item: Unread, before: KnownDocument | None) -> DocumentPlan:
         """A dead letter for the document; what the memory holds of it stays.
@@ -375,12 +384,15 @@ async def may_delete(
 
 
 async def unseen(state: StateStore, sightings: Sightings) -> AsyncGenerator[list[KnownDocument], None]:
-    """The documents that the scan should have shown and did not, and those that it said are gone."""
+    """The documents that the scan should have shown and did not, those that it said are gone, and lost parts."""
     for document in sorted(sightings.removed):
         itself = await state.documents([document])
         told = [*itself.values(), *await state.parts(document)]
         if told and not sightings.is_broken_scope(document):
             yield told
+    for file in sorted(sightings.shrunk - sightings.removed):
+        if not sightings.is_broken_scope(file) and not sightings.is_listed_scope(file):  # where they are found below
+            yield [part for part in await state.parts(file) if not sightings.has(part.row)]
     if sightings.has_all() or not sightings.complete:
         return
     row = 0

@@ -11,11 +11,11 @@ class Sightings:
     """`last_row` is the ledger's last when the scan begins: later documents were seen by the scan that added them.
 
     `listed` counts all that the source showed, also what is left out for its kind. `complete`, `incremental` and
-    `broken` are scopes: prefixes of document ids. `removed` are documents that the source said are gone.
-    `checkpoint` speaks of all that is gone, by its word or by not being listed: it is to be saved once that is removed.
-    `renamed` tells of documents what the ledger knows
-    them as, where it is not to be changed. `delivered` are records that this run stored before it
-    began to scan, `unattributed` is how many the ledger had of no document.
+    `broken` are scopes: prefixes of document ids. `removed` are documents that the source said are gone, `shrunk` those
+    that were read and lost parts. `checkpoint` speaks of all that is gone, also by not being listed: it is to be saved
+    once that is removed. `renamed` tells of documents what the ledger knows them as, where it is not to be changed.
+    `delivered` are records that this run stored before it began to scan, `unattributed` is how many the ledger had of
+    no document.
     """
 
     last_row: int
@@ -29,6 +29,7 @@ class Sightings:
     incremental: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     removed: set[DocumentId] = field(default_factory=set)
+    shrunk: set[DocumentId] = field(default_factory=set)
     checkpoint: Checkpoint | None = None
     renamed: dict[DocumentId, DocumentId] = field(default_factory=dict)
     _rows: bytearray = field(init=False)
@@ -90,6 +91,10 @@ class Sightings:
             case DocumentRemoved(document):
                 self.listed += 1
                 self.removed.add(document)
+
+    def tells_of_removals(self) -> bool:
+        """Whether something may be gone, so that there is more to do than to store what was listed."""
+        return bool(self.removed or self.shrunk or self.complete)
 
     def is_listed_scope(self, document: DocumentId) -> bool:
         """Whether the source said that it listed everything where `document` would be, and nothing broke there."""

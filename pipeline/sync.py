@@ -196,7 +196,7 @@ async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False
                 await job.state.remove(vanished)
     if not is_dry:
         await delete_obsolete(job)
-    return not any(map(sightings.is_broken_scope, sightings.removed))
+    return not any(map(sightings.is_broken_scope, sightings.removed | sightings.shrunk))
 
 
 async def delete_obsolete(job: SourceJob, *, only: Collection[DocumentId] | None = None) -> None:

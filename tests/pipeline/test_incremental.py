@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
+from email.message import EmailMessage
 
 import pytest
 
@@ -145,6 +146,47 @@ async def test_parts_go_with_their_file(journal: Journal, world: AnyWorld) -> No
     await world.do()
 
     assert world.texts() == ["text of a", "text of b"]
+
+
+@pytest.mark.parametrize("now", ['{"id": 1, "text": "one"}', ""])
+async def test_parts_go_that_their_file_has_no_more(journal: Journal, world: AnyWorld, now: str) -> None:
+    """Nobody says so but the file, which was read to its end."""
+    journal.entries.append(("c.jsonl", '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}'))
+    await world.do()
+    journal.entries.append(("c.jsonl", now))
+
+    await world.do()
+
+    assert world.texts() == [*(["one"] if now else []), "text of a", "text of b"]
+
+
+async def test_parts_that_were_held_back_are_not_forgotten(journal: Journal, world: AnyWorld) -> None:
+    lines = [f'{{"id": {number}, "text": "line {number}"}}' for number in range(20)]
+    journal.entries.append(("c.jsonl", "\n".join(lines)))
+    await world.do()
+    journal.entries.append(("c.jsonl", lines[0]))
+    report = await world.do()
+    assert report.withheld_documents == 19
+    world.deletes = DeletePolicy(allow_mass=True)
+
+    await world.do()
+
+    assert world.texts() == ["line 0", "text of a", "text of b"]
+
+
+async def test_a_document_that_has_no_parts_any_more_leaves_none(journal: Journal, world: AnyWorld) -> None:
+    letter = EmailMessage()
+    letter.set_content("text of the letter")
+    alone = letter.as_string()
+    letter.add_attachment("text of the attachment", filename="a.txt")
+    journal.entries.append(("c.eml", letter.as_string()))
+    await world.do()
+    assert "text of the attachment" in world.texts()
+    journal.entries.append(("c.eml", alone))
+
+    await world.do()
+
+    assert world.texts() == ["text of a", "text of b", "text of the letter"]
 
 
 async def test_a_mass_of_removals_trips_the_guard(journal: Journal, world: AnyWorld) -> None:
