@@ -120,8 +120,8 @@ async def select_documents(
                 await selected.send(passed)
         if renames:
             async with aclosing(renames.settle()) as waiting:
-                async for refs in waiting:
-                    await selected.send([*refs])
+                async for events in waiting:
+                    await selected.send([*events])
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,8 @@ class _Selector:
                 case ScanComplete() | ScanIncremental() | DocumentRemoved():
                     self.sightings.note(event)
                 case Checkpoint():
-                    passed.append(event)
+                    if not (self.renames and self.renames.keeps_back(event)):
+                        passed.append(event)
         for reason, count in skipped.items():
             self.observe(DocumentSkippedByReason(reason, count))
         return passed

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.events import DocumentsRenamed, Observer
-from pipeline.model import DocumentId, DocumentRef
+from pipeline.model import Checkpoint, DocumentId, DocumentRef
 from pipeline.protocols import RecognisesRenames, SourceConnector, StateStore
 from pipeline.sightings import Sightings
 
@@ -27,6 +27,7 @@ class Renames:
     observe: Observer
     is_dry: bool
     _waiting: dict[DocumentId, tuple[str, DocumentRef]] = field(default_factory=dict)  # with their traces
+    _checkpoint: Checkpoint | None = None  # speaks of what waits, too
 
     async def keep_back(self, new: Sequence[DocumentRef]) -> Collection[DocumentId]:
         """Keep back those of `new` that may have been another document, which this scan has not shown so far."""
@@ -40,7 +41,13 @@ class Renames:
                 self._waiting.setdefault(ref.id, (traces[ref.id], ref))
         return self._waiting.keys()
 
-    async def settle(self) -> AsyncGenerator[Sequence[DocumentRef], None]:
+    def keeps_back(self, checkpoint: Checkpoint) -> bool:
+        """Keep back `checkpoint` as well if some documents before it wait."""
+        if self._waiting:
+            self._checkpoint = checkpoint
+        return bool(self._waiting)
+
+    async def settle(self) -> AsyncGenerator[Sequence[DocumentRef | Checkpoint], None]:
         """Yield what was kept back, renamed in the ledger where it was renamed in the source."""
         waiting = list(self._waiting.values())
         for start in range(0, len(waiting), REFS_PER_LIST):
@@ -58,6 +65,8 @@ class Renames:
             elif names:
                 await self.state.rename(names)
             yield [ref for _, ref in some]
+        if self._checkpoint:
+            yield [self._checkpoint]
 
     async def _former(self, candidates: Sequence[tuple[DocumentId, int]]) -> DocumentId | None:
         """The first of `candidates` that is gone for certain. It counts as seen from now on."""

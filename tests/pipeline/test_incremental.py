@@ -5,6 +5,7 @@ from dataclasses import replace
 from email.message import EmailMessage
 
 import pytest
+from anyio.lowlevel import checkpoint
 
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
@@ -328,6 +329,29 @@ async def test_what_cannot_be_looked_for_waits_for_another_run(journal: Journal,
     await world.do()
 
     assert len(await world.state.letters()) == 1
+
+
+async def test_what_waits_for_the_end_of_the_listing_is_not_forgotten(journal: Journal, world: AnyWorld) -> None:
+    """A document that might have been renamed goes on after all others, behind the place to go on from."""
+    journal.trace = lambda ref: ref.fingerprint  # type: ignore[attr-defined]
+    journal.entries += [("copy-of-a.md", "text of a"), ("c.md", "text of c")]
+    fetch = journal.fetch
+
+    async def end(ref: DocumentRef) -> Document:
+        if ref.id == "copy-of-a.md":
+            for _ in range(100):  # all that went before it is stored meanwhile
+                await checkpoint()
+            raise SourceError("the end")
+        return await fetch(ref)
+
+    journal.fetch = end  # type: ignore[method-assign]
+    with pytest.raises(SourceError):
+        await world.do()
+    journal.fetch = fetch  # type: ignore[method-assign]
+
+    await world.do()
+
+    assert world.texts() == ["text of a", "text of a", "text of b", "text of c"]
 
 
 async def test_a_document_that_vanished_before_it_was_fetched_goes(journal: Journal, world: AnyWorld) -> None:
