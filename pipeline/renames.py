@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.errors import SourceError
 from pipeline.events import DocumentsRenamed, Observer
 from pipeline.model import Checkpoint, DocumentId, DocumentRef
 from pipeline.protocols import RecognisesRenames, SourceConnector, StateStore
@@ -11,6 +12,8 @@ from pipeline.sightings import Sightings
 # New documents that wait for the end of a listing, of some 500 bytes each. Further ones count as new.
 WAITING_MAX = 50_000
 REFS_PER_LIST = 1000
+# Documents of which the source cannot tell whether they are gone. A source that can tell of none is not asked on.
+UNTOLD_MAX = 5
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Renames:
     is_dry: bool
     _waiting: dict[DocumentId, tuple[str, DocumentRef]] = field(default_factory=dict)  # with their traces
     _checkpoint: Checkpoint | None = None  # speaks of what waits, too
+    _untold: int = 0
 
     async def keep_back(self, new: Sequence[DocumentRef]) -> Collection[DocumentId]:
         """Keep back those of `new` that may have been another document, which this scan has not shown so far."""
@@ -72,7 +76,21 @@ class Renames:
         """The first of `candidates` that is gone for certain. It counts as seen from now on."""
         for document, row in candidates:
             is_missing = not self.sightings.has(row) and self.sightings.is_listed_scope(document)
-            if is_missing and await self.connector.locate(document) is None:
+            if is_missing and await self._is_gone(document):
                 self.sightings.mark(row)  # but not its parts: reading it shows which of them it still has
                 return document
         return None
+
+    async def _is_gone(self, document: DocumentId) -> bool:
+        """Whether the source is certain that it has no such document.
+
+        Raises:
+            SourceError: it could not tell of several by now.
+        """
+        try:
+            return await self.connector.locate(document) is None
+        except SourceError:
+            self._untold += 1
+            if self._untold > UNTOLD_MAX:
+                raise
+            return False  # what would have its records is stored anew

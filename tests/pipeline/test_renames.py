@@ -190,6 +190,52 @@ async def test_what_is_found_once_more_was_not_renamed(source: TracedSource, wor
     assert len(world.memory.records) == 6
 
 
+@pytest.mark.parametrize("untold", [1, 3])
+async def test_what_the_source_cannot_tell_of_holds_back_no_other(
+    source: TracedSource, world: AnyWorld, untold: int
+) -> None:
+    """It counts as new, and is stored, however long the source cannot tell; others keep their records."""
+    for number in range(5):
+        source.rename(f"guide/{number}.md", f"a/{number}.md")
+    locate, asked = source.locate, set[str]()
+
+    async def fail(document: DocumentId) -> DocumentRef | None:
+        if document in asked or len(asked) < untold:
+            asked.add(document)
+            raise SourceError("Cannot tell.")
+        return await locate(document)
+
+    source.locate = fail  # type: ignore[method-assign]
+    with pytest.raises(SourceError, match="Cannot tell"):
+        await world.do()
+    assert set(documents(world).values()) >= set(source.documents)
+    assert len(world.memory.records) == 5 + untold
+    source.locate = locate  # type: ignore[method-assign]
+
+    await world.do()
+
+    assert sorted(documents(world).values()) == sorted(source.documents)
+
+
+async def test_a_source_that_can_tell_nothing_more_is_not_asked_for_ever(source: TracedSource, world: AnyWorld) -> None:
+    source.documents |= {f"guide/{number}.md": f"text {number}" for number in range(5, 40)}
+    await world.do()
+    for name in list(source.documents):
+        source.rename(name, name.replace("guide", "handbook"))
+    asked: list[str] = []
+
+    async def fail(document: DocumentId) -> DocumentRef | None:
+        asked.append(document)
+        raise SourceError("Cannot tell.")
+
+    source.locate = fail  # type: ignore[method-assign]
+
+    with pytest.raises(SourceError, match="Cannot tell"):
+        await world.do()
+
+    assert len(asked) < 10
+
+
 async def test_a_listing_that_breaks_off_renames_nothing(source: TracedSource, world: AnyWorld) -> None:
     source.rename("guide/0.md", "a/0.md")
     source.fails_after = 2
