@@ -194,13 +194,20 @@ class Verifier:
         return {**known, **await self.state.records_by_key(nobodys)} if nobodys else known
 
     async def _as_they_are(self, page: Sequence[FoundRecord]) -> list[FoundRecord]:
-        """The records of `page`, which a listing shows, as the memory holds them: it may show what they were before."""
+        """The records of `page`, which a listing shows, as the memory holds them: it may show what they were before.
+
+        Not those that the ledger knows as they are, be it under another document: one that was renamed there and not
+        yet in the memory.
+        """
         found = []
         for shown in page:
             record = await self.memory.get(shown.memory_record_id)
             if record is not None and is_of_source(record, self.rules.source, self.limits):
                 now = found_record(record, self.rules.strategy_id)
                 found += [now] if now is not None else []
+        known = await self.state.records_by_key([record.key for record in found])
+        known_ids = {record.memory_record_id for record in known.values() if record.document}
+        found = [record for record in found if record.memory_record_id not in known_ids]
         return sorted(found, key=lambda record: (record.key, record.created_at))
 
     async def _list_into(self, comparison: Comparison, *, listing: int) -> list[MemoryRecordId]:

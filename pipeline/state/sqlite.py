@@ -571,8 +571,9 @@ class SqliteStateStore:
                 continue  # a file that is called like a line of another one
             self._connection.executemany("UPDATE record SET document = ? WHERE document = ?", moved)
             self._connection.executemany("DELETE FROM dead_letter WHERE document = ?", [(old,) for _, old in moved])
+            # Without a recipe it is read; by its fingerprint it can be renamed once more, or back, before that.
             self._connection.executemany(
-                "UPDATE document SET id = ?, origin = ?, fingerprint = NULL, recipe = '' WHERE id = ?",
+                "UPDATE document SET id = ?, origin = ?, recipe = '' WHERE id = ?",
                 [(new, now, old) for new, old in moved],
             )
 

@@ -356,13 +356,13 @@ class StateStoreContract:
         before, now = DocumentId("a.md"), DocumentId("b.md")
         await state.save([], [plan("a.md", letters=(letter("1"),)), plan("a.md.bak")])
         await store(state, entry("a"), entry("b", "a.md.bak"))
-        row = (await state.documents([before]))[before].row
+        row, was, _, _ = (await state.documents([before]))[before]
 
         await state.rename({before: now})
 
         known = await state.documents([before, now])
         assert list(known) == [now]
-        assert known[now] == KnownDocument(row, DocumentState(now, now, None, ""), records=1, dead_letters=0)
+        assert known[now] == KnownDocument(row, DocumentState(now, now, was.fingerprint, ""), records=1, dead_letters=0)
         assert [record.key for record in (await state.known([], records_of=[now]))[1][now]] == ["a"]
         assert names(await state.documents_at([row + 1])) == ["a.md.bak"]
 

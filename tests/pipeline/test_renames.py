@@ -1,14 +1,14 @@
 """Documents that were renamed: their records stay where they are in the memory, and say what is true now."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import pytest
 
 from pipeline.errors import SourceError, UnreadableDocument
-from pipeline.model import Document, DocumentId, DocumentRef, Operation
+from pipeline.model import Document, DocumentId, DocumentRef, MemoryRecord, Operation
 from pipeline.planner import DeletePolicy
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview
+from pipeline.sync import preview, repair
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
 from tests.pipeline.world import AnyWorld, in_place
@@ -283,16 +283,60 @@ async def test_a_run_that_ends_between_renaming_and_writing_goes_on(source: Trac
     """The ledger knows the document by its new name already, and the memory by its old one."""
     source.rename("guide/0.md", "guide/9.md")
 
-    async def end(ref: DocumentRef) -> None:
-        raise SourceError("the end")
-
-    fetch, source.fetch = source.fetch, end  # type: ignore[method-assign, assignment]
-    with pytest.raises(SourceError):
-        await world.do()
-    source.fetch = fetch  # type: ignore[method-assign]
+    await end_before_writing(source, world)
 
     await world.do()
 
     assert operations(world) == {Operation.UPDATE}
     assert sorted(documents(world).values()) == sorted(source.documents)
     assert len(world.memory.records) == 5
+
+
+async def test_a_document_that_goes_back_to_its_former_name_has_its_records_there(
+    source: TracedSource, world: AnyWorld
+) -> None:
+    """Nothing of it was written under the name in between: its records are what they were."""
+    source.rename("guide/0.md", "guide/9.md")
+    await end_before_writing(source, world)
+    source.rename("guide/9.md", "guide/0.md")
+
+    await world.do()
+
+    assert world.memory.requests == []
+    assert (await world.do()).documents.unchanged == 5
+
+
+async def test_a_repair_between_renaming_and_writing_takes_no_record_for_a_stranger(
+    source: TracedSource, world: AnyWorld
+) -> None:
+    """The memory has it under the former name, and its listing shows what it was still before."""
+    lagging = [record async for page in world.memory.list_records(namespace_path="/") for record in page]
+    source.rename("guide/0.md", "guide/8.md")
+    await world.do()
+    source.rename("guide/8.md", "guide/9.md")
+    await end_before_writing(source, world)
+    listed = world.memory.list_records
+
+    async def lag(*, namespace_path: str) -> AsyncGenerator[Sequence[MemoryRecord], None]:
+        yield lagging
+
+    world.memory.list_records = lag  # type: ignore[method-assign]
+    await world.do(repair)  # type: ignore[arg-type]
+    world.memory.list_records = listed  # type: ignore[method-assign]
+
+    await world.do()
+
+    assert sorted(documents(world).values()) == sorted(source.documents)
+
+
+async def end_before_writing(source: TracedSource, world: AnyWorld) -> None:
+    """A run that ends once it has renamed documents in the ledger."""
+
+    async def end(ref: DocumentRef) -> Document:
+        raise SourceError("the end")
+
+    fetch, source.fetch = source.fetch, end  # type: ignore[method-assign]
+    with pytest.raises(SourceError):
+        await world.do()
+    source.fetch = fetch  # type: ignore[method-assign]
+    world.memory.requests.clear()
