@@ -91,6 +91,7 @@ async def random_history(history: History) -> None:
     """Some runs, with whatever the seed has drawn going wrong in them and between them."""
     world, rng = history.world, history.world.rng
     draw_faults(history)
+    history.source.is_journal = rng.random() < 0.3
     for _ in range(rng.randint(1, 8)):
         history.source.edit_something()
     for _ in range(rng.randint(2, 6)):
@@ -429,6 +430,49 @@ async def mended_by_repair(history: History) -> None:
         await history.run("repair")
 
 
+async def other_names(history: History) -> None:
+    """Documents swap names, take those that others had, and go back, while runs end at any moment."""
+    rng, source = history.world.rng, history.source
+    for number in range(3):
+        source.put(f"a/t{number}.jsonl", {f"p{n}": source.paragraph() for n in range(3)})
+    await prepare(history, 4, paragraphs=2)
+    for _ in range(3):
+        for _ in range(rng.randint(1, 3)):
+            name = rng.choice(sorted(source.documents))
+            source.rename(name, source.other_name(name))
+        point = rng.choice(("before rename", "after rename", "after save", "after remove", "after update request"))
+        await killed_run(history, point)
+        if rng.random() < 0.3:
+            await history.run("repair")
+
+
+async def journal(history: History) -> None:
+    """A source that shows what has changed is edited, and runs end at any moment."""
+    rng, source = history.world.rng, history.source
+    source.is_journal = True
+    source.put("a/table.jsonl", {f"p{n}": source.paragraph() for n in range(3)})
+    await prepare(history, 4)
+    source.faults = dict.fromkeys(("source: unreadable", "source: cannot tell", "source: listing breaks"), 0.1)
+    for _ in range(4):
+        for _ in range(rng.randint(0, 3)):
+            source.edit_something()
+        point = rng.choice(("before set_meta", "after save", "before save", "after remove", "after settle"))
+        await killed_run(history, point)
+        if rng.random() < 0.3:
+            await history.run(rng.choice(("repair", "replay", "run")))
+
+
+async def killed_run(history: History, point: str) -> None:
+    """A run that is killed at `point`, or somewhere else; people edit meanwhile."""
+    rng = history.world.rng
+    fates = {"at_step": (rng.randint(50, 800), kill)} if rng.random() < 0.3 else {"at_point": (point, 1, kill)}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(operate, history, "run", fates)
+        if rng.random() < 0.4:
+            nursery.start_soon(edit_meanwhile, history)
+    await trio.sleep(rng.choice((1, 200)))
+
+
 SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "random": random_history,
     "throttled_beyond_the_token": throttled_beyond_the_token,
@@ -444,4 +488,6 @@ SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "batches_cut_short": batches_cut_short,
     "interrupted_rebuild": interrupted_rebuild,
     "mended_by_repair": mended_by_repair,
+    "other_names": other_names,
+    "journal": journal,
 }

@@ -14,9 +14,11 @@ from pipeline.model import (
     Document,
     DocumentId,
     DocumentRef,
+    DocumentRemoved,
     Fingerprint,
     ScanComplete,
     ScanError,
+    ScanIncremental,
     SourceEvent,
 )
 from tests.simulation.world import World
@@ -34,7 +36,8 @@ RecordName = tuple[str, str]  # the id of the document that a record is of, and 
 class Source:
     """Documents are Markdown, of paragraphs that are too long for two to share a chunk, or JSON Lines.
 
-    `held_since` tells since when each record is wanted without a break, `versions` when it was wanted at all.
+    `held_since` tells since when each record is wanted without a break, `versions` when it was wanted at all. With
+    `is_journal`, a listing shows what has changed since the last one, and everything if it is not told which that was.
     """
 
     world: World
@@ -47,6 +50,8 @@ class Source:
     hidden: set[str] = field(default_factory=set)  # that are there and that nobody can see: a disk is not mounted
     truncated: set[str] = field(default_factory=set)  # whose text nobody can see
     lied_at: float = 0.0  # when it last said that something is not there which is
+    is_journal: bool = False
+    changes: dict[str, int] = field(default_factory=dict)  # the version in which each document changed last
     _version: int = 0
     _made: int = 0
 
@@ -63,6 +68,7 @@ class Source:
         now = self.world.now()
         self._version += 1
         self.changed_at[name] = now
+        self.changes[name] = self._version
         for gone in before - after:
             self.held_since.pop(gone, None)
         for wanted in after:
@@ -90,9 +96,7 @@ class Source:
         if kind == "remove":
             self.put(name, None)
         elif kind == "rename":
-            self._made += 1
-            self.put(name, None)
-            self.put(f"{rng.choice(FOLDERS)}{self._made}.{name.rpartition('.')[2]}", content)
+            self.rename(name, self.other_name(name))
         elif kind == "touch":
             self.put(name, content)
         elif kind == "insert":
@@ -111,6 +115,21 @@ class Source:
                 self.world.nursery.start_soon(self._undo_later, name, place, before)
         else:
             self.put(name, {**content, rng.choice(sorted(content)): self.paragraph()})
+
+    def rename(self, name: str, now: str) -> None:
+        """Call a document otherwise; one that is called so already swaps names with it."""
+        content = self.documents[name]
+        self.put(name, self.documents.get(now))
+        self.put(now, content)
+
+    def other_name(self, name: str) -> str:
+        """A new name for a document, or one that a document has or had before."""
+        rng, suffix = self.world.rng, name.rpartition(".")[2]
+        taken = sorted(other for other in self.changes if other.endswith(suffix) and other != name)
+        if taken and rng.random() < 0.4:
+            return rng.choice(taken)
+        self._made += 1
+        return f"{rng.choice(FOLDERS)}{self._made}.{suffix}"
 
     async def _undo_later(self, name: str, place: str, before: str) -> None:
         await trio.sleep(self.world.rng.uniform(0, 60))
@@ -136,6 +155,12 @@ class Source:
         await trio.lowlevel.checkpoint()
         if strikes("source: missing"):
             raise SourceError("The simulated source is missing.")
+        version = Checkpoint(str(self._version))
+        if self.is_journal and since is not None:
+            async for events in self._changes_since(int(since.value)):
+                yield events
+            yield [] if strikes("source: end not said") else [ScanIncremental(), version]
+            return
         shut = self.world.rng.choice(FOLDERS) if strikes("source: folder shut") else None
         is_empty = strikes("source: looks empty")
         seen: set[str] = set()
@@ -148,7 +173,7 @@ class Source:
                 continue
             if strikes("source: listing breaks"):
                 raise SourceError("The simulated listing broke off.")
-            if not strikes("source: document forgotten"):
+            if self.is_journal or not strikes("source: document forgotten"):
                 page.append(self._ref(name))
             if strikes("source: listed twice"):
                 page.append(self._ref(name))
@@ -158,14 +183,26 @@ class Source:
                 await trio.sleep(self.world.rng.uniform(0, 2) if self.world.has_faults else 0)
         if not strikes("source: end not said"):
             page.append(ScanComplete(""))
+            if self.is_journal and not is_empty and shut is None:
+                page.append(version)
         yield page
+
+    async def _changes_since(self, version: int) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        for name in sorted(
+            (name for name in self.changes if self.changes[name] > version), key=self.changes.__getitem__
+        ):
+            if self._strikes("source: listing breaks"):
+                raise SourceError("The simulated listing broke off.")
+            yield [self._ref(name) if name in self.documents else DocumentRemoved(DocumentId(name))]
+            await trio.sleep(self.world.rng.uniform(0, 2) if self.world.has_faults else 0)
 
     def _next(self, seen: set[str]) -> str | None:
         return min((name for name in self.documents if name not in seen and name not in self.hidden), default=None)
 
     async def fetch(self, ref: DocumentRef) -> Document:
         await trio.lowlevel.checkpoint()
-        if ref.id not in self.documents or ref.id in self.hidden or self._strikes("source: vanished"):
+        is_denied = not self.is_journal and self._strikes("source: vanished")
+        if ref.id not in self.documents or ref.id in self.hidden or is_denied:
             raise DocumentVanished("It was listed and is not there.")
         if self._strikes("source: unreadable"):
             raise UnreadableDocument("PermissionError", "The simulated document cannot be read.")
