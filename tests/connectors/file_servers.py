@@ -76,7 +76,12 @@ def sftp_server(folder: Path) -> Iterator[FileServer]:
     folder.mkdir(exist_ok=True)
     said = FileServer(folder)
 
+    connections: list[Any] = []
+
     class Server(asyncssh.SSHServer):
+        def connection_made(self, connection: Any) -> None:
+            connections.append(connection)
+
         def password_auth_supported(self) -> bool:
             return True
 
@@ -111,6 +116,9 @@ def sftp_server(folder: Path) -> Iterator[FileServer]:
 
         async def stop() -> None:
             acceptor.close()
+            for connection in connections:
+                connection.abort()
+                await connection.wait_closed()
             await acceptor.wait_closed()
 
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(stop(), loop).result(10))

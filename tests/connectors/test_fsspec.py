@@ -1,6 +1,7 @@
 """Files on servers that fsspec speaks to as documents, from real servers."""
 
 import base64
+import gc
 import hashlib
 import itertools
 import os
@@ -27,8 +28,11 @@ from tests.fakes.faulty_http import Answer, faulty_proxy
 from .file_servers import PASSWORD, FileServer, ftp_server, sftp_server, webdav_server
 from .web_server import web_server
 
-# cheroot leaves the sockets of connections that were cut to be collected.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+# Servers and clients of these protocols leave connections that were cut to be collected.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:Exception ignored in. {what}:pytest.PytestUnraisableExceptionWarning")
+    for what in ("<socket", "<function _SelectorTransport")
+]
 
 LISTS = ("PROPFIND", "LIST", "MLSD")
 MOMENTS = itertools.count(1_700_000_000)
@@ -88,6 +92,13 @@ class FileWorld:
     async def aclose(self) -> None:
         for connector in self.opened:
             await connector.aclose()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected() -> Iterator[None]:
+    """What is left is collected here, and not in whatever test comes next."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Each answer of a file system to a run, spoilt in each way that is known of one."""
 
+import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,20 @@ from .file_servers import PASSWORD, FileServer, webdav_server
 from .spoilt_runs import ADDED, BEFORE, SpoiltSource, hold_through
 from .test_fsspec import FileWorld
 
-# cheroot leaves the sockets of connections that were cut to be collected.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+# Servers and clients of these protocols leave connections that were cut to be collected.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:Exception ignored in. {what}:pytest.PytestUnraisableExceptionWarning")
+    for what in ("<socket", "<function _SelectorTransport")
+]
 
 LIST, INFO, READ = "list", "info", "read"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected() -> Iterator[None]:
+    """What is left is collected here, and not in whatever test comes next."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
