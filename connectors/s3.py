@@ -16,6 +16,7 @@ from connectors.kit.paging import LoopingListing, pages
 from connectors.kit.refusals import too_large
 from connectors.patterns import PatternList, Patterns
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
+from pipeline.hosts import is_loopback
 from pipeline.model import (
     Checkpoint,
     Document,
@@ -112,8 +113,7 @@ class S3Settings(BaseModel):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise ValueError("should be a URL such as https://HOST, without user and password")
-        is_here = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
-        if parts.scheme == "http" and not is_here and not info.data.get("allow_http"):
+        if parts.scheme == "http" and not is_loopback(parts.hostname) and not info.data.get("allow_http"):
             raise ValueError("should begin with `https://`; `allow_http: true` permits reading documents unencrypted")
         return url
 

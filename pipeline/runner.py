@@ -31,6 +31,7 @@ from pipeline.errors import (
 )
 from pipeline.events import DeletesWithheld, Observer, RunEvent, RunStarted
 from pipeline.files import make_folder
+from pipeline.hosts import is_loopback
 from pipeline.identity import METADATA_ESCAPE, decode
 from pipeline.job import SourceJob
 from pipeline.lease import ENDED_LEASE, Lease, hold_lease
@@ -477,10 +478,8 @@ def _pacer(
 
 def _local_credentials(endpoint_url: str | None, profile: str | None) -> tuple[str, str] | None:
     """Stand-ins for a memory on this machine, unless the user has set credentials."""
-    host = urlsplit(endpoint_url or "").hostname or ""
-    is_loopback = host in ("localhost", "::1") or host.startswith("127.")
     has_own = profile is not None or any(os.environ.get(name) for name in _CREDENTIAL_VARIABLES)
-    return LOCAL_CREDENTIALS if is_loopback and not has_own else None
+    return LOCAL_CREDENTIALS if is_loopback(urlsplit(endpoint_url or "").hostname) and not has_own else None
 
 
 async def is_running(settings: SourceSettings, state: StateStore) -> bool:

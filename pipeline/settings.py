@@ -5,7 +5,6 @@
 
 import functools
 import hashlib
-import ipaddress
 import json
 import os
 import re
@@ -38,6 +37,7 @@ from pydantic_settings import (
 
 from connectors import ConnectorType, connector_types
 from pipeline.errors import ConfigurationError
+from pipeline.hosts import is_loopback
 from pipeline.parsing.settings import ParsingSettings
 from pipeline.setting_faults import (
     SECTION_SEPARATOR,
@@ -150,16 +150,9 @@ def _check_endpoint_url(url: str, info: ValidationInfo) -> str:
         raise ValueError(f"should be `{LOCAL}` or a URL such as `https://HOST` or `http://localhost:8000`")
     if "@" in parts.netloc:
         raise ValueError("should hold no user or password; credentials come the usual AWS way")
-    if parts.scheme == "http" and not _is_loopback(host) and not info.data.get("allow_http"):
+    if parts.scheme == "http" and not is_loopback(host) and not info.data.get("allow_http"):
         raise ValueError("should begin with `https://`; `allow_http: true` permits sending documents unencrypted")
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _expand_home(path: Path) -> Path:
@@ -320,8 +313,7 @@ class AgentCoreSettings(Section):
 
     @property
     def is_on_this_machine(self) -> bool:
-        host = urlsplit(self.endpoint_url or "").hostname or ""
-        return self.endpoint_url == LOCAL or host == "localhost" or _is_loopback(host)
+        return self.endpoint_url == LOCAL or is_loopback(urlsplit(self.endpoint_url or "").hostname)
 
     @model_validator(mode="before")
     @classmethod

@@ -31,6 +31,7 @@ from urllib.parse import urljoin
 import anyio
 
 from pipeline.errors import SourceError
+from pipeline.process_limits import lower_limit
 
 IMPORT_ROOT = Path(__file__).parents[2]
 
@@ -393,19 +394,12 @@ class _Shown(HTMLParser):
         self.parts.append(data)
 
 
-def _limit(kind: int, value: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    with suppress(OSError, ValueError):  # not every system has every limit
-        resource.setrlimit(kind, (limit, limit))
-
-
 def _main() -> None:
     memory_bytes, cpu_s = map(int, sys.argv[1:])
-    _limit(resource.RLIMIT_AS, memory_bytes)
-    _limit(resource.RLIMIT_CPU, cpu_s)  # if nobody is left to stop this process, it ends by itself
-    _limit(resource.RLIMIT_CORE, 0)  # a core would hold the feed
-    _limit(resource.RLIMIT_FSIZE, 0)
+    lower_limit(resource.RLIMIT_AS, memory_bytes)
+    lower_limit(resource.RLIMIT_CPU, cpu_s)  # if nobody is left to stop this process, it ends by itself
+    lower_limit(resource.RLIMIT_CORE, 0)  # a core would hold the feed
+    lower_limit(resource.RLIMIT_FSIZE, 0)
     told = json.loads(sys.stdin.buffer.readline())
     try:
         answer = read_feed(sys.stdin.buffer.read(), url=told["url"], media_type=told["media_type"])

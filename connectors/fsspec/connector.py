@@ -32,6 +32,7 @@ from connectors.kit.refusals import too_large
 from connectors.kit.secrets import from_environment
 from connectors.patterns import PatternList, Patterns
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument, ungrouped
+from pipeline.hosts import is_loopback
 from pipeline.model import (
     Checkpoint,
     Document,
@@ -153,9 +154,8 @@ class FsspecSettings(BaseModel):
             )
         if parts.query or parts.fragment:
             raise ValueError("`url` should have nothing behind `?` or `#`")
-        is_here = parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
         is_open = protocol in UNENCRYPTED and not self.options.get("tls")
-        if is_open and not is_here and not self.allow_unencrypted:
+        if is_open and not is_loopback(parts.hostname) and not self.allow_unencrypted:
             raise ValueError(
                 f"{protocol}:// is not encrypted; `allow_unencrypted: true` permits reading documents, and sending "
                 "passwords, that way"

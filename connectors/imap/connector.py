@@ -7,7 +7,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from connectors.kit.refusals import too_large
 from connectors.kit.secrets import from_environment
 from connectors.patterns import PatternList, Patterns
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
+from pipeline.hosts import is_loopback
 from pipeline.model import (
     Checkpoint,
     Document,
@@ -93,7 +93,7 @@ class ImapSettings(BaseModel):
 
     @model_validator(mode="after")
     def _is_safe(self) -> "ImapSettings":
-        if self.security == "none" and not _is_here(self.host) and not self.allow_unencrypted:
+        if self.security == "none" and not is_loopback(self.host) and not self.allow_unencrypted:
             raise ValueError(
                 "`security` should be tls or starttls; `allow_unencrypted: true` permits sending all unencrypted"
             )
@@ -315,13 +315,6 @@ class _Listing:
         first, last = last_uid + 1, (self.uid_next or UID_MAX + 1) - 1
         if first <= last and session.has_uids(first, last):
             raise ImapFault("short_listing", "the server has more mails than it counted")
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
 
 
 def _fingerprint(mail: Mail) -> Fingerprint:

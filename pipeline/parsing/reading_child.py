@@ -22,6 +22,7 @@ from pipeline.parsing.decoding import decode, find_encoding
 from pipeline.parsing.html import parse_html
 from pipeline.parsing.media_types import OFFICE_TYPES, Kind
 from pipeline.parsing.readings import Content, Member, Reading, UnpackingLimits
+from pipeline.process_limits import lower_limit
 
 LENGTHS = struct.Struct(">QQ")  # of the head, and of the bytes behind it
 READY = b"+"
@@ -155,18 +156,11 @@ def _limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _limit(kind: int, value: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    with suppress(OSError, ValueError):  # not every system has every limit
-        resource.setrlimit(kind, (limit, limit))
-
-
 def _main() -> None:
     memory_bytes, cpu_s = map(int, sys.argv[1:])
-    _limit(resource.RLIMIT_AS, memory_bytes)
-    _limit(resource.RLIMIT_CORE, 0)  # a core would hold the document
-    _limit(resource.RLIMIT_FSIZE, 0)
+    lower_limit(resource.RLIMIT_AS, memory_bytes)
+    lower_limit(resource.RLIMIT_CORE, 0)  # a core would hold the document
+    lower_limit(resource.RLIMIT_FSIZE, 0)
     with socket.socket(fileno=os.dup(0)) as line, suppress(ConnectionError):
         _serve(line, cpu_s)
 

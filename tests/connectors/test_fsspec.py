@@ -166,6 +166,7 @@ class TestFsspecConnectorKeepsTheContract(SourceConnectorContract):
         ({"url": "sftp://reader:sesame@host/docs"}, "a password must not stand in `url`"),
         ({"url": "sftp://host/docs?x=1"}, "nothing behind"),
         ({"url": "ftp://host/docs"}, "allow_unencrypted"),
+        ({"url": "ftp://127.example.com/docs"}, "allow_unencrypted"),
         ({"url": "webdav+http://host/docs"}, "allow_unencrypted"),
         ({"options": {"password": "sesame"}}, "looks like a secret"),
         ({"options": {"account_key": "sesame"}}, "looks like a secret"),

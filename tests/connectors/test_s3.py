@@ -108,6 +108,7 @@ class TestS3ConnectorKeepsTheContract(SourceConnectorContract):
         ({"prefixes": ["", "docs/"]}, "lies within another prefix"),
         ({"prefixes": []}, "prefixes"),
         ({"endpoint_url": "http://store.example.com"}, "allow_http"),
+        ({"endpoint_url": "http://127.example.com"}, "allow_http"),
         ({"endpoint_url": "https://key:secret@store.example.com"}, "without user and password"),
         ({"include": ["["]}, "not a pattern"),
         ({"bukcet": "x"}, "bukcet"),
