@@ -12,6 +12,7 @@ from anyio import Lock
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectors.kit.budget import ErrorBudget
+from connectors.kit.one_or_more import OneOrMore
 from connectors.kit.paging import LoopingListing, pages
 from connectors.kit.refusals import too_large
 from connectors.patterns import PatternList, Patterns
@@ -60,7 +61,7 @@ class S3Settings(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$",
         description="The bucket's name, or the alias of an access point.",
     )
-    prefixes: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    prefixes: Annotated[tuple[str, ...], Field(min_length=1), OneOrMore] = Field(
         default=("",),
         description=(
             "What the keys of documents begin with: `docs/`. Each is listed by itself, so that one that may not be "
@@ -90,11 +91,6 @@ class S3Settings(BaseModel):
         gt=0,
         description="A larger object is not read, nor one that unpacks to more; it becomes a dead letter.",
     )
-
-    @field_validator("prefixes", mode="before")
-    @classmethod
-    def _may_be_one(cls, prefixes: object) -> object:
-        return (prefixes,) if isinstance(prefixes, str) else prefixes
 
     @field_validator("prefixes")
     @classmethod

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from connectors.feed.process import FeedEntry, FeedFault, ParsedFeed, parse_feed
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.http import HttpClient, HttpFault, HttpResponse, HttpSettings, WebUrl, validators_of
+from connectors.kit.one_or_more import OneOrMore
 from connectors.kit.paging import LoopingListing, pages
 from connectors.kit.secrets import from_environment
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
@@ -58,7 +59,7 @@ class FeedSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["feed"]
-    urls: Annotated[tuple[WebUrl, ...], Field(min_length=1)] = Field(
+    urls: Annotated[tuple[WebUrl, ...], Field(min_length=1), OneOrMore] = Field(
         description="The addresses of the feeds (RSS, Atom or JSON Feed), or one of them."
     )
     keep: Literal["forever", "listed"] = Field(
@@ -88,11 +89,6 @@ class FeedSettings(BaseModel):
         default=20 * 1024 * 1024, gt=0, description="A larger feed or page is not read; a page becomes a dead letter."
     )
     http: HttpSettings = Field(default=HttpSettings(), description="How the servers are asked.")
-
-    @field_validator("urls", mode="before")
-    @classmethod
-    def _may_be_one(cls, urls: object) -> object:
-        return (urls,) if isinstance(urls, str) else urls
 
     @field_validator("urls")
     @classmethod

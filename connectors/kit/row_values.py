@@ -11,10 +11,12 @@ from uuid import UUID
 
 from pydantic import Field
 
+from connectors.kit.one_or_more import OneOrMore
 from pipeline.model import DocumentId, Fingerprint
 
 MediaType = Literal["plain", "markdown", "html"]
-NamesOfColumns = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+NameOfColumn = Annotated[str, Field(min_length=1)]
+NamesOfColumns = Annotated[tuple[NameOfColumn, ...], Field(min_length=1), OneOrMore]
 
 MILLISECONDS_FROM = 1e11  # a larger number of seconds would be in the year 5138 or later
 

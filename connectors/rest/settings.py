@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from connectors.kit.http import HttpSettings, WebUrl
+from connectors.kit.one_or_more import OneOrMore
 
 # `{pages}` is the id of a record of the resource `pages`; `{+pages}` leaves the slashes in it as they are.
 PLACEHOLDER = re.compile(r"\{(\+?)([a-z][a-z0-9_-]*)\}")
@@ -40,7 +41,7 @@ def _check_expression(expression: str) -> str:
 
 
 Expression = Annotated[str, Field(min_length=1), AfterValidator(_check_expression)]
-Expressions = Annotated[tuple[Expression, ...], Field(min_length=1)]
+Expressions = Annotated[tuple[Expression, ...], Field(min_length=1), OneOrMore]
 # In capitals: a secret that somebody puts here instead must not show as the name of a variable that is not set.
 Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 
@@ -209,11 +210,6 @@ class Parts(Listing):
     )
     nested_id: Expression = Field(default="id", description="Where a part holds its id.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _may_be_one(cls, settings: object) -> object:
-        return _with_lists(settings, "text")
-
 
 class Resource(Listing):
     """One kind of records."""
@@ -266,11 +262,6 @@ class Resource(Listing):
         default=None, description="Whether the text comes with the listing; null: if there is no `detail`."
     )
     parts: Parts | None = Field(default=None, description="A listing of what else the text consists of.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _may_be_one(cls, settings: object) -> object:
-        return _with_lists(settings, "text")
 
     @field_validator("uri")
     @classmethod
@@ -394,12 +385,6 @@ def placeholders_of(request: Request) -> set[str]:
     ]
     written = [request.path, *(value for value in values if isinstance(value, str))]
     return {name for text in written for _, name in PLACEHOLDER.findall(text)}
-
-
-def _with_lists(settings: object, *names: str) -> object:
-    if not isinstance(settings, Mapping):
-        return settings
-    return {**settings, **{name: (settings[name],) for name in names if isinstance(settings.get(name), str)}}
 
 
 def _is_safe(url: str) -> bool:

@@ -16,6 +16,7 @@ from anyio.to_thread import run_sync
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from connectors.files import reason
+from connectors.kit.one_or_more import OneOrMore
 from connectors.kit.row_values import Fault, MediaType, NamesOfColumns
 from connectors.kit.secrets import from_environment
 from connectors.singer.listing import Event, Listing, ReplicationMethod, State, scope_of
@@ -59,7 +60,7 @@ class StreamSettings(BaseModel):
     modified_at: Word | None = Field(
         default=None, description="The field with the time of the last change; a time without a zone counts as UTC."
     )
-    metadata: tuple[Word, ...] = Field(
+    metadata: Annotated[tuple[Word, ...], OneOrMore] = Field(
         default=(), description="Fields that go along, for `record.metadata` and `record.namespace` to use."
     )
     media_type: MediaType = Field(
@@ -75,14 +76,6 @@ class StreamSettings(BaseModel):
     replication_key: Word | None = Field(
         default=None, description="The field that INCREMENTAL goes by, if the tap does not know by itself."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _may_be_one(cls, settings: object) -> object:
-        if not isinstance(settings, Mapping):
-            return settings
-        names = ("id", "text", "metadata")
-        return {**settings, **{name: (settings[name],) for name in names if isinstance(settings.get(name), str)}}
 
     @model_validator(mode="after")
     def _is_unambiguous(self) -> "StreamSettings":
@@ -101,7 +94,7 @@ class SingerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["singer"]
-    command: Annotated[tuple[Word, ...], Field(min_length=1)] = Field(
+    command: Annotated[tuple[Word, ...], Field(min_length=1), OneOrMore] = Field(
         description=(
             "The tap's program, found in PATH or by its path, which is relative to the folder of this file; or a list "
             "of it and its first arguments. It lives in an environment of its own."
@@ -140,11 +133,6 @@ class SingerSettings(BaseModel):
     max_bytes: int = Field(
         default=50 * 1024 * 1024, gt=0, description="A row that takes more ends the tap, its listing broken."
     )
-
-    @field_validator("command", mode="before")
-    @classmethod
-    def _may_be_one(cls, command: object) -> object:
-        return (command,) if isinstance(command, str) else command
 
     @field_validator("streams", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """Documents that are rows of a table or of a query, in any database that SQLAlchemy speaks to."""
 
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ from anyio.to_thread import run_sync
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectors.kit.budget import ErrorBudget
-from connectors.kit.row_values import DUPLICATE_ID, NOT_UTF8, Fault, MediaType, NamesOfColumns
+from connectors.kit.one_or_more import OneOrMore
+from connectors.kit.row_values import DUPLICATE_ID, NOT_UTF8, Fault, MediaType, NameOfColumn, NamesOfColumns
 from connectors.sql.database import Database
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
@@ -86,7 +87,7 @@ class SqlSettings(BaseModel):
             "unchanged. null: the text itself is compared."
         ),
     )
-    metadata: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    metadata: Annotated[tuple[NameOfColumn, ...], OneOrMore] = Field(
         default=(),
         description=(
             "Columns whose values the document has as metadata: `{metadata.COLUMN}` in the templates of `record`. They "
@@ -106,14 +107,6 @@ class SqlSettings(BaseModel):
         le=86_400,
         description="A question that the database does not answer in so many seconds is given up, with the connection.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _may_be_one(cls, settings: object) -> object:
-        if not isinstance(settings, Mapping):
-            return settings
-        lists = {name: (settings[name],) for name in ("id", "text", "metadata") if isinstance(settings.get(name), str)}
-        return {**settings, **lists}
 
     # Of the model and not of the field, whose fault would be told with its value.
     @model_validator(mode="after")

@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from connectors.kit.http import HttpSettings, WebUrl
+from connectors.kit.one_or_more import OneOrMore
 from connectors.patterns import PatternList
 from connectors.web.addresses import Scope, folder_of, normalise, origin_of
 
 Address = Annotated[WebUrl, AfterValidator(normalise)]
+Addresses = Annotated[tuple[Address, ...], OneOrMore]
 
 # What says where a visitor came from, or who he is, and not what he sees.
 TRACKING = (
@@ -37,18 +39,18 @@ class WebSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["web"]
-    sitemaps: tuple[Address, ...] = Field(
+    sitemaps: Addresses = Field(
         default=(),
         description=(
             "Sitemaps or indexes of sitemaps, also packed (.gz), whose pages are taken; the address of a robots.txt "
             "stands for the sitemaps that it names."
         ),
     )
-    start: tuple[Address, ...] = Field(
+    start: Addresses = Field(
         default=(),
         description="Pages from which links are followed, as are those of pages in `sitemaps` then; empty: none are.",
     )
-    prefixes: tuple[Address, ...] = Field(
+    prefixes: Addresses = Field(
         default=(),
         description=(
             "What the addresses of pages begin with; others are neither asked nor taken. Empty: the folders of `start` "

@@ -871,3 +871,12 @@ async def test_a_page_with_another_address_keeps_its_records(www: Site) -> None:
     assert [batch.operation for batch in memory.requests] == [Operation.UPDATE]
     assert report.documents.renamed == 1
     assert moved in {record.document for record in memory.records.values()}
+
+
+def test_one_address_need_be_no_list() -> None:
+    """It is what most have."""
+    settings = WebSettings.model_validate(
+        {"type": "web", "start": "https://a.example/", "prefixes": "https://a.example/"}
+    )
+
+    assert settings.start == settings.prefixes == ("https://a.example/",)
