@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urldefrag, urlsplit
 
 from anyio import Lock
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from connectors.feed.process import FeedEntry, FeedFault, ParsedFeed, parse_feed
 from connectors.kit.budget import ErrorBudget
@@ -96,6 +96,12 @@ class FeedSettings(BaseModel):
         if len({_name(url) for url in urls}) < len(urls):
             raise ValueError("should name each feed once")
         return urls
+
+    @model_validator(mode="after")
+    def _keeps_its_secret(self) -> "FeedSettings":
+        if self.authorization_variable is not None:
+            self.http.require_safe(self.urls)
+        return self
 
 
 class FeedConnector:

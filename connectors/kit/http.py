@@ -6,7 +6,7 @@ import random
 import socket
 import ssl
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,6 +88,15 @@ class HttpSettings(BaseModel):
         pattern=r"^[ -~]*$",
         description="How memsync introduces itself to the servers; empty: `memsync/VERSION`.",
     )
+
+    def require_safe(self, urls: Iterable[str]) -> None:
+        """See that a secret may be sent to `urls`.
+
+        Raises:
+            ValueError: anybody on the way could read it.
+        """
+        if not self.allow_private_hosts and any(urlsplit(url).scheme != "https" for url in urls):
+            raise ValueError("secrets go to addresses with `https://` only, or with `http.allow_private_hosts: true`")
 
 
 @dataclass(frozen=True, slots=True)

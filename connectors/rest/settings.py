@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -334,9 +333,10 @@ class RestSettings(_Model):
                         f"the parameter {name!r} of {resource.name!r} is for a secret, which must not stand here;"
                         " `auth` takes it"
                     )
-        asked = [self.base_url, *([self.auth.token_url] if isinstance(self.auth, OAuth2Auth) else [])]
-        if self.auth is not None and not self.http.allow_private_hosts and not all(map(_is_safe, asked)):
-            raise ValueError("secrets go to addresses with `https://` only, or with `http.allow_private_hosts: true`")
+        if self.auth is not None:
+            self.http.require_safe([self.base_url])
+        if isinstance(self.auth, OAuth2Auth):
+            self.http.require_safe([self.auth.token_url])
         return self
 
     @model_validator(mode="after")
@@ -385,7 +385,3 @@ def placeholders_of(request: Request) -> set[str]:
     ]
     written = [request.path, *(value for value in values if isinstance(value, str))]
     return {name for text in written for _, name in PLACEHOLDER.findall(text)}
-
-
-def _is_safe(url: str) -> bool:
-    return urlsplit(url).scheme == "https"

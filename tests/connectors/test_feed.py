@@ -203,6 +203,7 @@ class TestPagedFeedsKeepTheContract(FeedContract):
         ({"urls": "ftp://a.example/feed"}, "should be a URL"),
         ({"urls": "https://user:secret@a.example/feed"}, "no user and password"),
         ({"urls": ["https://a.example/feed", "https://a.example/feed#latest"]}, "name each feed once"),
+        ({"urls": "http://a.example/feed", "authorization_variable": "TOKEN"}, "`https://` only"),
         ({"keep": "latest"}, "keep"),
         ({"kep": "listed"}, "kep"),
     ],
