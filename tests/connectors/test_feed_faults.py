@@ -1,12 +1,13 @@
 """Each answer of a site with feeds to a run, spoilt in each way."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
+from tests.fakes.faulty_http import Answer, FaultyProxy, Strike, faulty_proxy
 
 from .feed_server import feed_server, new_site
 from .spoilt_runs import ADDED, BEFORE, SpoiltSource, hold_through
@@ -93,25 +94,14 @@ async def test_no_spoilt_answer_deletes_what_is_there_or_keeps_out_what_was_seen
         world = FeedWorld(site, options={**OPTIONS[options], "urls": [f"{site.url}a.rss", f"{site.url}b.rss"]})
         seen: set[str] = set()
 
-        def arm() -> None:
-            asked = 0
+        def watch(request: web.Request, status: int, body: bytes, seen: set[str] = seen) -> None:
+            if "/pages/" not in request.path and status == 200:
+                seen.update(name for name in (*BEFORE, *ADDED) if f">{name}</guid>".encode() in body)
 
-            def spoil(request: web.Request, status: int, body: bytes) -> Answer | None:
-                nonlocal asked, struck
-                asked += 1
-                if asked == position + 1:  # noqa: B023 - it is used up before the next
-                    struck += 1
-                    return {**FAULTS, **SPOILT_FEEDS}[fault]
-                if "/pages/" not in request.path and status == 200:
-                    seen.update(name for name in (*BEFORE, *ADDED) if f">{name}</guid>".encode() in body)  # noqa: B023
-                return None
-
-            proxy.spoil = spoil
-
-        def heal() -> None:
-            proxy.spoil = lambda _request, _status, _body: None
-
-        source = SpoiltSource(world.connector(), world.put, arm, heal, lambda: seen)  # noqa: B023
+        strike = Strike(position, {**FAULTS, **SPOILT_FEEDS}[fault], watch)
+        arm = partial(setattr, proxy, "spoil", strike)
+        source = SpoiltSource(world.connector(), world.put, arm, proxy.heal, seen.copy)
         await hold_through(source, (fault, options, position))
+        struck += strike.has_struck
         await world.aclose()
     assert struck == len(positions)

@@ -14,7 +14,7 @@ from connectors.fsspec.file_systems import FileSystem, Info, Signs
 from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract, scan_all, scan_refs
 from pipeline.errors import UnreadableDocument
 from pipeline.model import DocumentId, DocumentRef, ScanError
-from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
+from tests.fakes.faulty_http import Answer, FaultyProxy, Strike, faulty_proxy
 
 from .file_servers import PASSWORD, FileServer, webdav_server
 from .spoilt_runs import ADDED, BEFORE, SpoiltSource, hold_through
@@ -312,25 +312,14 @@ async def test_no_spoilt_answer_of_a_server_deletes_what_is_there_or_keeps_out_w
         world = FileWorld(server)
         seen: set[str] = set()
 
-        def arm() -> None:
-            asked = 0
+        def watch(request: web.Request, _status: int, body: bytes, seen: set[str] = seen) -> None:
+            if request.method == "PROPFIND":
+                seen.update(name for name in (*BEFORE, *ADDED) if f"/docs/{name}<".encode() in body)
 
-            def spoil(request: web.Request, _status: int, body: bytes) -> Answer | None:
-                nonlocal asked, struck
-                asked += 1
-                if asked == position + 1:  # noqa: B023 - it is used up before the next
-                    struck += 1
-                    return FAULTS[fault]
-                if request.method == "PROPFIND":
-                    seen.update(name for name in (*BEFORE, *ADDED) if f"/docs/{name}<".encode() in body)  # noqa: B023
-                return None
-
-            proxy.spoil = spoil
-
-        def heal() -> None:
-            proxy.spoil = lambda _request, _status, _body: None
-
+        strike = Strike(position, FAULTS[fault], watch)
         connector = world.connector(url=f"webdav+{proxy.url}/docs")
-        await hold_through(SpoiltSource(connector, world.put, arm, heal, lambda: seen), (fault, position))  # noqa: B023
+        source = SpoiltSource(connector, world.put, partial(setattr, proxy, "spoil", strike), proxy.heal, seen.copy)
+        await hold_through(source, (fault, position))
+        struck += strike.has_struck
         await world.aclose()
     assert struck >= 10

@@ -1,8 +1,8 @@
 """Each answer of an API to a run, spoilt in each way."""
 
-import itertools
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from aiohttp import web
 from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract
 from connectors.rest.connector import RestConnector
 from pipeline.model import DocumentId
-from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
+from tests.fakes.faulty_http import Answer, FaultyProxy, Strike, faulty_proxy
 
 from .rest_servers.api import FakeApi
 from .rest_servers.confluence import Confluence
@@ -132,7 +132,7 @@ class SpoilableApi:
     written: Written
     proxy: FaultyProxy
     faults: Collection[str]
-    was_spoilt: bool = False
+    strike: Strike | None = None
 
     def connector(self) -> RestConnector:
         return self.written.world.connector(url=self.proxy.url, page_size=3)
@@ -140,20 +140,19 @@ class SpoilableApi:
     def put(self, name: str, content: bytes) -> DocumentId:
         return DocumentId(self.written.put(name, content))
 
+    @property
+    def was_spoilt(self) -> bool:
+        return self.strike is not None and self.strike.has_struck
+
     def spoil(self, fault: str, position: int) -> None:
-        positions = itertools.count()
-        self.was_spoilt = False
-
-        def spoil(request: web.Request, _status: int, _body: bytes) -> Answer | None:
-            if next(positions) != position:
-                return None
-            self.was_spoilt = True
-            return None if says_nothing_wrong(request, fault) else FAULTS[fault]
-
-        self.proxy.spoil = spoil
+        self.proxy.spoil = self.strike = Strike(position, partial(spoilt, fault=fault))
 
     def heal(self) -> None:
-        self.proxy.spoil = lambda _request, _status, _body: None
+        self.proxy.heal()
+
+
+def spoilt(request: web.Request, _body: bytes, *, fault: str) -> Answer | None:
+    return None if says_nothing_wrong(request, fault) else FAULTS[fault]
 
 
 def says_nothing_wrong(request: web.Request, fault: str) -> bool:
@@ -195,28 +194,17 @@ async def test_no_spoilt_answer_deletes_what_is_there_or_keeps_out_what_was_seen
         async with rest_world(make(), f"rest-{api}.yaml") as world, faulty_proxy(world.url) as proxy:
             written = write(world)
             seen: set[str] = set()
-            position += 1
 
-            def arm() -> None:
-                asked = 0
+            def watch(_request: web.Request, status: int, body: bytes, seen: set[str] = seen) -> None:
+                if status == 200:
+                    seen.update(name for name in (*BEFORE, *ADDED) if name.encode() in body)
 
-                def spoil(request: web.Request, status: int, body: bytes) -> Answer | None:
-                    nonlocal asked, struck
-                    asked += 1
-                    if asked == position:  # noqa: B023 - it is used up before the next
-                        struck += 1
-                        return None if says_nothing_wrong(request, fault) else FAULTS[fault]
-                    if status == 200:
-                        seen.update(name for name in (*BEFORE, *ADDED) if name.encode() in body)  # noqa: B023
-                    return None
-
-                proxy.spoil = spoil
-
-            def heal() -> None:
-                proxy.spoil = lambda _request, _status, _body: None
-
+            strike = Strike(position, partial(spoilt, fault=fault), watch)
+            arm = partial(setattr, proxy, "spoil", strike)
             world.api.url = proxy.url  # what its answers lead to
             connector = world.connector(url=proxy.url, page_size=3)
-            source = SpoiltSource(connector, written.put, arm, heal, lambda: seen)  # noqa: B023
+            source = SpoiltSource(connector, written.put, arm, proxy.heal, seen.copy)
             await hold_through(source, (api, fault, position))
+            struck += strike.has_struck
+            position += 1
     assert struck >= 4

@@ -1,13 +1,13 @@
 """Each answer of a real store to a run, spoilt in each way."""
 
-import itertools
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 from aiohttp import web
 
 from connectors.kit.contract import SpoilableWorld, SpoiltAnswersContract
-from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
+from tests.fakes.faulty_http import Answer, FaultyProxy, Strike, faulty_proxy
 
 from .s3_server import s3_server
 from .spoilt_runs import ADDED, BEFORE, SpoiltSource, hold_through
@@ -64,22 +64,17 @@ class SpoilableBucket(S3World):
     def __init__(self, url: str, proxy: FaultyProxy) -> None:
         super().__init__(url, options={"endpoint_url": proxy.url})
         self._proxy = proxy
-        self.was_spoilt = False
+        self._strike: Strike | None = None
+
+    @property
+    def was_spoilt(self) -> bool:
+        return self._strike is not None and self._strike.has_struck
 
     def spoil(self, fault: str, position: int) -> None:
-        positions = itertools.count()
-        self.was_spoilt = False
-
-        def spoil(_request: web.Request, _status: int, _body: bytes) -> Answer | None:
-            if next(positions) != position:
-                return None
-            self.was_spoilt = True
-            return FAULTS[fault]
-
-        self._proxy.spoil = spoil
+        self._proxy.spoil = self._strike = Strike(position, FAULTS[fault])
 
     def heal(self) -> None:
-        self._proxy.spoil = lambda _request, _status, _body: None
+        self._proxy.heal()
 
 
 class TestS3ConnectorKeepsTheContract(SpoiltAnswersContract):
@@ -102,27 +97,15 @@ async def test_no_spoilt_answer_deletes_what_is_there_or_keeps_out_what_was_seen
         store = S3World(server)
         seen: set[str] = set()
 
-        def arm() -> None:
-            asked = 0
+        def watch(request: web.Request, _status: int, body: bytes, seen: set[str] = seen) -> None:
+            if "list-type" in request.query:
+                seen.update(name for name in (*BEFORE, *ADDED) if f"<Key>{name}</Key>".encode() in body)
 
-            def spoil(request: web.Request, _status: int, body: bytes) -> Answer | None:
-                nonlocal asked, struck
-                asked += 1
-                if asked == position + 1:  # noqa: B023 - it is used up before the next
-                    struck += 1
-                    return FAULTS[fault]
-                if "list-type" in request.query:
-                    seen.update(name for name in (*BEFORE, *ADDED) if f"<Key>{name}</Key>".encode() in body)  # noqa: B023
-                return None
-
-            proxy.spoil = spoil
-
-        def heal() -> None:
-            proxy.spoil = lambda _request, _status, _body: None
-
+        strike = Strike(position, FAULTS[fault], watch)
         connector = store.connector(endpoint_url=proxy.url, prefixes=["a/", "b/"])
-        source = SpoiltSource(connector, store.put, arm, heal, lambda: seen)  # noqa: B023
+        source = SpoiltSource(connector, store.put, partial(setattr, proxy, "spoil", strike), proxy.heal, seen.copy)
         await hold_through(source, (fault, position))
+        struck += strike.has_struck
         await connector.aclose()
         store.client.close()
     assert struck >= 10

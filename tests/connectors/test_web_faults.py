@@ -1,9 +1,9 @@
 """Each answer of a real site to a run, spoilt in each way; and sites that answer wrongly to everything."""
 
 import gzip
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from pipeline.errors import SyncError
 from pipeline.model import Operation
 from pipeline.state.sqlite import open_state
 from tests.fakes.destination import MemoryDestination
-from tests.fakes.faulty_http import Answer, FaultyProxy, faulty_proxy
+from tests.fakes.faulty_http import Answer, FaultyProxy, Strike, faulty_proxy
 from tests.pipeline.world import AnyWorld, in_place
 
 from .spoilt_runs import ADDED, BEFORE, SpoiltSource, hold_through
@@ -86,40 +86,21 @@ async def test_no_spoilt_answer_deletes_what_is_there_or_keeps_out_what_was_seen
             www.remove(name)
         seen: set[str] = set()
 
-        def arm() -> None:
-            asked = 0
+        def watch(request: web.Request, _status: int, body: bytes, seen: set[str] = seen) -> None:
+            if is_listing(request):
+                text = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+                seen.update(name for name in (*BEFORE, *ADDED) if f"/{name}".encode() in text)
 
-            def spoil(request: web.Request, _status: int, body: bytes) -> Answer | None:
-                nonlocal asked, struck
-                if fault in FAULTS or is_listing(request):
-                    asked += 1
-                    if asked == position + 1:  # noqa: B023 - it is used up before the next
-                        struck += 1
-                        return {**FAULTS, **LISTING_FAULTS}[fault](request, body)
-                if is_listing(request):
-                    text = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
-                    seen.update(name for name in (*BEFORE, *ADDED) if f"/{name}".encode() in text)  # noqa: B023
-                return None
-
-            between.spoil = spoil
-
+        meant: Callable[[web.Request], bool] = is_listing if fault in LISTING_FAULTS else lambda _request: True
+        strike = Strike(position, {**FAULTS, **LISTING_FAULTS}[fault], watch, meant)
         connector = (
             www.by_links(max_depth=position + 9) if way == "links" else www.by_sitemaps(query_drop=[str(position)])
         )
-        source = SpoiltSource(
-            connector,
-            www.put,
-            arm,
-            lambda: _heal(between),
-            lambda: seen,  # noqa: B023
-        )
+        source = SpoiltSource(connector, www.put, partial(setattr, between, "spoil", strike), between.heal, seen.copy)
         await hold_through(source, (fault, position))
+        struck += strike.has_struck
         await connector.aclose()
     assert struck >= (3 if fault in LISTING_FAULTS else 14)
-
-
-def _heal(between: FaultyProxy) -> None:
-    between.spoil = lambda _request, _status, _body: None
 
 
 class SpoilableSite:
@@ -128,22 +109,17 @@ class SpoilableSite:
     def __init__(self, www: Site, between: FaultyProxy, connector: Callable[[], WebConnector]) -> None:
         self.put, self.connector = www.put, connector
         self._between = between
-        self.was_spoilt = False
+        self._strike: Strike | None = None
+
+    @property
+    def was_spoilt(self) -> bool:
+        return self._strike is not None and self._strike.has_struck
 
     def spoil(self, fault: str, position: int) -> None:
-        positions = itertools.count()
-        self.was_spoilt = False
-
-        def spoil(request: web.Request, _status: int, body: bytes) -> Answer | None:
-            if next(positions) != position:
-                return None
-            self.was_spoilt = True
-            return FAULTS[fault](request, body)
-
-        self._between.spoil = spoil
+        self._between.spoil = self._strike = Strike(position, FAULTS[fault])
 
     def heal(self) -> None:
-        _heal(self._between)
+        self._between.heal()
 
 
 class TestSpoiltLinks(SpoiltAnswersContract):
@@ -162,7 +138,7 @@ class TestSpoiltSitemaps(SpoiltAnswersContract):
 def answering_all(between: FaultyProxy, fault: Fault) -> Iterator[None]:
     between.spoil = lambda request, _status, body: None if request.path == "/login.html" else fault(request, body)
     yield
-    _heal(between)
+    between.heal()
 
 
 EVERYWHERE: dict[str, Fault] = {

@@ -23,6 +23,30 @@ class Answer:
     is_reset: bool = False
 
 
+Instead = Answer | Callable[[web.Request, bytes], "Answer | None"]
+
+
+@dataclass(slots=True)
+class Strike:
+    """Spoils the answer at `position`, counted from 0 among those that are `meant`; `watch` sees all others."""
+
+    position: int
+    instead: Instead
+    watch: Callable[[web.Request, int, bytes], object] = lambda _request, _status, _body: None
+    meant: Callable[[web.Request], bool] = lambda _request: True
+    has_struck: bool = False
+    _asked: int = 0
+
+    def __call__(self, request: web.Request, status: int, body: bytes) -> Answer | None:
+        if self.meant(request):
+            self._asked += 1
+            if self._asked == self.position + 1:
+                self.has_struck = True
+                return self.instead if isinstance(self.instead, Answer) else self.instead(request, body)
+        self.watch(request, status, body)
+        return None
+
+
 @dataclass(slots=True)
 class FaultyProxy:
     """`spoil` sees each request with its real answer, and may give another; None leaves it as it is.
@@ -34,6 +58,9 @@ class FaultyProxy:
     spoil: Spoil = lambda _request, _status, _body: None
     requests: list[str] = field(default_factory=list)
     ignored_query: dict[str, str] = field(default_factory=dict)  # what the real server is not to hear of
+
+    def heal(self) -> None:
+        self.spoil = lambda _request, _status, _body: None
 
 
 @asynccontextmanager
