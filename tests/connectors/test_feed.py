@@ -685,3 +685,24 @@ async def test_a_feed_that_fails_is_asked_for_all_of_it_by_the_next_run(world: F
     again = [event async for listed in connector.scan(checkpoint) for event in listed]
 
     assert [event.id for event in again if isinstance(event, DocumentRef)] == [world.id("a/1.md")]
+
+
+@pytest.mark.parametrize("keep", ["listed", "forever"])
+async def test_of_a_feed_that_is_not_well_formed_only_what_it_shows_counts(keep: str) -> None:
+    """What its fault hides is not gone; where nothing is ever gone, the rest is worth having."""
+    item = "<item><guid>{0}</guid><description>text {0}</description></item>"
+    content = f'<rss version="2.0"><channel>{item.format(1)}{item.format(2)}</itm></channel></rss>'
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=content, content_type="application/rss+xml")
+
+    async with web_server(answer) as server:
+        settings = {"type": "feed", "urls": server.url, "keep": keep, "http": {"allow_private_hosts": True}}
+        connector = FeedConnector(FeedSettings.model_validate(settings), Path("/"))
+        events = await scan_all(connector)
+        await connector.aclose()
+
+    assert len([event for event in events if isinstance(event, DocumentRef)]) == 2
+    assert not any(isinstance(event, ScanComplete) for event in events)
+    faults = [event.code for event in events if isinstance(event, ScanError)]
+    assert faults == (["broken_feed"] if keep == "listed" else [])

@@ -171,6 +171,22 @@ async def test_where_the_listing_is_not_complete_nothing_was_renamed(source: Tra
     assert len(world.memory.records) == 6
 
 
+async def test_a_second_look_alone_renames_nothing(source: TracedSource, world: AnyWorld) -> None:
+    """A source that finds nothing where it cannot list either does not know what it says."""
+    source.rename("guide/0.md", "a/0.md")
+    source.unlistable = {"guide/"}
+
+    async def find_nothing(_: DocumentId) -> DocumentRef | None:
+        return None
+
+    source.locate = find_nothing  # type: ignore[method-assign, assignment]
+
+    await world.do()
+
+    assert operations(world) == {Operation.CREATE}
+    assert len(world.memory.records) == 6
+
+
 async def test_what_is_found_once_more_was_not_renamed(source: TracedSource, world: AnyWorld) -> None:
     """A listing that forgets a document must not cost its records."""
     forgotten = source.documents["guide/0.md"]
