@@ -53,9 +53,7 @@ def test_a_mistyped_memory_can_be_corrected(docs: Folder, memory: Memory, memsyn
 
 def test_without_credentials_nothing_is_sent(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """The most frequent fault of a first run; credentials are never guessed for a memory elsewhere."""
-    # A name for this machine that is not known to be one: like AWS, it gets no stand-ins.
-    elsewhere = memory.url.replace("127.0.0.1", "memory.localhost")
-    docs.configure(elsewhere)
+    docs.configure("https://memory.invalid")  # nobody is asked for its address: credentials come first
     docs.write_documents(3)
 
     failed = memsync("run", "docs.yaml", "--json", environment=NO_CREDENTIALS)
