@@ -1,0 +1,139 @@
+"""What commands share: their arguments, how they end, and what they print."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+from pipeline.errors import ConfigurationError, SourceLocked, SyncError, ungrouped
+
+if TYPE_CHECKING:
+    from pipeline.reporting.text import Style
+    from pipeline.runner import Stop
+    from pipeline.settings import SourceSettings
+
+Parameters = ParamSpec("Parameters")
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+EXIT_LOCKED = 5
+EXIT_SIGNAL = 128  # plus the number of the signal, as shells do
+END_S = 5.0  # how long the threads of libraries may go on when all is done
+
+paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+path_argument = click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+source_option = click.option("--source", "names", metavar="NAME", multiple=True, help="Only this source; repeatable.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object last on stdout.")
+
+
+def command(
+    function: Callable[Parameters, Coroutine[Any, Any, int]],
+) -> Callable[Parameters, None]:
+    """Run an async command and exit with the code that it returns; known errors become a message, not a trace."""
+
+    @wraps(function)
+    def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+        import anyio
+
+        try:
+            code = anyio.run(partial(_without_groups, partial(function, *arguments, **named)))
+            sys.stdout.flush()
+        except ConfigurationError as error:
+            click.echo(f"memsync: {safe(str(error))}", err=True)
+            code = EXIT_CONFIGURATION
+        except SyncError as error:
+            click.echo(f"memsync: {safe(str(error))}", err=True)
+            code = EXIT_FAILED
+        except KeyboardInterrupt:
+            code = EXIT_SIGNAL + signal.SIGINT
+        except OSError as error:  # such as a full disk, or a reader of our output that has had enough
+            with suppress(OSError):
+                click.echo(f"memsync: the result could not be written: {error.strerror}", err=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail again
+            code = EXIT_FAILED
+        _end_in_time(code)
+        sys.exit(code)
+
+    return run
+
+
+def _end_in_time(code: int) -> None:
+    """See that this process ends: Python would wait for a thread of a library that waits for a server for ever."""
+    timer = threading.Timer(END_S, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+
+
+async def _without_groups(function: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    with ungrouped():
+        return await function()
+
+
+@asynccontextmanager
+async def stopping() -> AsyncIterator["Stop"]:
+    """A `Stop` that SIGINT and SIGTERM ask for; a second signal ends the process on the spot."""
+    from anyio import create_task_group, open_signal_receiver
+
+    from pipeline.runner import Stop
+
+    stop = Stop()
+
+    async def listen() -> None:
+        with open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if stop.signal_number is not None:
+                    os._exit(EXIT_SIGNAL + number)
+                stop.ask(number)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield stop
+        tasks.cancel_scope.cancel()
+
+
+def exit_code_of(errors: Sequence[SyncError]) -> int:
+    """The code for what kept sources from being looked at: only locks is what a later try mends by itself."""
+    if not errors:
+        return 0
+    return EXIT_LOCKED if all(isinstance(error, SourceLocked) for error in errors) else EXIT_FAILED
+
+
+def load(paths: Sequence[Path], names: Sequence[str]) -> "list[SourceSettings]":
+    from pipeline.settings import load_sources
+
+    sources = load_sources(paths)
+    known = [settings.name for settings in sources]
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"there is no source {name!r} here; there are {', '.join(known)}")
+    return [settings for settings in sources if not names or settings.name in names]
+
+
+def files_of(sources: "Sequence[SourceSettings]") -> dict[str, str]:
+    """The YAML file of each source, as short as it can be typed from here."""
+    return {settings.name: min(str(settings.file), os.path.relpath(settings.file), key=len) for settings in sources}
+
+
+def print_json(schema: str, **members: Any) -> None:
+    print(json.dumps({"schema": schema, **members}))  # noqa: T201
+
+
+def style_here() -> "Style":
+    from pipeline.reporting.text import Style
+
+    return Style.of(sys.stdout)
+
+
+def safe(text: str) -> str:
+    """`text` with what could drive a terminal made visible; line ends stay."""
+    from pipeline.reporting.text import printable
+
+    return "\n".join(printable(line) for line in text.split("\n"))
