@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.one_or_more import OneOrMore
 from connectors.kit.row_values import DUPLICATE_ID, NOT_UTF8, Fault, MediaType, NameOfColumn, NamesOfColumns
+from connectors.sql.cursor import ListedRows
 from connectors.sql.database import Database
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
@@ -23,6 +25,7 @@ from pipeline.model import (
     DocumentRef,
     ScanComplete,
     ScanError,
+    ScanIncremental,
     SourceEvent,
 )
 
@@ -33,6 +36,10 @@ NO_ANSWER, TOO_LARGE = "no_answer", "too_large"
 # Where a URL can hold a secret: between user and host, and in a parameter of some driver.
 _PASSWORD = re.compile(r"^[^:/]*://[^:/]*:[^@]*@")
 _SECRET_PARAMETER = re.compile(r"\?.*(passw|passphrase|pwd|secret|token)\w*(=|%3D)", re.IGNORECASE)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class SqlSettings(BaseModel):
@@ -85,6 +92,32 @@ class SqlSettings(BaseModel):
         description=(
             "A column whose value changes with every change of the row: then a run reads only this of rows that are "
             "unchanged. null: the text itself is compared."
+        ),
+    )
+    cursor: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "A column that grows with every change of a row, such as the time of the last change: then a run lists the "
+            "rows that have changed since the last one, and all rows once in `full_every_h`. null: all rows each time."
+        ),
+    )
+    cursor_overlap: float = Field(
+        default=3600,
+        ge=0,
+        le=1e9,
+        description=(
+            "Seconds, or for a cursor of numbers as many of these, that a run lists once more: longer than the longest "
+            "transaction that writes rows, which show when it ends with the times of when it began."
+        ),
+    )
+    full_every_h: float = Field(
+        default=24,
+        gt=0,
+        le=8784,
+        description=(
+            "With `cursor`: hours after which all rows are listed again. Only that shows which rows are gone, and "
+            "edits that left the cursor as it was."
         ),
     )
     metadata: Annotated[tuple[NameOfColumn, ...], OneOrMore] = Field(
@@ -149,15 +182,20 @@ class SqlConnector:
     last change is not relied on: not every edit moves it. What is gone is what a complete listing does not show, and
     what is not there when it is asked for once more.
 
+    With a `cursor`, listings between the complete ones show the rows that have changed since the last listing began,
+    and those of the overlap before. The checkpoint says how far the cursor had come when the listing began, and when
+    the last complete one did.
+
     Pages follow each other by key, and not by number, so that rows that come and go meanwhile neither hide others nor
     show them twice. Each page is of its own moment: a transaction that stayed open would keep the table from being
-    changed, and what was deleted from being thrown away, for as long as the listing takes. There are no checkpoints.
+    changed, and what was deleted from being thrown away, for as long as the listing takes.
     """
 
     settings_model: ClassVar[type[SqlSettings]] = SqlSettings
 
-    def __init__(self, settings: SqlSettings, base_folder: Path) -> None:
+    def __init__(self, settings: SqlSettings, base_folder: Path, *, now: Callable[[], datetime] = _now) -> None:
         self._settings = settings
+        self._now = now
         self._base_folder = base_folder
         self._database = Database(settings, base_folder)
         self._budget = ErrorBudget(f"The database of {self._database.name}")
@@ -168,11 +206,13 @@ class SqlConnector:
         with CancelScope(shield=True), suppress(Fault):
             await self._ask(Database.close)
 
-    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:  # noqa: ARG002
-        """Yield the rows in the order of their keys."""
+    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        """Yield the rows in the order of their keys: all, or those that may have changed since the checkpoint."""
+        now = self._now()
+        before = self._to_go_on_from(since, now)
         is_listing = False
         try:
-            listing = await self._ask(Database.begin)
+            listing = await self._ask(partial(Database.begin, now=now, listed_before=before))
             while refs := await self._ask(partial(Database.next_page, listing=listing)):
                 is_listing = True
                 yield refs
@@ -181,8 +221,21 @@ class SqlConnector:
             if not is_listing:
                 raise SourceError(f"{message}; the next run tries again.") from fault
             yield [ScanError("", fault.code, f"{message} but what came before; the next run lists it anew.")]
-        else:
-            yield list(listing.problems) or [ScanComplete()]
+            return
+        if listing.problems:
+            yield list(listing.problems)
+            return
+        yield [ScanComplete() if before is None else ScanIncremental()]
+        if self._settings.cursor is not None:
+            yield [ListedRows(listing.newest, now if before is None else before.full_at).to_checkpoint()]
+
+    def _to_go_on_from(self, since: Checkpoint | None, now: datetime) -> ListedRows | None:
+        """What was listed before, if only what has changed since is to be listed; None if everything is."""
+        before = None if since is None or self._settings.cursor is None else ListedRows.from_checkpoint(since)
+        if before is None or before.newest is None:
+            return None
+        full_for = timedelta(hours=self._settings.full_every_h)
+        return before if now - full_for < before.full_at <= now else None
 
     async def fetch(self, ref: DocumentRef) -> Document:
         """Return the row's text as it is now."""

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from connectors.kit.row_values import DUPLICATE_ID, WRITTEN, Fault, read_id
 from connectors.kit.secrets import from_environment
+from connectors.sql.cursor import CursorValue, ListedRows, cursor_value, lower_bound
 from connectors.sql.rows import Rows, schema_and_name
 from pipeline.errors import SourceError
 from pipeline.model import Document, DocumentId, DocumentRef, ScanError
@@ -44,6 +46,8 @@ TIME_LIMITS = {
 class Listing:
     """How far a listing came, and what keeps it from being complete, in the order in which it was found."""
 
+    changed_since: CursorValue | None = None  # of the rows that it is to show; None: of all
+    newest: CursorValue | None = None  # that the cursor had when it began
     problems: dict[ScanError, None] = field(default_factory=dict)
     last_key: tuple[object, ...] | None = None
     last_id: DocumentId | None = None
@@ -100,21 +104,33 @@ class Database:
         """
         self._answered(self._connected)
 
-    def begin(self) -> Listing:
-        """Begin a listing.
+    def begin(self, now: datetime, listed_before: ListedRows | None = None) -> Listing:
+        """Begin a listing: of all rows, or of those that may have changed since others were listed.
 
         Raises:
             Fault, SourceError: it cannot be listed.
         """
-        return self._answered(self._begin)
+        return self._answered(partial(self._begin, now, listed_before))
 
-    def _begin(self) -> Listing:
+    def _begin(self, now: datetime, before: ListedRows | None) -> Listing:
         listing = Listing()
         self._kinds = None
         with self._asking() as (connection, rows):
-            for problem, question in rows.doubts():
+            # Before any row is read: what changes while they are read is then newer, and shows in the next listing.
+            newest = None if rows.newest is None else connection.execute(rows.newest).scalar()
+            for problem, question in () if before is not None else rows.doubts():
                 if connection.execute(question).first() is not None:
                     listing.problems[problem] = None
+        try:
+            listing.newest = cursor_value(newest, now)
+        except ValueError:
+            raise SourceError(
+                f"The highest value of {self._settings.cursor!r} in {self.name} is neither a time nor a number (Python"
+                f" has it as {type(newest).__name__}), so what has changed cannot be told by it. Nothing was concluded"
+                " from that. Correct `source.cursor`, or the rows."
+            ) from None
+        if before is not None and before.newest is not None:
+            listing.changed_since = lower_bound(before.newest, self._settings.cursor_overlap)
         return listing
 
     def next_page(self, listing: Listing) -> list[DocumentRef]:
@@ -136,7 +152,7 @@ class Database:
         options = {"yield_per": min(limit, ROWS_BUFFERED_MAX)}
         with (
             self._asking() as (connection, rows),
-            connection.execute(rows.page(key, limit), execution_options=options) as answer,
+            connection.execute(rows.page(key, limit, listing.changed_since), execution_options=options) as answer,
         ):
             for row in answer:
                 count += 1
@@ -306,7 +322,8 @@ class Database:
             inspector = inspect(connection)
             primary_key = set(inspector.get_pk_constraint(name, schema=schema)["constrained_columns"])
             if settings.text is None:
-                others = {*settings.id, settings.title, settings.modified_at, settings.version, *settings.metadata}
+                named = (settings.title, settings.modified_at, settings.version, settings.cursor)
+                others = {*settings.id, *named, *settings.metadata}
                 text = tuple(
                     found["name"]
                     for found in inspector.get_columns(name, schema=schema)

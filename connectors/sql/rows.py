@@ -16,6 +16,7 @@ from connectors.kit.row_values import (
     title_of,
     write_id,
 )
+from connectors.sql.cursor import CursorValue
 from pipeline.model import DocumentId, DocumentRef, Fingerprint, ScanError
 
 if TYPE_CHECKING:  # settings are checked without SQLAlchemy, and who reads no database need not have it
@@ -38,8 +39,8 @@ class Rows:
         from sqlalchemy import column, table  # noqa: PLC0415 - see above
         from sqlalchemy import text as sql  # noqa: PLC0415
 
-        others = [name for name in (settings.version, settings.modified_at, settings.title) if name is not None]
-        listed = list(dict.fromkeys((*settings.id, *others)))
+        named = (settings.version, settings.modified_at, settings.title, settings.cursor)
+        listed = list(dict.fromkeys((*settings.id, *(name for name in named if name is not None))))
         names = list(dict.fromkeys((*listed, *text, *settings.metadata)))
         self._place = {name: place for place, name in enumerate(names)}
         self._settings = settings
@@ -60,6 +61,7 @@ class Rows:
         self._columns = [self._source.c[name] for name in names]
         self._listed = self._columns if settings.version is None else self._columns[: len(listed)]
         self._id = [self._source.c[name] for name in settings.id]
+        self._cursor = None if settings.cursor is None else self._source.c[settings.cursor]
         url = connection.engine.url
         file = url.database or ""
         path = unquote(file.removeprefix("file:")).lstrip("/") if url.get_backend_name() == "sqlite" else file
@@ -89,13 +91,27 @@ class Rows:
     def first(self) -> "Select[Any]":
         return self.page(None, 1)
 
-    def page(self, after: tuple[object, ...] | None, limit: int) -> "Select[Any]":
-        """Up to `limit` rows behind a key, by key, in whatever order the database has for it."""
-        from sqlalchemy import select  # noqa: PLC0415 - see above
+    @property
+    def newest(self) -> "Select[Any] | None":
+        """The highest value of the cursor, if there is one."""
+        from sqlalchemy import func, select  # noqa: PLC0415 - see above
+
+        return None if self._cursor is None else select(func.max(self._cursor))
+
+    def page(
+        self, after: tuple[object, ...] | None, limit: int, changed_since: CursorValue | None = None
+    ) -> "Select[Any]":
+        """Up to `limit` rows behind a key, by key, in whatever order the database has for it.
+
+        Only those whose cursor has at least the value `changed_since`, or none; if that is None, all.
+        """
+        from sqlalchemy import or_, select  # noqa: PLC0415 - see above
 
         asked = select(*self._listed).where(*(column.is_not(None) for column in self._id))
         if after is not None:
             asked = asked.where(self._behind(after))
+        if changed_since is not None and self._cursor is not None:
+            asked = asked.where(or_(self._cursor >= _bound(changed_since), self._cursor.is_(None)))
         return asked.order_by(*self._id).limit(limit)
 
     def at(self, key: tuple[object, ...]) -> "Select[Any]":

@@ -2,7 +2,8 @@
 
 import itertools
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ class SqlWorld:
                 ).all():
                     if number != mine:
                         connection.exec_driver_sql(f"KILL {number}")
+
+
+@asynccontextmanager
+async def made_on(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[SqlWorld]:
+    """A world in SQLite, or on the server whose URL the fixture of the name `kind` has."""
+    made = SqlWorld("sqlite:///wiki.db" if kind == "sqlite" else request.getfixturevalue(kind), folder)
+    yield made
+    for connector in made.opened:
+        await connector.aclose()
+    made.engine.dispose()
 
 
 def watched(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, closing, suppress
+from contextlib import aclosing, closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from tests.fakes.faulty_tcp import FaultyWire, faulty_wire
 from tests.pipeline.world import AnyWorld, in_place
 
 from .sql_servers import mariadb_server, postgresql_server
-from .sql_world import FAULTS, SqlWorld, watched
+from .sql_world import FAULTS, SqlWorld, made_on, watched
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +49,6 @@ def postgresql() -> Iterator[str]:
 def mariadb() -> Iterator[str]:
     with mariadb_server() as url:
         yield url
-
-
-@asynccontextmanager
-async def made_on(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[SqlWorld]:
-    made = SqlWorld("sqlite:///wiki.db" if kind == "sqlite" else request.getfixturevalue(kind), folder)
-    yield made
-    for connector in made.opened:
-        await connector.aclose()
-    made.engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

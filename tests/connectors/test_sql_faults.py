@@ -7,7 +7,7 @@ each statement failing in each way.
 import gc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import sqlalchemy
@@ -49,15 +49,15 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, FaultyWire, st
         yield direct.render_as_string(hide_password=False), wire, url.render_as_string(hide_password=False)
 
 
-def source_of(world: SqlWorld, read_url: str) -> SpoiltSource:
+def source_of(world: SqlWorld, read_url: str, **options: Any) -> SpoiltSource:
     """What the world holds, read three rows at a time."""
 
     def put(name: str, content: bytes) -> None:
         world.run(f"DELETE FROM {world.table} WHERE id = :id", {"id": name})
         world.add({"id": name, "body": content.decode()})
 
-    world.make("id VARCHAR(100) PRIMARY KEY, body TEXT")
-    connector = world.connector(url=read_url, page_rows=3)
+    world.make("id VARCHAR(100) PRIMARY KEY, body TEXT, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP")
+    connector = world.connector(url=read_url, page_rows=3, **options)
     return SpoiltSource(connector, put, lambda: None, lambda: None)
 
 
@@ -105,9 +105,12 @@ async def test_no_answer_that_is_spoilt_on_its_way_deletes_what_is_there(
 FAILURES = [*((fault, False) for fault in FAULTS), ("locked", True), ("reset", True)]
 
 
+@pytest.mark.parametrize("options", [{}, {"cursor": "updated_at", "cursor_overlap": 0}], ids=["all", "by cursor"])
 @pytest.mark.parametrize(("fault", "is_lasting"), FAILURES)
-async def test_no_statement_that_fails_deletes_what_is_there(tmp_path: Path, fault: str, is_lasting: bool) -> None:
-    """At each statement of a run, once or from then on."""
+async def test_no_statement_that_fails_deletes_what_is_there(
+    tmp_path: Path, fault: str, is_lasting: bool, options: dict[str, Any]
+) -> None:
+    """At each statement of a run, once or from then on; and what a listing by a cursor missed comes with the next."""
     struck = 0
     for position in range(STATEMENTS):
         world = SqlWorld("sqlite:///wiki.db", tmp_path)
@@ -125,7 +128,7 @@ async def test_no_statement_that_fails_deletes_what_is_there(tmp_path: Path, fau
 
         with pytest.MonkeyPatch.context() as patch:
             watched(patch, fail)
-            source = source_of(world, world.url)
+            source = source_of(world, world.url, **options)
             source.arm = lambda: armed.append(position)  # noqa: B023
             source.heal = armed.clear
             await hold_through(source, (fault, position))
