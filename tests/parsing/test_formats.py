@@ -322,11 +322,11 @@ def tarred(members: dict[str, str]) -> bytes:
 @pytest.mark.parametrize(
     ("suffix", "content"),
     [
-        (".gz", gzip.compress(b"# Title\n\nWords.")),
+        (".gz", gzip.compress(b"# Title\n\nWords.", mtime=0)),
         (".bz2", bz2.compress(b"# Title\n\nWords.")),
         (".xz", lzma.compress(b"# Title\n\nWords.")),
         (".zst", zstd.compress(b"# Title\n\nWords.")),
-        (".gz", gzip.compress(b"# Title\n") + gzip.compress(b"\nWords.")),
+        (".gz", gzip.compress(b"# Title\n", mtime=0) + gzip.compress(b"\nWords.", mtime=0)),
     ],
     ids=["gzip", "bzip2", "xz", "zstd", "gzip in two pieces"],
 )
