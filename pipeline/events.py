@@ -3,11 +3,11 @@
 No event holds a document's text or a secret; ids of documents and messages of errors may appear.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.model import ClientToken, DocumentId, DocumentOutcome, Operation, Stage
+from pipeline.model import ClientToken, DocumentId, DocumentOutcome, Operation, RecordKey, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,13 @@ class DocumentsListed:
 
 @dataclass(frozen=True, slots=True)
 class DocumentsRenamed:
-    """The source has documents under other ids than before; their records are updated where they are."""
+    """The source has documents under other ids than before; their records are updated where they are.
+
+    `names` has the former and the new id of each.
+    """
 
     documents: int
+    names: Sequence[tuple[DocumentId, DocumentId]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class ScanProblem:
 class DocumentsDecided:
     """What became of documents, and what that means for their records. Said once for each document.
 
-    `created`, `updated` and `obsolete` count records whose change is planned, not done.
+    `created`, `updated` and `obsolete` count records whose change is planned, not done. `document` is None where the
+    event is of many, or of one of which nothing is new; `planned` tells of its records what is to be done with which.
     """
 
     outcome: DocumentOutcome
@@ -83,6 +88,8 @@ class DocumentsDecided:
     created: int = 0
     updated: int = 0
     obsolete: int = 0
+    document: DocumentId | None = None
+    planned: Sequence[tuple[Operation, RecordKey]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class DocumentsRemoved:
 
     documents: int
     records: int
+    ids: Sequence[DocumentId] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +159,26 @@ class DeadLettered:
     counted_as: DocumentOutcome | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OutstandingLetter:
+    """What may be shown of a dead letter. Times are in seconds since the epoch."""
+
+    document_id: DocumentId
+    stage: Stage
+    code: str
+    message: str
+    attempts: int
+    first_failed_at: float
+    last_failed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettersOutstanding:
+    """All that is given up on, now that the run has ended, by this one and those before."""
+
+    letters: Sequence[OutstandingLetter]
+
+
 RunEvent = (
     RunStarted
     | StateIsCopy
@@ -166,6 +194,7 @@ RunEvent = (
     | RequestSent
     | BatchSettled
     | DeadLettered
+    | DeadLettersOutstanding
 )
 
 Observer = Callable[[RunEvent], None]

@@ -351,6 +351,17 @@ class LastRun:
     report: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that has begun. Times are in seconds since the epoch; `ended_at` and `report` are as for `LastRun`."""
+
+    id: str
+    verb: str
+    started_at: float
+    ended_at: float | None
+    report: str | None
+
+
 # ------------------------------------------------------------------------------------------------ changes
 
 

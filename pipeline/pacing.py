@@ -201,6 +201,10 @@ class Pacer:
         for call, limit in limits.items():
             self._lanes[call].know(limit)
 
+    def allowed_per_s(self, call: Call) -> float:
+        """How many requests of one kind may be sent in a second, as things are."""
+        return self._lanes[call].rate
+
     def pause_s(self) -> float:
         """How long records wait that the memory refused for their rate while it took others: up to 5 s."""
         return self._rng.uniform(0.0, PAUSE_MAX_S)

@@ -37,6 +37,7 @@ from pipeline.model import (
     Operation,
     PartsEnd,
     Planned,
+    RecordKey,
     ScanError,
     Stage,
     Unread,
@@ -208,6 +209,8 @@ class Planner:
                 created=sum(isinstance(change, Create) for change in changes),
                 updated=sum(isinstance(change, Update) for change in changes),
                 obsolete=len(found.obsolete),
+                document=item.document,
+                planned=_planned(changes, found.obsolete),
             )
         )
         fingerprint = item.ref.fingerprint
@@ -244,7 +247,7 @@ class Planner:
         for part in parts:
             if self.sightings.mark_first(part.row):  # those that went before have been counted
                 unchanged += self.sightings.count_unchanged(part.state.id, part.records)
-        self.observe(DocumentsDecided("failed", 1, unchanged=unchanged))
+        self.observe(DocumentsDecided("failed", 1, unchanged=unchanged, document=item.ref.id))
         letter = self._document_letter(item.ref.id, item.stage, item.code, item.message)
         standing = {letter.id, *await self._letters(before)}
         fingerprint = item.ref.fingerprint if item.stage == "parse" else None
@@ -317,6 +320,16 @@ class Planner:
             operation=Operation.CREATE if isinstance(change, Create) else Operation.UPDATE,
             record=self.destination.encode(change),
         )
+
+
+def _planned(changes: Sequence[Change], obsolete: Sequence[RecordKey]) -> list[tuple[Operation, RecordKey]]:
+    """What is to be done with which records, for those who want to tell."""
+    planned = [
+        (Operation.CREATE if isinstance(change, Create) else Operation.UPDATE, change.record.key)
+        for change in changes
+        if not isinstance(change, Delete)
+    ]
+    return planned + [(Operation.DELETE, key) for key in obsolete]
 
 
 async def plan_changes(
@@ -428,7 +441,8 @@ async def find_vanished(
                     gone.append(document)
             if gone:
                 counted = [document for document in gone if is_counted(document)]
-                observe(DocumentsRemoved(len(counted), sum(document.records for document in counted)))
+                ids = [document.state.id for document in counted]
+                observe(DocumentsRemoved(len(counted), sum(document.records for document in counted), ids))
                 yield [document.state.id for document in gone]
 
 

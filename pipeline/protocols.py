@@ -28,6 +28,7 @@ from pipeline.model import (
     MemoryRecordId,
     Operation,
     Parsed,
+    PastRun,
     Planned,
     RecordKey,
     RecordPlace,
@@ -460,6 +461,10 @@ class StateStore(Protocol):
 
     async def last_run(self, *, before: str = "") -> LastRun | None:
         """The last run that began, other than the one whose id is `before`."""
+        ...
+
+    async def runs(self, *, limit: int) -> Sequence[PastRun]:
+        """The last runs that began, the newest first."""
         ...
 
 

@@ -63,7 +63,7 @@ class Renames:
                 if former is not None:
                     names[former] = ref.id
             if names:
-                self.observe(DocumentsRenamed(len(names)))
+                self.observe(DocumentsRenamed(len(names), list(names.items())))
             if self.is_dry:
                 self.sightings.renamed.update((now, before) for before, now in names.items())
             elif names:

@@ -29,7 +29,15 @@ from pipeline.errors import (
     first_error,
     ungrouped,
 )
-from pipeline.events import DeletesWithheld, Observer, RunEvent, RunStarted
+from pipeline.events import (
+    DeadLettersOutstanding,
+    DeletesWithheld,
+    Observer,
+    OutstandingLetter,
+    Reconciled,
+    RunEvent,
+    RunStarted,
+)
 from pipeline.files import make_folder
 from pipeline.hosts import is_loopback
 from pipeline.identity import METADATA_ESCAPE, decode
@@ -38,12 +46,13 @@ from pipeline.lease import ENDED_LEASE, Lease, hold_lease
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules, namespace_root
 from pipeline.memory_check import MemoryCheck
-from pipeline.model import CALLS, ClientToken
+from pipeline.model import CALLS, ClientToken, DeadLetter
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
 from pipeline.protocols import HoldsConnections, SourceConnector, StateStore
 from pipeline.provenance import DOCUMENT_METADATA_KEY, SOURCE_METADATA_KEY
+from pipeline.recording import close_report, open_report
 from pipeline.report import SourceReport
 from pipeline.reporting.listeners import fan_out
 from pipeline.reporting.listings import SearchHit
@@ -110,15 +119,20 @@ async def run_source(
     stop: Stop,
     observers: tuple[Observer, ...] = (),
     allow_mass_delete: bool = False,
+    repaired: Reconciled | None = None,
 ) -> Outcome:
-    """Run, plan or replay one source to its end, whatever that is: faults are in the report, not raised."""
+    """Run, plan or replay one source to its end, whatever that is: faults are in the report, not raised.
+
+    `repaired` is what was mended in the ledger just before, for the report that the run leaves.
+    """
     tally = Tally(settings.name)
     report = tally.report
+    recorder = None if verb == "plan" else open_report(settings, verb, run_id, report, pacer_of(settings), repaired)
     started = time.monotonic()
     deletes = DeletePolicy(settings.deletes.enabled, settings.deletes.max_fraction, allow_mass_delete)
     try:
         async with AsyncExitStack() as stack:
-            observe = fan_out(tally, *observers)
+            observe = fan_out(tally, *([recorder] if recorder else []), *observers)
             if verb == "plan":
                 job = await stack.enter_async_context(_open_plan(settings, run_id, deletes, observe))
             else:
@@ -137,6 +151,8 @@ async def run_source(
             )
     report.seconds = round(time.monotonic() - started, 3)
     report.dead_letters_path = str(settings.dead_letters_path)
+    if recorder is not None:
+        close_report(recorder, settings)
     return Outcome(report, tally.withheld)
 
 
@@ -185,7 +201,21 @@ async def _close_account(job: SourceJob, verb: Verb, report: SourceReport) -> No
     if verb != "plan":
         # In this order: a run that lost its lease fails here and leaves the file to the one that has it.
         await job.state.end_run(job.run_id, json.dumps(asdict(report)), job.now())
-        await job.dead_letters.rewrite(await job.state.letters())
+        left = await job.state.letters()
+        await job.dead_letters.rewrite(left)
+        job.observe(DeadLettersOutstanding([_outstanding(letter) for letter in left]))
+
+
+def _outstanding(letter: DeadLetter) -> OutstandingLetter:
+    return OutstandingLetter(
+        letter.document_id,
+        letter.stage,
+        letter.code,
+        letter.message,
+        letter.attempts,
+        letter.first_failed_at,
+        letter.last_failed_at,
+    )
 
 
 def _carry_over(report: SourceReport, last: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ RECIPE_VERSION = 1  # raise it when the same settings begin to make other record
 
 STATE_FOLDER = ".memsync"
 DEAD_LETTERS_FILE = "dead-letters.jsonl"
+REPORTS_FOLDER = "runs"
 
 LOCAL = "local"
 WORKER_PROCESSES_MAX = 32
@@ -401,6 +402,17 @@ class StateSettings(Section):
     )
 
 
+class ReportSettings(Section):
+    """What each run leaves for people to look at: `memsync report`."""
+
+    enabled: bool = Field(default=True, description="Keep a report of each run.")
+    keep: int = Field(default=50, ge=1, le=10_000, description="Reports to keep, 1 to 10000; older ones are removed.")
+    path: HomePath | None = Field(
+        default=None,
+        description="The folder to keep them in, with one for each source; null: runs/ in the source's state folder.",
+    )
+
+
 class ConnectorSettings(BaseModel):
     """What the settings of all connectors have in common."""
 
@@ -447,6 +459,9 @@ class SourceSettings(BaseSettings):
         description="When it is due, as five cron fields; `status` shows it, starting runs is up to cron or the like.",
     )
     state: StateSettings = Field(default=StateSettings(), description="Where the ledger and the outbox are.")
+    reports: ReportSettings = Field(
+        default=ReportSettings(), description="What each run leaves for people to look at: `memsync report`."
+    )
 
     _file: Path = PrivateAttr(default=Path("memsync.yaml"))
 
@@ -488,6 +503,11 @@ class SourceSettings(BaseSettings):
     def dead_letters_path(self) -> Path:
         """The file of this source's dead letters."""
         return self.folder / (self.dead_letters.path or self.state_folder / DEAD_LETTERS_FILE)
+
+    @property
+    def reports_folder(self) -> Path:
+        """The folder of this source's reports."""
+        return self.folder / self.reports.path / self.name if self.reports.path else self.state_folder / REPORTS_FOLDER
 
 
 def recipe(settings: SourceSettings) -> str:

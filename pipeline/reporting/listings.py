@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from pipeline.model import DeadLetter
 from pipeline.report import Status
+from pipeline.reporting.reasons import Reason, reason_of
 from pipeline.reporting.text import PLAIN, Style, amount, moment
 
 _DOCUMENTS_PER_REASON_MAX = 5
 _EXCERPT_CHARACTERS_MAX = 600
 _QUERY_WORD_TOO_SHORT = 2  # characters; shorter ones say little of where an answer is
 _MESSAGE_CHARACTERS_MAX = 500
-_NUMBER = re.compile(r"\d[\d,._]*")
 
 
 # ------------------------------------------------------------------------------------------- dead letters
@@ -28,18 +28,14 @@ def render_dead_letters(
     """
     if not letters:
         return "No dead letters."
-    groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
+    groups: dict[Reason, list[DeadLetter]] = {}
     for letter in letters:
-        groups.setdefault(_reason_of(letter), []).append(letter)
+        reason = reason_of(letter.stage, letter.code, letter.message, letter.document_id)
+        groups.setdefault(reason, []).append(letter)
     by_count = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     blocks = ["\n".join(_reason_block(group, style)) for _, group in by_count]
     count = f"{amount(len(letters), 'dead letter')} for {amount(len(groups), 'reason')}."
     return "\n\n".join([*blocks, "\n".join([count, *_replay_lines(letters, paths or {}, style)])])
-
-
-def _reason_of(letter: DeadLetter) -> tuple[str, str, str]:
-    message = letter.message.replace(letter.document_id, "#") if letter.document_id else letter.message
-    return letter.stage, letter.code, _NUMBER.sub("#", message)
 
 
 def _reason_block(letters: Sequence[DeadLetter], style: Style) -> Iterator[str]:

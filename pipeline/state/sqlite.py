@@ -42,6 +42,7 @@ from pipeline.model import (
     LastRun,
     MemoryRecordId,
     Operation,
+    PastRun,
     RecordKey,
     RecordPlace,
     Settlement,
@@ -697,6 +698,11 @@ class SqliteStateStore:
         query = "SELECT id, ended_at, report FROM run WHERE id <> ? ORDER BY number DESC LIMIT 1"
         row = await self._read(lambda: self._connection.execute(query, (before,)).fetchone())
         return None if row is None else LastRun(*row)
+
+    async def runs(self, *, limit: int) -> Sequence[PastRun]:
+        query = "SELECT id, verb, started_at, ended_at, report FROM run ORDER BY number DESC LIMIT ?"
+        rows = await self._read(lambda: self._connection.execute(query, (limit,)).fetchall())
+        return [PastRun(*row) for row in rows]
 
 
 @asynccontextmanager

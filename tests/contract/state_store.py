@@ -30,6 +30,7 @@ from pipeline.model import (
     LastRun,
     MemoryRecordId,
     Operation,
+    PastRun,
     RecordKey,
     Settlement,
     StateCounts,
@@ -917,6 +918,18 @@ class StateStoreContract:
 
         assert await state.last_run() == LastRun("run-2", None, None)
         assert await state.last_run(before="run-2") == LastRun("run-1", 2.5, '{"status": "in_sync"}')
+
+    async def test_past_runs_are_told_the_newest_first(self, state: StateStore) -> None:
+        """Whoever asks what happened in the night begins with the last run, and wants no more than asked for."""
+        for number in (1, 2, 3):
+            await state.begin_run(f"run-{number}", "run", float(number))
+        await state.end_run("run-2", '{"status": "failed"}', 2.5)
+
+        assert await state.runs(limit=2) == [
+            PastRun("run-3", "run", 3.0, None, None),
+            PastRun("run-2", "run", 2.0, 2.5, '{"status": "failed"}'),
+        ]
+        assert len(await state.runs(limit=10)) == 3
 
     async def test_the_newest_run_counts_however_the_clock_is_set(self, state: StateStore) -> None:
         """Clocks are put back; the order of runs is not."""
