@@ -10,11 +10,13 @@ import click
 # Where each command is: of which module which name.
 COMMANDS: Mapping[str, str] = {
     "dead-letters": "dead_letters.dead_letters_command",
+    "history": "report.history_command",
     "local": "local.local_command",
     "plan": "run.plan_command",
     "preview": "preview.preview_command",
     "recover": "verify.recover_command",
     "replay": "run.replay_command",
+    "report": "report.report_command",
     "run": "run.run_command",
     "search": "search.search_command",
     "sources": "sources.sources_command",

@@ -109,11 +109,15 @@ class DocumentsRemoved:
 
 @dataclass(frozen=True, slots=True)
 class DeletesWithheld:
-    """Deletions that were planned and not done. `removed` of `known` documents would have gone."""
+    """Deletions that were planned and not done. `removed` of `known` documents would have gone.
+
+    `some` are the first of them; that the source has them no more was not asked a second time.
+    """
 
     reason: Literal["guard", "disabled"]
     removed: int
     known: int
+    some: Sequence[DocumentId] = ()
 
 
 RequestOutcome = Literal["ok", "throttled", "retryable", "refused", "fatal"]

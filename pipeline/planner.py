@@ -57,6 +57,8 @@ JUST_PLANNED_MAX = 1000
 # A deletion of fewer documents than this is never held back as a mass deletion (unless the source shows nothing).
 GUARDED_DOCUMENTS_MIN = 10
 
+WITHHELD_TOLD_MAX = 500  # documents whose deletion was held back, by name
+
 
 @dataclass(frozen=True, slots=True)
 class Planner:
@@ -383,15 +385,18 @@ async def may_delete(
     """
     known = sightings.known  # before this run: what it added must not make the loss look small
     removed = emptied
+    some: list[DocumentId] = []
     async with aclosing(unseen(state, sightings)) as pages:
         async for page in pages:
-            removed += sum(is_counted(document) for document in page)
+            counted = [document.state.id for document in page if is_counted(document)]
+            removed += len(counted)
+            some += counted[: WITHHELD_TOLD_MAX - len(some)]
     if not policy.is_enabled:
         if removed:
-            observe(DeletesWithheld("disabled", removed, known))
+            observe(DeletesWithheld("disabled", removed, known, some))
         return False
     if is_mass_deletion(removed, known, sightings.listed, policy.max_fraction) and not policy.allow_mass:
-        observe(DeletesWithheld("guard", removed, known))
+        observe(DeletesWithheld("guard", removed, known, some))
         return False
     return True
 

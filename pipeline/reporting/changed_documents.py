@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.events import DeadLettered, DocumentsDecided, DocumentsRemoved, DocumentsRenamed
+from pipeline.events import DeadLettered, DeletesWithheld, DocumentsDecided, DocumentsRemoved, DocumentsRenamed
 from pipeline.model import DocumentId, Operation, RecordKey
 from pipeline.report import DocumentCounts
 
@@ -23,6 +23,8 @@ class ChangedDocuments:
         self._removed: Named = {}
         self._renamed: Named = {}
         self._failed: Named = {}
+        self._withheld: Named = {}
+        self._withheld_total = 0
         self._keys = 0
 
     def hear_decided(self, event: DocumentsDecided) -> None:
@@ -53,6 +55,11 @@ class ChangedDocuments:
         for before, now in event.names[: NAMED_MAX - len(self._renamed)]:
             self._renamed[now] = {"before": before}
 
+    def hear_withheld(self, event: DeletesWithheld) -> None:
+        self._withheld_total += event.removed
+        for document in event.some[: NAMED_MAX - len(self._withheld)]:
+            self._withheld[document] = {}
+
     def hear_dead_lettered(self, event: DeadLettered) -> None:
         """A document stands in one class: whatever it was counted as before, it has failed."""
         if event.stage == "scan":
@@ -76,6 +83,7 @@ class ChangedDocuments:
             "added": (counts.added, self._added),
             "changed": (counts.changed, self._changed),
             "removed": (counts.removed, self._removed),
+            "withheld": (self._withheld_total, self._withheld),
             "renamed": (counts.renamed, self._renamed),
         }
         return {

@@ -161,6 +161,7 @@ class RunRecorder:
                 self._letters = event.letters
             case DeletesWithheld():
                 self._withheld = event
+                self._documents.hear_withheld(event)
             case Reconciled():
                 self._during("catch_up", at_s)
                 self._reconciled = event
@@ -231,7 +232,7 @@ class RunRecorder:
             "ended_at": ended_at,
             "seconds": seconds,
             "account": asdict(self.account) if ended_at is not None else {**asdict(self.account), "status": status},
-            "guard": None if self._withheld is None else asdict(self._withheld),
+            "guard": None if self._withheld is None else _guard(self._withheld),
             "listing": {
                 "state": self._listing,
                 "problems": {"total": self._problems_total, "first": [asdict(problem) for problem in self._problems]},
@@ -249,6 +250,10 @@ class RunRecorder:
             "settings": facts.settings,
             "versions": self.versions(),
         }
+
+
+def _guard(withheld: DeletesWithheld) -> dict[str, Any]:
+    return {"reason": withheld.reason, "removed": withheld.removed, "known": withheld.known}
 
 
 def _rounded(counts: OperationCounts) -> dict[str, Any]:

@@ -62,6 +62,31 @@ def render_plan(
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What the reader must know, and the commands to be typed next. All of it is safe to print."""
+
+    sentences: Sequence[str]
+    commands: Sequence[str] = ()
+
+    def lines(self) -> Iterator[str]:
+        yield ""
+        yield from (f"    {sentence}" for sentence in self.sentences)
+        yield from (f"      {command}" for command in self.commands)
+
+
+def notes_of_run(
+    report: SourceReport, path: str, verb: Literal["run", "replay"], withheld: DeletesWithheld | None
+) -> list[Note]:
+    """What the summary of a run says below its counts; the arguments are as for `render_run`, of one source."""
+    return list(_notes(_Source(report, path, verb, withheld, PLAIN)))
+
+
+def verdict_of_run(report: SourceReport, verb: Literal["run", "replay"]) -> str:
+    """The last line of a run of one source."""
+    return _verdict([_Source(report, "FILE", verb, None, PLAIN)], PLAIN)
+
+
+@dataclass(frozen=True, slots=True)
 class _Source:
     """One source, and how to speak of it."""
 
@@ -105,11 +130,8 @@ def _run_block(source: _Source) -> Iterator[str]:
         yield from _documents_lines(source)
         yield f"    records    {_records_words(source)}"
         yield f"    requests   {_requests_words(source.report.requests)}"
-    yield from _without_text_note(source)
-    yield from _problem_note(source)
-    yield from _withheld_note(source)
-    if not source.is_in_sync:
-        yield from _dead_letters_note(source)
+    for note in _notes(source):
+        yield from note.lines()
 
 
 def _heading(source: _Source) -> str:
@@ -194,12 +216,18 @@ def _listed(*counts: tuple[int, str]) -> str:
 
 
 def _note(sentences: Sequence[str], *commands: str) -> Iterator[str]:
-    yield ""
-    yield from (f"    {sentence}" for sentence in sentences)
-    yield from (f"      {command}" for command in commands)
+    return Note(sentences, commands).lines()
 
 
-def _without_text_note(source: _Source) -> Iterator[str]:
+def _notes(source: _Source) -> Iterator[Note]:
+    yield from _without_text_note(source)
+    yield from _problem_note(source)
+    yield from _withheld_note(source)
+    if not source.is_in_sync:
+        yield from _dead_letters_note(source)
+
+
+def _without_text_note(source: _Source) -> Iterator[Note]:
     """Documents, and not one record: more likely a setting that looks for text in the wrong place than meant."""
     documents, records = source.report.documents, source.report.records
     has_documents = documents.unchanged or documents.added or documents.changed
@@ -207,13 +235,13 @@ def _without_text_note(source: _Source) -> Iterator[str]:
         (records.created, records.updated, records.deleted, records.unchanged, records.pending)
     )
     if source.has_plan and has_documents and not has_records:
-        yield from _note(
+        yield Note(
             ["None of these documents has text that would become a record. To see what becomes of one:"],
-            source.command("preview"),
+            [source.command("preview")],
         )
 
 
-def _problem_note(source: _Source) -> Iterator[str]:
+def _problem_note(source: _Source) -> Iterator[Note]:
     error = source.style.lines(source.report.error or "")
     pending = _pending_words(source.report.records.pending)
     match source.report.status:
@@ -227,9 +255,9 @@ def _problem_note(source: _Source) -> Iterator[str]:
             advice = f"Not everything is written{pending}. To go on:"
         case _:
             if error:
-                yield from _note(error)
+                yield Note(error)
             return
-    yield from _note([*error, advice], source.command(source.verb))
+    yield Note([*error, advice], [source.command(source.verb)])
 
 
 def _pending_words(pending: int) -> str:
@@ -239,19 +267,19 @@ def _pending_words(pending: int) -> str:
     return f": {amount(pending, 'record')} {verb} in the outbox and will be delivered first"
 
 
-def _withheld_note(source: _Source) -> Iterator[str]:
+def _withheld_note(source: _Source) -> Iterator[Note]:
     if source.report.status == "guarded":
         is_empty = source.report.documents.seen == 0
         reason = "it listed nothing at all" if is_empty else "more than `deletes.max_fraction` allows"
-        yield from _note(
+        yield Note(
             [
                 f"{_gone_words(source)}: {reason}.",
                 "Their records were not deleted; everything else was done. If they are really gone:",
             ],
-            source.command("run", "--allow-mass-delete"),
+            [source.command("run", "--allow-mass-delete")],
         )
     elif source.report.withheld_documents:
-        yield from _note([f"{_gone_words(source)}; their records stay, since `deletes.enabled` is off."])
+        yield Note([f"{_gone_words(source)}; their records stay, since `deletes.enabled` is off."])
 
 
 def _gone_words(source: _Source) -> str:
@@ -261,7 +289,7 @@ def _gone_words(source: _Source) -> str:
     return f"{total}{documents} {'is' if gone == 1 else 'are'} gone from the source"
 
 
-def _dead_letters_note(source: _Source) -> Iterator[str]:
+def _dead_letters_note(source: _Source) -> Iterator[Note]:
     report, style = source.report, source.style
     if not source.dead_letters and report.status != "dead_letters":
         return
@@ -271,14 +299,13 @@ def _dead_letters_note(source: _Source) -> Iterator[str]:
     earlier = source.dead_letters - sum(report.dead_letters_by_code.values())
     if reasons and earlier:
         reasons.append(f"  {earlier:,} from earlier runs")
-    yield from _note(
+    yield Note(
         [
             f"{_dead_letters_words(source)}{place}" + (":" if reasons else "."),
             *reasons,
             "To see why, and to send them again once the cause is gone:",
         ],
-        source.command("dead-letters"),
-        source.command("replay"),
+        [source.command("dead-letters"), source.command("replay")],
     )
 
 
@@ -348,7 +375,8 @@ def _plan_block(source: _Source) -> Iterator[str]:
     )
     if rest:
         yield f"    records    {rest}"
-    yield from _without_text_note(source)
+    for note in _without_text_note(source):
+        yield from note.lines()
     yield from _withheld_plan_note(source)
 
 

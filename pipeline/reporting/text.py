@@ -79,11 +79,14 @@ class Style:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         """Return aligned lines, never wrapped or cut; columns of numbers are set to the right.
 
-        Cells are safe already and not painted.
+        Cells are safe already and not painted; `-` stands for what is not known.
         """
         columns = list(zip(header, *rows, strict=True))
         widths = [max(_width(cell) for cell in column) for column in columns]
-        is_number = [all(cell[:1].isdigit() and cell[-1:].isdigit() for cell in column[1:]) for column in columns]
+        is_number = [
+            all(cell == "-" or (cell[:1].isdigit() and cell[-1:].isdigit()) for cell in column[1:])
+            for column in columns
+        ]
         lines = [
             "  ".join(map(_padded, row, widths, is_number)).rstrip()  # zip has checked the lengths
             for row in (header, *rows)

@@ -7,7 +7,16 @@ import pytest
 
 from tests.acceptance.conftest import Folder, Memory, Memsync
 
-HEAVY = {"aiobotocore", "botocore", "aiohttp", "html_to_markdown", "pathspec", "pipeline.local_memory", "rich"}
+HEAVY = {
+    "aiobotocore",
+    "botocore",
+    "aiohttp",
+    "html_to_markdown",
+    "jinja2",
+    "pathspec",
+    "pipeline.local_memory",
+    "rich",
+}
 
 
 def modules_loaded_by(program: str, folder: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 import json
 
-from pipeline.events import DeadLettered, DocumentsDecided, DocumentsRemoved, DocumentsRenamed
+from pipeline.events import DeadLettered, DeletesWithheld, DocumentsDecided, DocumentsRemoved, DocumentsRenamed
 from pipeline.model import DocumentId, Operation, RecordKey
 from pipeline.report import DocumentCounts
 from pipeline.reporting.changed_documents import KEYS_MAX, KEYS_PER_DOCUMENT_MAX, NAMED_MAX, ChangedDocuments
@@ -29,6 +29,7 @@ def test_a_million_documents_take_no_more_room_than_a_few_hundred() -> None:
         ids = [DocumentId(f"{number}-{each}.md") for each in range(500)]
         documents.hear_removed(DocumentsRemoved(500, 500, ids))
         documents.hear_renamed(DocumentsRenamed(500, [(each, DocumentId(f"new-{each}")) for each in ids]))
+        documents.hear_withheld(DeletesWithheld("guard", 500, 1_000, ids))
         documents.hear_dead_lettered(DeadLettered(DocumentId(f"f{number}.md"), "parse", "broken", "It is broken."))
 
     told = documents.as_json(DocumentCounts(added=1_000_000))

@@ -188,12 +188,13 @@ def test_what_else_a_person_must_know_is_there(recording: Recording) -> None:
     recording.hear(STARTED)
     recording.hear(ScanProblem("secret/", "PermissionError", "No."))
     recording.hear(ScanFinished(is_complete=False))
-    recording.hear(DeletesWithheld("guard", removed=80, known=100))
+    recording.hear(DeletesWithheld("guard", removed=80, known=100, some=[DocumentId("gone.md")]))
     recording.account.status = "guarded"
 
     report = recording.finish()
     assert report["status"] == report["account"]["status"] == "guarded"
     assert report["guard"] == {"reason": "guard", "removed": 80, "known": 100}
+    assert report["documents"]["withheld"] == {"total": 80, "first": [{"id": "gone.md"}]}
     assert report["listing"]["state"] == "incomplete"
     assert report["listing"]["problems"] == {
         "total": 1,

@@ -1,0 +1,110 @@
+"""`memsync report` and `history`: what past runs did, to be looked at."""
+
+import webbrowser
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.shared import command, json_option, load, paths_argument, print_json, source_option, style_here
+from pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pipeline.settings import SourceSettings
+
+
+@click.command("report")
+@paths_argument
+@source_option
+@click.option("--run", "run_id", metavar="ID", help="The run whose id begins so; without it, the last.")
+@click.option("--out", type=click.Path(path_type=Path), help="File, or folder, to write to instead of the reports'.")
+@click.option("--open", "is_to_open", is_flag=True, help="Show it in the browser.")
+@json_option
+@command
+async def report_command(
+    paths: tuple[Path, ...],
+    names: tuple[str, ...],
+    run_id: str | None,
+    out: Path | None,
+    is_to_open: bool,
+    as_json: bool,
+) -> int:
+    """Write a page about a run.
+
+    One HTML file that needs nothing else: how the run ended and what to do, what changed, how fast it went and what
+    held it up, and the runs before. With --json, the report that it is made of is printed instead. `memsync history`
+    shows the ids of runs.
+    """
+    sources = load(paths, names)
+    if len(sources) > 1 and (run_id is not None or _is_file(out)):
+        raise click.UsageError(
+            "PATH describes several sources; --source chooses one, and --out takes a folder for the pages of several."
+        )
+    if as_json:
+        from pipeline.history import find_report
+
+        reports = [(await find_report(settings, run_id))[1] for settings in sources]
+        print_json("memsync/reports/1", reports=reports)
+        return 0
+    for settings in sources:
+        page = await _write_page(settings, run_id, out)
+        click.echo(style_here().text(str(page)))
+        if is_to_open and not webbrowser.open(page.absolute().as_uri()):
+            click.echo("memsync: no browser could be opened here; the page is in the file above", err=True)
+    return 0
+
+
+def _place(source: str, out: Path) -> Path:
+    return out / f"{source}.html" if out.is_dir() else out
+
+
+def _is_file(out: Path | None) -> bool:
+    """Whether `out` names a file, be it one to come."""
+    return out is not None and not out.is_dir()
+
+
+async def _write_page(settings: "SourceSettings", run_id: str | None, out: Path | None) -> Path:
+    """Write the page of a run; return its file.
+
+    Raises:
+        ConfigurationError: there is no such report, or the page cannot be written there.
+        StateError: the report or the state cannot be read.
+    """
+    from pipeline.history import find_report, past_runs
+    from pipeline.reporting.pages import TREND_RUNS_MAX, render_page
+    from pipeline.reporting.report_files import write_for_owner
+
+    file, report = await find_report(settings, run_id)
+    page = render_page(report, await past_runs(settings, TREND_RUNS_MAX))
+    path = _place(settings.name, out or file.with_suffix(".html"))
+    try:
+        write_for_owner(path, page.encode())
+    except OSError as error:
+        raise ConfigurationError(
+            f"the page cannot be written to {path}: {error.strerror}; --out names another"
+        ) from error
+    return path
+
+
+@click.command("history")
+@paths_argument
+@source_option
+@click.option("--count", default=20, show_default=True, type=click.IntRange(1, 1000), help="Runs of each source.")
+@json_option
+@command
+async def history_command(paths: tuple[Path, ...], names: tuple[str, ...], count: int, as_json: bool) -> int:
+    """Show the past runs of each source.
+
+    How each ended, how long it took, and what it changed; the newest first.
+    """
+    from pipeline.history import past_runs
+    from pipeline.reporting.histories import render_history
+
+    runs = {settings.name: await past_runs(settings, count) for settings in load(paths, names)}
+    if as_json:
+        sources = [{"name": name, "runs": [asdict(run) for run in past]} for name, past in runs.items()]
+        print_json("memsync/history/1", sources=sources)
+    else:
+        click.echo(render_history(runs, style=style_here()))
+    return 0
