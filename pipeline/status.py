@@ -2,16 +2,21 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from cronsim import CronSim
 
+from pipeline.model import PastRun
 from pipeline.report import Status
-from pipeline.reporting.listings import StatusRow
+from pipeline.reporting.statuses import StatusRow
 from pipeline.runner import is_running, open_source_state
 from pipeline.settings import SourceSettings
 
+RUNS_LOOKED_AT = 1_000  # for the last that ended in sync
+OVERDUE_AFTER_S = 120.0  # what starts a run may be a little late, and so may a run in telling that it has begun
 
-async def status_row(settings: SourceSettings) -> StatusRow:
+
+async def status_row(settings: SourceSettings, now: float) -> StatusRow:
     """The source as its last run left it, from its state alone; nothing is asked of source or memory.
 
     Raises:
@@ -19,13 +24,13 @@ async def status_row(settings: SourceSettings) -> StatusRow:
     """
     async with open_source_state(settings, is_read_only=True) as state:
         counts = await state.counts()
-        last = await state.last_run()
-        has_ended = last is None or last.report is not None
-        is_at_work = not has_ended and await is_running(settings, state)
-    next_run = next(CronSim(settings.schedule, datetime.now(UTC).astimezone())) if settings.schedule else None
+        runs = await state.runs(limit=RUNS_LOOKED_AT)
+        last = runs[0] if runs else None
+        is_at_work = last is not None and last.report is None and await is_running(settings, state)
+    report = _report(last)
     status: Status | None = None
     if last is not None:
-        status = json.loads(last.report)["status"] if last.report else "locked" if is_at_work else "interrupted"
+        status = report["status"] if report else "locked" if is_at_work else "interrupted"
     return StatusRow(
         settings.name,
         status,
@@ -34,5 +39,27 @@ async def status_row(settings: SourceSettings) -> StatusRow:
         records=counts.records,
         dead_letters=sum(counts.letters.values()),
         pending_batches=counts.batches,
-        next_run_at=next_run.timestamp() if next_run else None,
+        next_run_at=_due_after(now, settings) if settings.schedule else None,
+        last_in_sync_at=next((run.ended_at for run in runs if _report(run).get("status") == "in_sync"), None),
+        due_since=None if is_at_work else _due_since(last, settings, now),
+        withheld_documents=report.get("withheld_documents", 0),
+        error=report.get("error"),
     )
+
+
+def _report(run: PastRun | None) -> dict[str, Any]:
+    """The report of a run; empty if it has none."""
+    return {} if run is None or run.report is None else json.loads(run.report)
+
+
+def _due_after(at: float, settings: SourceSettings) -> float:
+    """When the source is due next after `at`, by its schedule and the clocks of this machine."""
+    return next(CronSim(settings.schedule or "", datetime.fromtimestamp(at, UTC).astimezone())).timestamp()
+
+
+def _due_since(last: PastRun | None, settings: SourceSettings, now: float) -> float | None:
+    """When the source was due and nothing ran; None if it is not overdue. Before its first run nothing is expected."""
+    if settings.schedule is None or last is None:
+        return None
+    due = _due_after(last.started_at, settings)
+    return due if due + OVERDUE_AFTER_S < now else None

@@ -1,11 +1,21 @@
 """`memsync status`."""
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from pipeline.commands.shared import command, json_option, load, paths_argument, print_json, style_here
+from pipeline.commands.shared import (
+    command,
+    exit_code_of,
+    json_option,
+    load,
+    paths_argument,
+    print_json,
+    style_here,
+)
+from pipeline.errors import SyncError
 
 
 @click.command("status")
@@ -15,14 +25,25 @@ from pipeline.commands.shared import command, json_option, load, paths_argument,
 async def status_command(paths: tuple[Path, ...], as_json: bool) -> int:
     """Show how each source stands.
 
-    Its last run, whether that left it in sync, its records and dead letters, and when it is due.
+    How its last run ended, when one last left it in sync, when it is due, its records and dead letters; the source that
+    needs you soonest first.
     """
-    from pipeline.reporting.listings import render_status
+    from pipeline.reporting.statuses import StatusRow, render_status
     from pipeline.status import status_row
 
-    rows = [await status_row(settings) for settings in load(paths, ())]
+    now = time.time()
+    rows: list[StatusRow] = []
+    errors: list[SyncError] = []
+    for settings in load(paths, ()):
+        try:
+            rows.append(await status_row(settings, now))
+        except SyncError as error:  # one that cannot be read must not hide how the others stand
+            errors.append(error)
+            rows.append(StatusRow(settings.name, None, error=str(error)))
+    if len(errors) == len(rows) == 1:
+        raise errors[0]
     if as_json:
         print_json("memsync/status/1", sources=[asdict(row) for row in rows])
     else:
-        click.echo(render_status(rows, style=style_here()))
-    return 0
+        click.echo(render_status(rows, now=now, style=style_here()))
+    return exit_code_of(errors)

@@ -1,11 +1,10 @@
-"""What `memsync dead-letters`, `status`, `search` and `verify` print."""
+"""What `memsync dead-letters`, `search` and `verify` print."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.model import DeadLetter
-from pipeline.report import Status
 from pipeline.reporting.reasons import Reason, reason_of
 from pipeline.reporting.text import PLAIN, Style, amount, moment
 
@@ -61,76 +60,6 @@ def _replay_lines(letters: Sequence[DeadLetter], paths: Mapping[str, str], style
     if used_paths:
         yield "To send them again once the cause is gone:"
         yield f"  {style.command('replay', *used_paths)}"
-
-
-# ------------------------------------------------------------------------------------------------- status
-
-
-@dataclass(frozen=True, slots=True)
-class StatusRow:
-    """One source as its state file knows it. Times are in seconds since the epoch, None if there is none."""
-
-    source: str
-    status: Status | None  # None: it never ran
-    last_run_at: float | None = None
-    documents: int = 0
-    records: int = 0
-    dead_letters: int = 0
-    pending_batches: int = 0
-    next_run_at: float | None = None
-
-
-_STATUS_WORDS: dict[Status | None, str] = {
-    None: "never ran",
-    "in_sync": "in sync",
-    "dead_letters": "dead letters",
-    "guarded": "deletes withheld",
-    "failed": "failed",
-    "locked": "running",
-    "interrupted": "interrupted",
-}
-
-
-def render_status(rows: Sequence[StatusRow], *, style: Style = PLAIN) -> str:
-    """Return a table of the sources and, as the last line, whether all of them are in sync."""
-    if not rows:
-        return "No sources."
-    header = (
-        "SOURCE",
-        "STATUS",
-        "DOCUMENTS",
-        "RECORDS",
-        "DEAD LETTERS",
-        "PENDING BATCHES",
-        "LAST RUN",
-        "NEXT RUN",
-    )
-    table = style.table(header, [_status_cells(row, style) for row in rows])
-    return "\n".join([*table, "", _status_verdict(rows)])
-
-
-def _status_cells(row: StatusRow, style: Style) -> tuple[str, ...]:
-    return (
-        style.text(row.source),
-        _STATUS_WORDS[row.status],
-        f"{row.documents:,}",
-        f"{row.records:,}",
-        f"{row.dead_letters:,}",
-        f"{row.pending_batches:,}",
-        "never" if row.last_run_at is None else moment(row.last_run_at),
-        "by hand" if row.next_run_at is None else moment(row.next_run_at),
-    )
-
-
-def _status_verdict(rows: Sequence[StatusRow]) -> str:
-    behind_count = sum(row.status != "in_sync" or row.dead_letters + row.pending_batches > 0 for row in rows)
-    if not behind_count:
-        return (
-            "In sync since the last run."
-            if len(rows) == 1
-            else f"In sync since the last run: all {len(rows):,} sources."
-        )
-    return f"Not in sync: {behind_count:,} of {amount(len(rows), 'source')}."
 
 
 # ------------------------------------------------------------------------------------------------- search

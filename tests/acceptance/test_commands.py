@@ -178,6 +178,29 @@ def test_status_tells_how_each_source_stands(docs: Folder, memory: Memory, memsy
     assert (never.exit_code, after.exit_code, table.exit_code, memory.requests) == (0, 0, 0, requests)
 
 
+def test_a_state_that_cannot_be_read_does_not_hide_the_others(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """One broken disk among forty sources: the other rows are what one has come for."""
+    docs.configure(memory.url, "wiki.yaml", name="wiki")
+    docs.write_documents(1)
+    memsync("run", ".")
+    (docs.state / "state.sqlite3").write_bytes(b"no database" * 1_000)
+
+    shown = memsync("status", ".")
+    as_json = memsync("status", ".", "--json")
+    alone = memsync("status", "docs.yaml")
+
+    assert (shown.exit_code, as_json.exit_code, alone.exit_code) == (1, 1, 1)
+    rows = shown.stdout.splitlines()
+    assert rows[1].startswith("✗ docs    unknown")
+    assert rows[2].startswith("✓ wiki    in sync")
+    assert rows[-1] == "Not in sync: 1 of 2 sources."
+    assert [(row["status"], bool(row["error"])) for row in as_json.report["sources"]] == [
+        (None, True),
+        ("in_sync", False),
+    ]
+    assert alone.stderr.startswith("memsync: ")
+
+
 def test_validate_says_so_of_a_valid_file(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """And asks nobody: it works without a network."""
     done = memsync("validate", ".")

@@ -1,18 +1,14 @@
 """What the commands print that only look."""
 
-import re
-
 import pytest
 
 from pipeline.model import DeadLetter, DocumentId
 from pipeline.reporting.listings import (
     ComparedDocuments,
     SearchHit,
-    StatusRow,
     VerifiedSource,
     render_dead_letters,
     render_search,
-    render_status,
     render_verify,
 )
 
@@ -68,46 +64,15 @@ def test_no_letters_are_told_in_a_line() -> None:
     "text",
     [
         render_dead_letters([letter(HOSTILE, code=HOSTILE, message=HOSTILE)]),
-        render_status([StatusRow(HOSTILE, None)]),
         render_search([SearchHit(0.5, HOSTILE, HOSTILE, HOSTILE, HOSTILE)]),
         render_verify([VerifiedSource(HOSTILE, 1)]),
     ],
-    ids=["dead-letters", "status", "search", "verify"],
+    ids=["dead-letters", "search", "verify"],
 )
 def test_what_came_from_outside_cannot_drive_a_terminal(text: str) -> None:
     """Names and messages are shown escaped, and no line of theirs stands at the margin."""
     assert all(line.isprintable() for line in text.splitlines())
     assert "No dead letters." not in text.splitlines()
-
-
-def test_the_status_table_ends_with_a_verdict() -> None:
-    """A source with letters or waiting batches is not in sync, whatever its last run said."""
-    rows = [
-        StatusRow("handbook", "in_sync", 1_790_000_000, documents=1_240, records=4_200, next_run_at=1_790_001_800),
-        StatusRow("wiki", "in_sync", 1_790_000_000, documents=1, records=4, pending_batches=1),
-        StatusRow("new", None),
-    ]
-
-    text = render_status(rows)
-
-    assert [re.split("  +", line) for line in text.splitlines()] == [
-        [
-            "SOURCE",
-            "STATUS",
-            "DOCUMENTS",
-            "RECORDS",
-            "DEAD LETTERS",
-            "PENDING BATCHES",
-            "LAST RUN",
-            "NEXT RUN",
-        ],
-        ["handbook", "in sync", "1,240", "4,200", "0", "0", "2026-09-21 14:13 UTC", "2026-09-21 14:43 UTC"],
-        ["wiki", "in sync", "1", "4", "0", "1", "2026-09-21 14:13 UTC", "by hand"],
-        ["new", "never ran", "0", "0", "0", "0", "never", "by hand"],
-        [""],
-        ["Not in sync: 2 of 3 sources."],
-    ]
-    assert render_status(rows[:1]).splitlines()[-1] == "In sync since the last run."
 
 
 def test_search_shows_where_a_text_is_from_and_its_beginning() -> None:
