@@ -49,7 +49,7 @@ _STAGES = {
     "read": "Reading and comparing",
     "write": "Creating and updating",
     "delete": "Deleting",
-    "close": "Closing the account",
+    "close": "Ending",
 }
 _KINDS = {
     "failed": "bad",
@@ -275,7 +275,8 @@ def _plots(report: Json, history: Sequence[PastRunRow]) -> Iterator[Plot]:
         )
     if is_long and any(timeline["requests"]):
         yield _requests_plot(timeline, buckets)
-    if spans := [(_STAGES.get(name, name), *span) for name, span in report["stages"].items()]:
+    spans = [(_STAGES.get(name, name), *span) for name, span in report["stages"].items()]
+    if is_long and spans:
         longest, from_s, to_s = max(spans, key=lambda span: span[2] - span[1])
         yield Plot(
             "When each stage was at work",

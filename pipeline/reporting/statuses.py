@@ -108,7 +108,9 @@ def _next_words(row: StatusRow, now: float) -> str:
 
 
 def _ago(at: float | None, now: float) -> str:
-    return "never" if at is None else f"{age(now - at)} ago"
+    if at is None:
+        return "never"
+    return "just now" if now - at < _MINUTE_S else f"{age(now - at)} ago"
 
 
 def age(seconds: float) -> str:
@@ -128,7 +130,7 @@ def _notes(row: StatusRow, now: float, style: Style) -> Iterator[str]:
         yield f"{name}: {style.text(row.error, characters_max=_ERROR_CHARACTERS_MAX)}"
     if row.status == "guarded":
         gone = amount(row.withheld_documents, "document")
-        yield f"{name}: {gone} gone from the source; whether really, `memsync report` helps to tell."
+        yield f"{name}: {gone} gone from the source; the records were kept. `memsync report` names them."
     if row.due_since is not None:
         yield f"{name}: it was due {age(now - row.due_since)} ago and has not run. Does what starts it still run?"
 

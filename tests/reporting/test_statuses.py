@@ -28,7 +28,7 @@ def test_sources_stand_by_urgency_and_the_last_line_is_the_verdict() -> None:
         "✓ handbook  in sync           1 h ago       1 h ago   in 10 min      1,240    4,200             0         0",
         "",
         "tickets: The credentials have expired.",
-        "wiki: 31 documents gone from the source; whether really, `memsync report` helps to tell.",
+        "wiki: 31 documents gone from the source; the records were kept. `memsync report` names them.",
         "",
         "Not in sync: 3 of 4 sources.",
     ]
