@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 USABLE := $(VENV)/.usable
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture site simulate mutants kills powerloss io-errors stateful hostile bench bench-check format clean
+.PHONY: quickstart test lint picture picture-report site simulate mutants kills powerloss io-errors stateful hostile bench bench-check format clean
 .DEFAULT_GOAL := quickstart
 
 $(USABLE): pyproject.toml constraints.txt
@@ -95,6 +95,10 @@ picture: $(READY)
 # The documentation as a site in build/site. A broken link fails.
 site: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# The page of a run; needs Chromium.
+picture-report: $(READY)
+	$(BIN)/python docs/picture_report.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -108,12 +108,12 @@ class RunRecorder:
         self._started_s = self._saved_s = self.clock()
 
     def __call__(self, event: RunEvent) -> None:
-        now_s = self.clock() - self._started_s
-        self._hear(event, now_s)
+        now_s = self.clock()
+        self._hear(event, now_s - self._started_s)
         if isinstance(event, RunStarted):
             self.has_begun = True
             self._save_draft()
-        elif self.has_begun and self.clock() - self._saved_s >= DRAFT_EVERY_S:
+        elif self.has_begun and now_s - self._saved_s >= DRAFT_EVERY_S:
             self._save_draft()
 
     def _save_draft(self) -> None:
