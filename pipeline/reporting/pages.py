@@ -13,9 +13,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
+from pipeline.errors import StateError
 from pipeline.events import DeletesWithheld
 from pipeline.report import DocumentCounts, RecordCounts, RequestCounts, SourceReport
 from pipeline.reporting.charts import (
@@ -85,8 +86,18 @@ def render_page(report: Json, history: Sequence[PastRunRow] = ()) -> str:
     """Return the page of a report. `history` holds the last runs of its source, the newest first.
 
     Raises:
-        KeyError, TypeError: the report is not one of `memsync/report/1`.
+        StateError: the report lacks what belongs into one, or has something else in its place.
     """
+    try:
+        return _page(report, history)
+    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        raise StateError(
+            "The report cannot be shown: it is not as memsync writes them, so somebody or something has changed it."
+            " Those of other runs can be shown."
+        ) from error
+
+
+def _page(report: Json, history: Sequence[PastRunRow]) -> str:
     account = _account(report)
     style, script = _part("report.css"), _part("report.js")
     status = report["status"]

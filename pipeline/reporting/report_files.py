@@ -89,6 +89,8 @@ def read_report(file: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise StateError(f"The report {file} is of another version of memsync, or none of its files.")
+    if not (isinstance(report.get("run_id"), str) and isinstance(report.get("account"), dict) and "status" in report):
+        raise StateError(f"The report {file} is not as memsync writes them: somebody or something has changed it.")
     return report
 
 

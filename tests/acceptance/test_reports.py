@@ -84,6 +84,20 @@ def test_a_killed_run_is_told_as_interrupted_until_the_next_one(docs: Folder, me
     ]
 
 
+def test_a_run_that_was_asked_to_stop_closes_its_report(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """It knows what it has done, unlike one that was killed."""
+    docs.write_documents(3)
+    memory.play(latency_s=300)
+    run = memsync.start("run", "docs.yaml", "--json")
+    run.wait_for_log("run_started")
+
+    stopped = run.stop_by(signal.SIGTERM)
+
+    (report,) = reports(docs)
+    assert (report["status"], report["account"]) == ("interrupted", stopped.source)
+    assert report["ended_at"] is not None
+
+
 def test_replays_and_repairs_leave_reports_and_plans_do_not(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """Whatever changes the memory is accounted for; what touches nothing leaves nothing."""
     docs.write_documents(2)

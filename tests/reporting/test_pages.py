@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import StateError
 from pipeline.events import DocumentsDecided
 from pipeline.model import DocumentId
 from pipeline.reporting.pages import render_page
@@ -223,3 +224,12 @@ def test_a_newer_report_with_more_in_it_can_be_shown() -> None:
     report["something"] = {}
 
     assert "Not in sync: 1 dead letter outstanding." in page_of(report).text
+
+
+@pytest.mark.parametrize("change", [{"documents": []}, {"seconds": "long"}, {"timeline": None}, {"account": {}}])
+def test_a_report_that_somebody_has_changed_is_told_and_does_not_crash(change: dict[str, Any]) -> None:
+    """It is a file like any other."""
+    report = {**busy_run().end(), **change}
+
+    with pytest.raises(StateError, match="cannot be shown"):
+        render_page(report)

@@ -12,7 +12,14 @@ from pipeline.reporting.report_files import ReportFolder, read_report, run_id_of
 
 
 def report(number: int, **members: Any) -> dict[str, Any]:
-    return {"schema": "memsync/report/1", "run_id": f"run-{number}", "started_at": float(number * 3_600), **members}
+    return {
+        "schema": "memsync/report/1",
+        "run_id": f"run-{number}",
+        "started_at": float(number * 3_600),
+        "status": "in_sync",
+        "account": {},
+        **members,
+    }
 
 
 @pytest.fixture
@@ -69,7 +76,15 @@ def test_a_link_is_replaced_and_not_followed(folder: ReportFolder, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "content", ["", '{"schema": "memsync/rep', "[]", '{"schema": "memsync/report/99"}', "[" * 100_000]
+    "content",
+    [
+        "",
+        '{"schema": "memsync/rep',
+        "[]",
+        '{"schema": "memsync/report/99"}',
+        "[" * 100_000,
+        '{"schema": "memsync/report/1", "run_id": 7}',
+    ],
 )
 def test_a_damaged_or_foreign_report_is_told_and_does_not_crash(folder: ReportFolder, content: str) -> None:
     """A power cut may leave an empty file under a name that stands for a report."""
