@@ -82,7 +82,10 @@ class StateError(SyncError):
 
 
 class DestinationError(SyncError):
-    """The memory did not take a batch."""
+    """The memory did not take a batch. `http_status` and `request_id` are its answer's, None if none came."""
+
+    http_status: int | None = None
+    request_id: str | None = None
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)

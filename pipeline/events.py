@@ -3,7 +3,8 @@
 No event holds a document's text or a secret; ids of documents and messages of errors may appear.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,6 +129,8 @@ class RequestSent:
     """One attempt of one request, answered or not.
 
     outcome: `ok`; `throttled` and `retryable` are sent again; `refused` is narrowed; `fatal` ends the run.
+    `http_status` and `request_id` are the answer's, None where none came. `allowed_per_s` is the pace that the memory
+    allows after it, in requests of this operation a second.
     """
 
     operation: Operation
@@ -136,6 +139,9 @@ class RequestSent:
     duration_s: float
     outcome: RequestOutcome
     code: str | None = None
+    http_status: int | None = None
+    request_id: str | None = None
+    allowed_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,38 @@ class DeadLettersOutstanding:
     letters: Sequence[OutstandingLetter]
 
 
+WaitingStage = Literal["scan", "fetch", "parse", "ledger", "write", "read", "verify"]
+WaitReason = Literal["source", "parser", "disk", "pacer", "service", "backoff", "late_writes"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wait:
+    """One thing that one task of a stage waits for. Each is another, also where two are for the same.
+
+    reason: `source`, `parser` and `service` (the memory) are to answer; `disk` is to read or write the ledger; `pacer`
+    lets a request through in its turn; after `backoff` something is tried again; `late_writes` are requests of unknown
+    outcome that may still be carried out. `document` is the one concerned, of several the first. `seconds` is how long
+    it will take at least, None if nobody can tell.
+    """
+
+    stage: WaitingStage
+    reason: WaitReason
+    document: DocumentId | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStarted:
+    wait: Wait
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEnded:
+    """What was waited for came, failed, or is not wanted any more."""
+
+    wait: Wait
+
+
 RunEvent = (
     RunStarted
     | StateIsCopy
@@ -199,6 +237,22 @@ RunEvent = (
     | BatchSettled
     | DeadLettered
     | DeadLettersOutstanding
+    | WaitStarted
+    | WaitEnded
 )
 
 Observer = Callable[[RunEvent], None]
+
+
+def nobody(_event: RunEvent) -> None:
+    """Hears nothing of it."""
+
+
+@contextmanager
+def telling(observe: Observer, wait: Wait) -> Iterator[None]:
+    """Tell that `wait` lasts as long as the block."""
+    observe(WaitStarted(wait))
+    try:
+        yield
+    finally:
+        observe(WaitEnded(wait))

@@ -466,11 +466,16 @@ class FailedRecord:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What an answer says of each record of a batch: every key stands in exactly one of the three."""
+    """What an answer says of each record of a batch: every key stands in exactly one of the three.
+
+    `http_status` and `request_id` are the answer's own, for those who look for it in the service's logs.
+    """
 
     succeeded: Mapping[RecordKey, MemoryRecordId]
     failed: Sequence[FailedRecord] = ()
     unknown: frozenset[RecordKey] = frozenset()
+    http_status: int | None = field(default=None, compare=False)
+    request_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

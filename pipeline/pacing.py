@@ -163,6 +163,16 @@ class Turn:
         """Return when the request may be sent."""
         await self._lane.let_pass(self)
 
+    @property
+    def closed_s(self) -> float:
+        """For how long nobody is let through yet: a request waits at least that long."""
+        return max(0.0, self._lane.open_at - self._lane.clock())
+
+    @property
+    def allowed_per_s(self) -> float:
+        """The pace of this operation now, in requests a second."""
+        return self._lane.rate
+
     def taken(self) -> None:
         """The request was answered: the rate may rise."""
         self._lane.taken()

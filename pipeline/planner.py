@@ -15,6 +15,8 @@ from pipeline.events import (
     DocumentSkippedByReason,
     DocumentsRemoved,
     Observer,
+    Wait,
+    telling,
 )
 from pipeline.letters import document_letter_id, record_letter_id
 from pipeline.model import (
@@ -442,13 +444,18 @@ async def find_vanished(
                 origin = origins.get(document.state.origin)
                 # A part whose file was read to its end is proven by that; everything else is asked for once more.
                 was_read = origin is not None and origin.row != document.row and sightings.has(origin.row)
-                if was_read or await connector.locate(document.state.origin) is None:
+                if was_read or await _is_gone(connector, document.state.origin, observe):
                     gone.append(document)
             if gone:
                 counted = [document for document in gone if is_counted(document)]
                 ids = [document.state.id for document in counted]
                 observe(DocumentsRemoved(len(counted), sum(document.records for document in counted), ids))
                 yield [document.state.id for document in gone]
+
+
+async def _is_gone(connector: SourceConnector, document: DocumentId, observe: Observer) -> bool:
+    with telling(observe, Wait("scan", "source", document)):
+        return await connector.locate(document) is None
 
 
 def is_counted(document: KnownDocument) -> bool:

@@ -162,6 +162,11 @@ class Derive(Protocol):
 class Turn(Protocol):
     """The place of one request in the queue before the memory; it is kept until the request was taken."""
 
+    @property
+    def closed_s(self) -> float:
+        """For how long nobody is let through yet: a request waits at least that long."""
+        ...
+
     async def wait(self) -> None:
         """Return when the request may be sent."""
         ...

@@ -21,6 +21,8 @@ from pipeline.events import (
     Observer,
     ScanFinished,
     ScanProblem,
+    Wait,
+    telling,
 )
 from pipeline.model import (
     Checkpoint,
@@ -52,7 +54,11 @@ async def scan_source(connector: SourceConnector, since: Checkpoint | None, basi
     """List the source, from where the last scan left off if its documents rest on the same `basis`."""
     is_complete = False
     async with aclosing(connector.scan(resume_point(since, basis))) as scan:
-        async for events in scan:
+        while True:
+            with telling(observe, Wait("scan", "source")):
+                events = await anext(scan, None)
+            if events is None:
+                break
             is_complete = is_complete or any(isinstance(event, ScanComplete | ScanIncremental) for event in events)
             yield [_based(event, basis) if isinstance(event, Checkpoint) else event for event in events]
     observe(ScanFinished(is_complete))
@@ -73,21 +79,24 @@ def _based(checkpoint: Checkpoint, basis: str) -> Checkpoint:
     return Checkpoint(f"{basis}\n{checkpoint.value}")
 
 
-async def locate_documents(connector: SourceConnector, documents: Iterable[DocumentId]) -> Listing:
+async def locate_documents(connector: SourceConnector, documents: Iterable[DocumentId], observe: Observer) -> Listing:
     """List only `documents`, as far as the source still has them. Proves nothing about others."""
     for document in documents:
-        ref = await connector.locate(document)
+        with telling(observe, Wait("scan", "source", document)):
+            ref = await connector.locate(document)
         if ref is not None:
             yield [ref]
 
 
-async def locate_unread(connector: SourceConnector, state: StateStore, sightings: Sightings) -> Listing:
+async def locate_unread(
+    connector: SourceConnector, state: StateStore, sightings: Sightings, observe: Observer
+) -> Listing:
     """List the documents that an earlier run could not fetch, where a scan does not show them once more."""
     failed = {letter.document_id for letter in await state.letters() if letter.stage == "fetch"}
     known = await state.documents(failed)
-    waiting = [document for document in sorted(failed) if document in known and not sightings.has(known[document].row)]
+    unread = [document for document in sorted(failed) if document in known and not sightings.has(known[document].row)]
     with suppress(SourceError):  # they wait for the next run
-        async with aclosing(locate_documents(connector, waiting)) as located:
+        async with aclosing(locate_documents(connector, unread, observe)) as located:
             async for refs in located:
                 yield refs
 
@@ -256,24 +265,26 @@ async def fetch_documents(
     fetched: MemoryObjectSendStream[list[Fetched]],
     *,
     connector: SourceConnector,
+    observe: Observer,
 ) -> None:
     """Fetch what was selected, several at once, and pass it on in order; what can be read where it is parsed is not."""
     is_read_later = isinstance(connector, HasDocumentReader)
     async with selected, fetched:
         async for items in selected:
             for window in _windows(items):
-                await fetched.send(list(window) if is_read_later else await _fetch_window(window, connector))
+                await fetched.send(list(window) if is_read_later else await _fetch_window(window, connector, observe))
 
 
-async def _fetch_window(window: Sequence[Selected], connector: SourceConnector) -> list[Fetched]:
+async def _fetch_window(window: Sequence[Selected], connector: SourceConnector, observe: Observer) -> list[Fetched]:
     fetched: list[Fetched] = list(window)
-    waiting = iter(enumerate(window))
+    left = iter(enumerate(window))
 
     async def fetch() -> None:
-        for position, item in waiting:
+        for position, item in left:
             if isinstance(item, DocumentRef):
                 try:
-                    fetched[position] = await connector.fetch(item)
+                    with telling(observe, Wait("fetch", "source", item.id)):
+                        fetched[position] = await connector.fetch(item)
                 except (UnreadableDocument, UnsupportedDocument) as error:
                     fetched[position] = not_fetched(item, error)
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import SourceError
-from pipeline.events import DocumentsRenamed, Observer
+from pipeline.events import DocumentsRenamed, Observer, Wait, telling
 from pipeline.model import Checkpoint, DocumentId, DocumentRef
 from pipeline.protocols import RecognisesRenames, SourceConnector, StateStore
 from pipeline.sightings import Sightings
@@ -88,7 +88,8 @@ class Renames:
             SourceError: it could not tell of several by now.
         """
         try:
-            return await self.connector.locate(document) is None
+            with telling(self.observe, Wait("scan", "source", document)):
+                return await self.connector.locate(document) is None
         except SourceError:
             self._untold += 1
             if self._untold > UNTOLD_MAX:

@@ -35,8 +35,10 @@ from pipeline.events import (
     Observer,
     OutstandingLetter,
     Reconciled,
-    RunEvent,
     RunStarted,
+    Wait,
+    nobody,
+    telling,
 )
 from pipeline.files import make_folder
 from pipeline.hosts import is_loopback
@@ -170,7 +172,8 @@ async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) 
         with stop.heeded() as scope:
             await {"run": sync, "plan": preview, "replay": replay}[verb](job)
             # Whoever comes next must not be overtaken by what we sent.
-            await job.lease.wait_for_unheard(job.now)
+            with telling(job.observe, Wait("write", "late_writes")):
+                await job.lease.wait_for_unheard(job.now)
         if scope.cancelled_caught:
             report.status = "interrupted"
     except BaseExceptionGroup as errors:
@@ -266,7 +269,7 @@ async def repair_source(settings: SourceSettings) -> Verification:
         SyncError: it could not be done, or only in part.
     """
     with ungrouped():
-        async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
+        async with open_job(settings, new_run_id(), DeletePolicy(), nobody) as job:
             return await repair(job)
 
 
@@ -287,7 +290,7 @@ async def recover_source(settings: SourceSettings) -> Verification:
         SyncError: there is a ledger, or it could not be rebuilt.
     """
     with ungrouped():
-        async with open_job(settings, new_run_id(), DeletePolicy(), _nobody) as job:
+        async with open_job(settings, new_run_id(), DeletePolicy(), nobody) as job:
             counts = await job.state.counts()
             if (counts.records or counts.batches) and await job.state.acquainted_at() is not None:
                 raise StateError(
@@ -295,10 +298,6 @@ async def recover_source(settings: SourceSettings) -> Verification:
                     " compares it with the memory, `memsync verify --repair` mends it."
                 )
             return await rebuild(job)
-
-
-def _nobody(_event: RunEvent) -> None:
-    """Hears nothing of it."""
 
 
 async def search_source(settings: SourceSettings, query: str, count_max: int) -> list[SearchHit]:
@@ -335,8 +334,8 @@ async def open_job(
     """
     async with AsyncExitStack() as stack:
         has_lock = stack.enter_context(_os_lock(settings))
-        state = await stack.enter_async_context(open_source_state(settings, is_read_only=False))
-        destination = await stack.enter_async_context(open_destination(settings))
+        state = await stack.enter_async_context(open_source_state(settings, is_read_only=False, observe=observe))
+        destination = await stack.enter_async_context(open_destination(settings, observe=observe))
         timeouts_s = settings.destination.connect_timeout_s + settings.destination.read_timeout_s
         lease = await stack.enter_async_context(
             hold_lease(
@@ -356,7 +355,7 @@ async def _open_plan(
     settings: SourceSettings, run_id: str, deletes: DeletePolicy, observe: Observer
 ) -> AsyncIterator[SourceJob]:
     async with (
-        open_source_state(settings, is_read_only=True) as state,
+        open_source_state(settings, is_read_only=True, observe=observe) as state,
         open_destination(settings, is_dry=True) as destination,
         open_connector(settings) as connector,
     ):
@@ -393,7 +392,9 @@ def _job(
         lease=lease,
         deletes=deletes,
         observe=observe,
-        open_workers=partial(open_workers, processes=processes_here() if processes is None else processes),
+        open_workers=partial(
+            open_workers, processes=processes_here() if processes is None else processes, observe=observe
+        ),
         new_token=lambda: ClientToken(str(uuid.uuid4())),
         clock=time.monotonic,
         now=time.time,
@@ -412,9 +413,10 @@ def _basis(settings: SourceSettings, parser: Parser) -> str:
     return f"{listing_basis(settings)} {parser.abilities}"
 
 
-async def offload(work: Callable[[], Result]) -> Result:
-    """Run plain computation in a worker thread."""
-    return await anyio.to_thread.run_sync(work)
+async def offload(work: Callable[[], Result], observe: Observer = nobody) -> Result:
+    """Run plain computation on the ledger in a worker thread."""
+    with telling(observe, Wait("ledger", "disk")):
+        return await anyio.to_thread.run_sync(work)
 
 
 @asynccontextmanager
@@ -443,7 +445,9 @@ def record_rules(settings: SourceSettings) -> RecordRules:
 
 
 @asynccontextmanager
-async def open_source_state(settings: SourceSettings, *, is_read_only: bool) -> AsyncIterator[StateStore]:
+async def open_source_state(
+    settings: SourceSettings, *, is_read_only: bool, observe: Observer = nobody
+) -> AsyncIterator[StateStore]:
     """Open the ledger of a source.
 
     Raises:
@@ -456,14 +460,16 @@ async def open_source_state(settings: SourceSettings, *, is_read_only: bool) -> 
         settings.state_folder / STATE_FILE,
         source=settings.name,
         destination=destination,
-        offload=offload,
+        offload=partial(offload, observe=observe),
         is_read_only=is_read_only,
     ) as state:
         yield state
 
 
 @asynccontextmanager
-async def open_destination(settings: SourceSettings, *, is_dry: bool = False) -> AsyncIterator[AgentCoreDestination]:
+async def open_destination(
+    settings: SourceSettings, *, is_dry: bool = False, observe: Observer = nobody
+) -> AsyncIterator[AgentCoreDestination]:
     """Open the memory of a source; `local` is served from here for as long as it is open.
 
     A dry one is never connected to: it only checks and encodes.
@@ -488,7 +494,7 @@ async def open_destination(settings: SourceSettings, *, is_dry: bool = False) ->
             credentials=_local_credentials(endpoint_url, destination.profile),
             asks_quotas=settings.writers.requests_per_second is None and not destination.is_on_this_machine,
         )
-        yield await stack.enter_async_context(open_agentcore(connection, pacer_of(settings)))
+        yield await stack.enter_async_context(open_agentcore(connection, pacer_of(settings), observe))
 
 
 def pacer_of(settings: SourceSettings) -> Pacer:

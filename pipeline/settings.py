@@ -393,6 +393,23 @@ class DeadLetterSettings(Section):
     )
 
 
+class TelemetrySettings(Section):
+    """What others can see of runs."""
+
+    still_running_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between two log lines that say how far a run is and what it waits for; 0: none.",
+    )
+    stalled_after_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds in which nothing of a run moves before a log line warns of it; the run goes on. 0: none.",
+    )
+
+
 class StateSettings(Section):
     """Where the ledger and the outbox are."""
 
@@ -458,6 +475,7 @@ class SourceSettings(BaseSettings):
         default=None,
         description="When it is due, as five cron fields; `status` shows it, starting runs is up to cron or the like.",
     )
+    telemetry: TelemetrySettings = Field(default=TelemetrySettings(), description="What others can see of runs.")
     state: StateSettings = Field(default=StateSettings(), description="Where the ledger and the outbox are.")
     reports: ReportSettings = Field(
         default=ReportSettings(), description="What each run leaves for people to look at: `memsync report`."

@@ -8,7 +8,7 @@ from anyio import create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.errors import SourceError
-from pipeline.events import Reconciled, StateIsCopy
+from pipeline.events import Reconciled, StateIsCopy, Wait, telling
 from pipeline.job import SourceJob
 from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Fetched, Operation, Planned, RecordKey
 from pipeline.planner import find_vanished, healed_letters, may_delete, plan_changes, plan_deletes
@@ -43,7 +43,7 @@ async def sync(job: SourceJob) -> None:
     listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
     await bring_in(job, sightings, listing)
     if sightings.incremental:
-        await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings))
+        await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings, job.observe))
     await job.state.drop_letters(await healed_letters(job.state, sightings))
     if not sightings.complete and not sightings.incremental:
         raise SourceError(why_incomplete(sightings))
@@ -92,8 +92,14 @@ async def look_again(job: SourceJob) -> None:
     """
     looked_at = await job.state.acquainted_at()
     if looked_at and job.now() > looked_at + job.settle_s:
-        job.observe(reconciled(await job.verifier().reconcile()))
+        job.observe(reconciled(await compare(job)))
         await job.state.note_acquainted()
+
+
+async def compare(job: SourceJob, *, is_certain: bool = False) -> Verification:
+    """Bring the ledger in line with what the memory shows; `is_certain` as for `Verifier.reconcile`."""
+    with telling(job.observe, Wait("verify", "service")):
+        return await job.verifier().reconcile(is_certain=is_certain)
 
 
 def reconciled(found: Verification) -> Reconciled:
@@ -115,7 +121,7 @@ async def rebuild(job: SourceJob) -> Verification:
     """
     # What was sent of the outbox is shown by the memory; what was not is planned anew.
     await job.state.discard_outbox()
-    found = await job.verifier().reconcile(is_certain=True)
+    found = await compare(job, is_certain=True)
     # In this order: what is cut off in between is rebuilt again.
     await job.state.put_mark()
     await job.state.note_acquainted()
@@ -131,7 +137,7 @@ async def repair(job: SourceJob) -> Verification:
     await trust_state(job)
     has_looked = await job.state.acquainted_at() is not None
     if has_looked and not await job.state.outbox():
-        return await job.verifier().reconcile()
+        return await compare(job)
     return await rebuild(job)  # which also ends a batch that the memory never answers
 
 
@@ -170,7 +176,7 @@ async def bring_in(
         select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, sightings=sightings,
         always=resends, observe=job.observe, renames=job.renames(sightings, is_dry=is_dry),
     )  # fmt: skip
-    fetch = partial(fetch_documents, connector=job.connector)
+    fetch = partial(fetch_documents, connector=job.connector, observe=job.observe)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))
 
     async with job.open_workers(job.deriver()) as derive, create_task_group() as tasks:
@@ -249,7 +255,7 @@ async def replay(job: SourceJob) -> None:
     }
     # A failed delete is planned again by what the ledger holds; its letter would stand in the way.
     await job.state.drop_letters([letter.id for letter in letters if letter.operation is Operation.DELETE])
-    listing = locate_documents(job.connector, sorted(origins))
+    listing = locate_documents(job.connector, sorted(origins), job.observe)
     await bring_in(job, await look_out(job, delivered), listing, resends=origins)
     # Deletions of other documents wait for the next sync, which lists the source and asks the guard.
     if job.deletes.is_enabled:

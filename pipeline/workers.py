@@ -35,6 +35,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from pipeline import worker_process
 from pipeline.deriving import Deriver, is_part
 from pipeline.errors import SourceError
+from pipeline.events import Observer, Wait, nobody, telling
 from pipeline.model import Document, DocumentRef, Fetched, Planned, Stage, Unread
 from pipeline.worker_process import HEADER, LENGTH, Kind
 
@@ -56,10 +57,13 @@ def processes_here() -> int:
 
 @asynccontextmanager
 async def open_workers(
-    deriver: Deriver, *, processes: int, lists_before_start: int = LISTS_BEFORE_START
+    deriver: Deriver, *, processes: int, lists_before_start: int = LISTS_BEFORE_START, observe: Observer = nobody
 ) -> AsyncIterator["Workers"]:
-    """Derive in a thread, and after the first lists in so many processes, which end with this."""
-    workers = Workers(deriver, processes, lists_before_start)
+    """Derive in a thread, and after the first lists in so many processes, which end with this.
+
+    `observe` hears which documents are being read.
+    """
+    workers = Workers(deriver, processes, lists_before_start, observe)
     try:
         async with create_task_group() as workers.starting:
             yield workers
@@ -79,8 +83,9 @@ class Workers:
 
     starting: TaskGroup
 
-    def __init__(self, deriver: Deriver, processes: int, lists_before_start: int) -> None:
+    def __init__(self, deriver: Deriver, processes: int, lists_before_start: int, observe: Observer) -> None:
         self._deriver = deriver
+        self._observe = observe
         self._processes = processes
         self._lists_before_start = lists_before_start
         self._has_started = False
@@ -115,8 +120,14 @@ class Workers:
 
     async def _in_thread(self, items: Sequence[Fetched]) -> AsyncGenerator[list[Planned], None]:
         lists = self._deriver.derive_lists(items)
-        while derived := await to_thread.run_sync(next, lists, None):
-            yield derived[1]
+        done = 0
+        while True:
+            with telling(self._observe, _reading(items[done:])):
+                derived = await to_thread.run_sync(next, lists, None)
+            if derived is None:
+                break
+            done, some = derived
+            yield some
         self._free_in.send_nowait(None)
 
     async def _in_process(
@@ -181,7 +192,7 @@ class Workers:
             self._free_in.send_nowait(worker)
 
     async def _start(self) -> "_Worker":
-        worker = await _Worker.open()
+        worker = await _Worker.open(self._observe)
         self._alive.add(worker)
         try:
             await worker.prepare(self._deriver)
@@ -228,17 +239,18 @@ _Answer = tuple[int, list[Planned]]
 class _Worker:
     """A worker process, and our end of the line to it."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, observe: Observer) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
+        self._observe = observe
         self._questions = process.stdin
         self._answers = BufferedByteReceiveStream(process.stdout)
         self._turn = Event()  # until everything that was asked has been answered
         self._turn.set()
 
     @classmethod
-    async def open(cls) -> "_Worker":
+    async def open(cls, observe: Observer) -> "_Worker":
         """
         Raises:
             SourceError: it cannot be started.
@@ -256,7 +268,7 @@ class _Worker:
                 )
         except OSError as error:
             raise SourceError(f"A process that reads documents cannot be started: {error.strerror}.") from error
-        return cls(process)
+        return cls(process, observe)
 
     async def prepare(self, deriver: Deriver) -> None:
         """Tell it what to derive with, and wait until it can.
@@ -290,13 +302,17 @@ class _Worker:
         turn, self._turn = self._turn, Event()
         with suppress(WorkerDied):  # the answers will tell
             await self._send(items, sum(len(item.content) for item in items if isinstance(item, Document)))
-        return self._answers_to(turn, self._turn)
+        return self._answers_to(items, turn, self._turn)
 
-    async def _answers_to(self, turn: Event, next_turn: Event) -> AsyncGenerator[_Answer, None]:
+    async def _answers_to(
+        self, items: Sequence[Fetched], turn: Event, next_turn: Event
+    ) -> AsyncGenerator[_Answer, None]:
         await turn.wait()
+        done = 0
         try:
             while True:
-                kind, done, content = await self._receive()
+                with telling(self._observe, _reading(items[done:])):
+                    kind, done, content = await self._receive()
                 if kind == Kind.END:
                     return
                 unpacked = (
@@ -345,6 +361,12 @@ class _Worker:
         except (OSError, EndOfStream, IncompleteRead, BrokenResourceError, ClosedResourceError) as error:
             raise WorkerDied from error
         return kind, count, content
+
+
+def _reading(left: Sequence[Fetched]) -> Wait:
+    """What is waited for while the first document of `left` is read, or one that is soon done behind it."""
+    refs = (item.ref if isinstance(item, Document) else item for item in left)
+    return Wait("parse", "parser", next((ref.id for ref in refs if isinstance(ref, DocumentRef)), None))
 
 
 def _not_read(item: Fetched, stage: Stage, code: str, message: str, *, has_parts: bool = False) -> Planned:

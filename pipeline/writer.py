@@ -11,7 +11,15 @@ from anyio import CancelScope, Semaphore, create_task_group, sleep
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
-from pipeline.events import BatchSettled, DeadLettered, Observer, RequestOutcome, RequestSent
+from pipeline.events import (
+    BatchSettled,
+    DeadLettered,
+    Observer,
+    RequestOutcome,
+    RequestSent,
+    Wait,
+    telling,
+)
 from pipeline.lease import LATE_WRITE_S, Lease
 from pipeline.memory_check import MemoryCheck
 from pipeline.model import (
@@ -24,7 +32,7 @@ from pipeline.model import (
     RecordKey,
     Settlement,
 )
-from pipeline.pacing import REFUSED_MAX_S, Pacer
+from pipeline.pacing import REFUSED_MAX_S, Pacer, Turn
 from pipeline.protocols import DeadLetterFile, Destination, StateStore
 from pipeline.settling import NOT_FOUND, Settler
 
@@ -85,7 +93,7 @@ class Delivery:
             if failures := _failures(batch):
                 wait_s = max(wait_s, self.pacer.backoff_s(failures))
             if wait_s:
-                await sleep(wait_s)
+                await self._pause(wait_s)
             follow_ups = await self._deliver_one(batch, believes_throttles_until, was_sent=was_sent)
             waiting.extend((follow_up, False, wait_s) for follow_up, wait_s in follow_ups)
 
@@ -119,7 +127,8 @@ class Delivery:
             await self._take_over(batches)
         if has_updates or unheard_at + LATE_WRITE_S > self.now():
             # What was sent last may still arrive; it must not arrive after what is planned now.
-            await self.lease.wait_for_unheard(self.now)
+            with telling(self.observe, Wait("write", "late_writes")):
+                await self.lease.wait_for_unheard(self.now)
         delivered: dict[DocumentId, set[RecordKey]] = {}
         for key in await self.state.records_at([(document, key) for key, document in sent.items()]):
             delivered.setdefault(sent[key], set()).add(key)
@@ -146,7 +155,8 @@ class Delivery:
 
         Late enough: when everything that was ever sent of it must show.
         """
-        await self.lease.wait_for_unheard(self.now, self.settle_s)
+        with telling(self.observe, Wait("write", "late_writes")):
+            await self.lease.wait_for_unheard(self.now, self.settle_s)
         entries = [entry for batch in batches for entry in batch.entries]
         saved_after = min(batch.saved_at for batch in batches)
         earlier: AbstractSet[RecordKey] | None = None
@@ -155,7 +165,7 @@ class Delivery:
             if len(found) == len(entries) or found.keys() == earlier:
                 return found
             earlier = found.keys()
-            await sleep(min(READ_AGAIN_S, self.settle_s))
+            await self._pause(min(READ_AGAIN_S, self.settle_s))
         raise FatalError(
             f"The memory's listing showed something else each of {READS_MAX} times, so it is not known which of"
             f" {len(entries)} records are stored. Their batches stay in the outbox; run again later.",
@@ -167,8 +177,12 @@ class Delivery:
         for failures in range(1, self.attempts_max):
             with suppress(RetryableError):
                 return await ask()
-            await sleep(self.pacer.backoff_s(failures))
+            await self._pause(self.pacer.backoff_s(failures))
         return await ask()
+
+    async def _pause(self, seconds: float) -> None:
+        with telling(self.observe, Wait("write", "backoff", seconds=seconds)):
+            await sleep(seconds)
 
     async def _deliver_one(
         self, batch: Batch, believes_throttles_until: float, *, was_sent: bool
@@ -226,9 +240,10 @@ class Delivery:
         failures = 0
         turn = self.pacer.turn(batch.operation)
         while True:
-            await turn.wait()
+            with telling(self.observe, Wait("write", "pacer", seconds=turn.closed_s)):
+                await turn.wait()
             try:
-                result = await self._send(batch, was_sent=was_sent or failures > 0)
+                result = await self._send(batch, turn, was_sent=was_sent or failures > 0)
             except RetryableError as error:
                 if error.is_throttle:
                     turn.throttled(error.retry_after_s)
@@ -244,7 +259,7 @@ class Delivery:
                         " --repair` gives it up and plans its documents anew.",
                         code=error.code,
                     ) from error
-                await sleep(error.retry_after_s or self.pacer.backoff_s(failures))
+                await self._pause(error.retry_after_s or self.pacer.backoff_s(failures))
             else:
                 if any(failure.is_throttle for failure in result.failed):
                     turn.taken_in_part()
@@ -252,7 +267,7 @@ class Delivery:
                     turn.taken()
                 return result
 
-    async def _send(self, batch: Batch, *, was_sent: bool) -> BatchResult:
+    async def _send(self, batch: Batch, turn: Turn, *, was_sent: bool) -> BatchResult:
         """One attempt, told to the observers."""
         await self.check.pass_once()
         self.lease.check(self.now())
@@ -265,27 +280,38 @@ class Delivery:
             )
         started = self.clock()
 
-        def tell(error: DestinationError | None) -> None:
+        def tell(answer: BatchResult | DestinationError) -> None:
             outcome: RequestOutcome
-            match error:
-                case None:
+            match answer:
+                case BatchResult():
                     outcome = "ok"
                 case RetryableError():
-                    outcome = "throttled" if error.is_throttle else "retryable"
+                    outcome = "throttled" if answer.is_throttle else "retryable"
                 case BatchRefused():
                     outcome = "refused"
                 case _:
                     outcome = "fatal"
-            code = error.code if error else None
-            duration_s = self.clock() - started
-            self.observe(RequestSent(batch.operation, len(batch.entries), len(batch.body), duration_s, outcome, code))
+            self.observe(
+                RequestSent(
+                    batch.operation,
+                    records=len(batch.entries),
+                    body_bytes=len(batch.body),
+                    duration_s=self.clock() - started,
+                    outcome=outcome,
+                    code=answer.code if isinstance(answer, DestinationError) else None,
+                    http_status=answer.http_status,
+                    request_id=answer.request_id,
+                    allowed_per_s=turn.allowed_per_s,
+                )
+            )
 
         try:
-            result = await self.destination.write(batch)
+            with telling(self.observe, Wait("write", "service")):
+                result = await self.destination.write(batch)
         except DestinationError as error:
             tell(error)
             raise
-        tell(None)
+        tell(result)
         return result
 
     async def _settle(self, settlement: Settlement, result: BatchResult) -> None:

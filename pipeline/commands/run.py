@@ -74,10 +74,12 @@ async def _run_all(
 
     with _without("rich"):  # structlog takes it for tracebacks that it never prints here: a sixth of the start
         from pipeline.reporting.logs import LogListener, configure_logging
+    from pipeline.observing import Observing
     from pipeline.runner import new_run_id, run_source
 
     run_id = new_run_id()
     outcomes: list[Outcome] = []
+    observing = Observing(run_id)
     on_terminal = sys.stderr.isatty()
     configure_logging(is_terminal=on_terminal, level="WARNING" if on_terminal else "INFO")
     with ExitStack() as stack:
@@ -89,14 +91,15 @@ async def _run_all(
         async with stopping() as stop:
             for settings in sources:
                 log = LogListener(settings.name, run_id)
-                outcome = await run_source(
-                    settings,
-                    verb,
-                    run_id=run_id,
-                    stop=stop,
-                    observers=(log, *display),
-                    allow_mass_delete=allow_mass_delete,
-                )
+                with observing.run_of(settings) as others:
+                    outcome = await run_source(
+                        settings,
+                        verb,
+                        run_id=run_id,
+                        stop=stop,
+                        observers=(log, *display, *others),
+                        allow_mass_delete=allow_mass_delete,
+                    )
                 log.close(outcome.report if verb != "plan" else None)
                 outcomes.append(outcome)
 

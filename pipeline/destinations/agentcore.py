@@ -16,7 +16,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 
@@ -27,6 +27,7 @@ from pipeline.destinations.echoes import without_echoes
 from pipeline.destinations.quotas import SERVICE as QUOTAS_SERVICE
 from pipeline.destinations.quotas import read_quotas
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
+from pipeline.events import Observer, Wait, nobody, telling
 from pipeline.limits import service_limits
 from pipeline.model import (
     ORDER_METADATA_KEY,
@@ -108,15 +109,22 @@ OpenClient = Callable[[AgentCoreConnection, str], AbstractAsyncContextManager[An
 class AgentCoreDestination:
     """One memory; made by `open_agentcore`. `open_client` makes the client of a service, given its name.
 
-    Reads pass `gate`; writes are let through before they come here.
+    Reads pass `gate` and tell `observe` what they wait for; writes are let through before they come here.
     """
 
     records_per_batch_max: ClassVar[int] = service_limits().records_per_request_max
     request_bytes_max: ClassVar[int] = REQUEST_BYTES_MAX
 
-    def __init__(self, settings: AgentCoreConnection, gate: Gate, open_client: OpenClient | None = None) -> None:
+    def __init__(
+        self,
+        settings: AgentCoreConnection,
+        gate: Gate,
+        open_client: OpenClient | None = None,
+        observe: Observer = nobody,
+    ) -> None:
         self._settings = settings
         self._gate = gate
+        self._observe = observe
         self._open_client = open_client or _create_client
         self._memory_id = settings.memory_id
         self._limits = service_limits()
@@ -192,7 +200,8 @@ class AgentCoreDestination:
     async def write(self, batch: Batch) -> BatchResult:
         with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}", batch.body):
             call = getattr(await self._client(), _METHODS[batch.operation])
-            return read_answer(batch, await call(memoryId=self._memory_id, records=batch.body))
+            answer = await call(memoryId=self._memory_id, records=batch.body)
+            return replace(read_answer(batch, answer), **_origin(answer))
 
     # --------------------------------------------------------------------------------------------- look-ups
 
@@ -312,9 +321,13 @@ class AgentCoreDestination:
         """
         turn = self._gate.turn(call)
         while True:
-            await turn.wait()
+            with telling(self._observe, Wait("read", "pacer", seconds=turn.closed_s)):
+                await turn.wait()
             try:
-                with service_errors(f"{_API_NAMES[call]} on memory {self._memory_id}"):
+                with (
+                    telling(self._observe, Wait("read", "service")),
+                    service_errors(f"{_API_NAMES[call]} on memory {self._memory_id}"),
+                ):
                     answer = await getattr(await self._client(), _METHODS[call])(memoryId=self._memory_id, **parameters)
                     turn.taken()
                     return understand(answer)
@@ -325,9 +338,11 @@ class AgentCoreDestination:
 
 
 @asynccontextmanager
-async def open_agentcore(settings: AgentCoreConnection, gate: Gate) -> AsyncIterator[AgentCoreDestination]:
+async def open_agentcore(
+    settings: AgentCoreConnection, gate: Gate, observe: Observer = nobody
+) -> AsyncIterator[AgentCoreDestination]:
     """A destination that connects with its first request and closes at the end."""
-    destination = AgentCoreDestination(settings, gate)
+    destination = AgentCoreDestination(settings, gate, observe=observe)
     try:
         yield destination
     finally:
@@ -592,7 +607,10 @@ def service_errors(action: str, sent: bytes = b"") -> Iterator[None]:
     try:
         yield
     except boto.ClientError as error:
-        raise from_client_error(error, action, sent) from error
+        translated = from_client_error(error, action, sent)
+        for name, value in _origin(error.response).items():
+            setattr(translated, name, value)
+        raise translated from error
     except (
         boto.NoCredentialsError,
         boto.PartialCredentialsError,
@@ -641,6 +659,12 @@ def from_client_error(error: Any, action: str, sent: bytes = b"") -> Destination
         return RetryableError(message, code=code, retry_after_s=_retry_after_s(answer))
     advice = _ADVICE.get(code) or _ADVICE_BY_STATUS.get(status, _ADVICE_ELSE)
     return FatalError(f"{message} {advice}", code=code)
+
+
+def _origin(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The status of an answer and its id in the service's logs, as far as it has them."""
+    metadata = answer.get("ResponseMetadata", {})
+    return {"http_status": metadata.get("HTTPStatusCode"), "request_id": metadata.get("RequestId")}
 
 
 _RECORD_INDEX = re.compile(r"records\W+(?:member\W+)?(\d+)")

@@ -19,9 +19,12 @@ from pipeline.events import (
     RunEvent,
     RunStarted,
     ScanFinished,
+    WaitEnded,
+    WaitStarted,
 )
 from pipeline.model import Operation
 from pipeline.reporting.text import amount, duration, printable
+from pipeline.reporting.waits import Waits, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,6 +38,7 @@ _BAR_CHARACTERS = 40
 # Below it, an estimate would jump about more than it tells.
 _ESTIMATE_AFTER_S = 3.0
 _FEW_SECONDS_S = 10.0
+_WAIT_SHOWN_AFTER_S = 3.0
 
 
 @dataclass(slots=True)
@@ -55,11 +59,14 @@ class SourceProgress:
     records_stored: int = 0  # created or updated
     dead_letters: int = 0
     requests_throttled: int = 0
-    waiting_for: str | None = None
+    waiting_for: str | None = None  # what the memory's last answer makes us wait for
+    waits: Waits = field(default_factory=Waits)
     _settled: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_RATE_SAMPLES_MAX))
 
     def hear(self, event: RunEvent, now_s: float) -> None:
         match event:
+            case WaitStarted() | WaitEnded():
+                self.waits.hear(event, now_s)
             case RunStarted():
                 self.source, self.verb = event.source, event.verb
                 self.documents_known = event.documents_known
@@ -218,6 +225,16 @@ def records_line(progress: SourceProgress, now_s: float) -> str:
     return "   ".join(parts)
 
 
+def waiting_line(progress: SourceProgress, now_s: float) -> str | None:
+    """What the run waits for, if that takes so long that a person would ask."""
+    groups = progress.waits.groups(now_s)
+    if progress.waiting_for is not None:
+        left_s = max((group.left_s or 0.0 for group in groups if group.stage == "write"), default=0.0)
+        more = f"; {duration(left_s)} more at least" if left_s >= 1.0 else ""
+        return f"{progress.waiting_for}{more}"
+    return words(groups[0]) if groups and groups[0].longest_s >= _WAIT_SHOWN_AFTER_S else None
+
+
 def estimate_words(progress: SourceProgress, now_s: float) -> str | None:
     """`about 2 min 5 s left`; None if there is nothing to tell it from."""
     time_left_s = progress.time_left_s(now_s)
@@ -244,6 +261,7 @@ def _drawn(progress: SourceProgress, now_s: float) -> "RenderableType":
         rows.add_row(Text("  records", style="dim"), Text(records_line(progress, now_s)))
     head = Text.assemble((name, "bold cyan"), "  ", activity(progress), "  ", (elapsed, "dim"))
     lines: list[RenderableType] = [head, rows]
-    if progress.waiting_for is not None:
-        lines.append(Text(f"  waiting: {printable(progress.waiting_for)}", style="yellow"))
+    waits_for = waiting_line(progress, now_s)
+    if waits_for is not None:
+        lines.append(Text(f"  waiting: {printable(waits_for)}", style="yellow"))
     return Group(*lines)

@@ -566,6 +566,7 @@ class WatchedGate:
 class WatchedTurn:
     call: Call
     heard: list[str]
+    closed_s: float = 0.0
 
     async def wait(self) -> None:
         self.heard.append(f"{self.call} waits")

@@ -47,10 +47,10 @@ SENDING = (
         "new_token_per_attempt",
         "a retry is not recognised, so a lost reply creates everything twice",
         AGENTCORE,
-        "            return read_answer(batch, await call(memoryId=self._memory_id, records=batch.body))",
+        "            answer = await call(memoryId=self._memory_id, records=batch.body)",
         "            import uuid\n"
         "            body = batch.body.replace(batch.client_token.encode(), str(uuid.uuid4()).encode())\n"
-        "            return read_answer(batch, await call(memoryId=self._memory_id, records=body))",
+        "            answer = await call(memoryId=self._memory_id, records=body)",
     ),
     Mutant(
         "other_bytes_when_sent_again",
@@ -92,8 +92,8 @@ SENDING = (
         "aged_while_throttled",
         "a batch that an earlier run had stored is sent again after it was throttled for long",
         WRITER,
-        "                result = await self._send(batch, was_sent=was_sent or failures > 0)",
-        "                result = await self._send(batch, was_sent=failures > 0)",
+        "                result = await self._send(batch, turn, was_sent=was_sent or failures > 0)",
+        "                result = await self._send(batch, turn, was_sent=failures > 0)",
     ),
     Mutant(
         "looked_up_too_early",
@@ -258,7 +258,7 @@ DELETES = (
         "no_second_look",
         "a document that the listing forgot is deleted",
         PLANNER,
-        "                if was_read or await connector.locate(document.state.origin) is None:",
+        "                if was_read or await _is_gone(connector, document.state.origin, observe):",
         "                if was_read or connector:",
     ),
     Mutant(
@@ -348,8 +348,8 @@ MEMORY = (
         "rebuild_without_second_listing",
         "records that the first listing did not show yet are created again",
         SYNC,
-        "    found = await job.verifier().reconcile(is_certain=True)",
-        "    found = await job.verifier().reconcile()",
+        "    found = await compare(job, is_certain=True)",
+        "    found = await compare(job)",
     ),
     Mutant(
         "differences_not_proven",

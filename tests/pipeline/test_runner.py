@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline import runner
+from pipeline.events import Observer
 from pipeline.planner import DeletePolicy
 from pipeline.runner import open_job
 from pipeline.settings import load_sources
@@ -18,7 +19,7 @@ async def test_the_settings_say_how_many_processes_read(
     """And without them, the machine. The records are the same, so that only this shows it."""
     asked: list[int] = []
 
-    def open_workers(_deriver: object, *, processes: int) -> Any:
+    def open_workers(_deriver: object, *, processes: int, observe: Observer) -> Any:
         asked.append(processes)
 
     monkeypatch.setattr(runner, "open_workers", open_workers)

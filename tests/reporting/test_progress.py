@@ -16,6 +16,8 @@ from pipeline.events import (
     RunEvent,
     RunStarted,
     ScanFinished,
+    Wait,
+    WaitStarted,
 )
 from pipeline.model import ClientToken, DocumentId, Operation
 from pipeline.reporting.progress import (
@@ -25,6 +27,7 @@ from pipeline.reporting.progress import (
     documents_line,
     estimate_words,
     records_line,
+    waiting_line,
 )
 
 
@@ -107,6 +110,24 @@ def test_throttling_tells_what_is_waited_for_until_an_answer_comes() -> None:
     assert waiting_for == "the memory asks for a slower pace (ThrottlingException); nothing is lost"
     assert progress.waiting_for is None
     assert records_line(progress, 1.0).endswith("throttled 1 time")
+
+
+def test_a_wait_is_shown_once_it_takes_long_enough_to_wonder() -> None:
+    """Each request waits for a moment: shown at once, the line would only flicker."""
+    progress = progress_after(started(), WaitStarted(Wait("fetch", "source", DocumentId("a.pdf"))))
+
+    assert waiting_line(progress, 2.0) is None
+    assert waiting_line(progress, 5.0) == "the source to send a.pdf, for 5.0 s"
+
+
+def test_a_throttled_run_says_until_when() -> None:
+    """The memory may ask for minutes."""
+    throttled = RequestSent(Operation.CREATE, 100, 10, 0.1, "throttled", "ThrottlingException")
+    progress = progress_after(started(), throttled, WaitStarted(Wait("write", "pacer", seconds=90.0)))
+
+    assert waiting_line(progress, 30.0) == (
+        "the memory asks for a slower pace (ThrottlingException); nothing is lost; 1 min 0 s more at least"
+    )
 
 
 def test_an_interrupted_run_is_delivered_first() -> None:
