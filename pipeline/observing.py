@@ -1,28 +1,107 @@
 """Who else hears of the runs of a command, beside the log and the display, as the settings of each source say."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+import structlog
+
+from pipeline.errors import ConfigurationError
 from pipeline.events import Observer
+from pipeline.report import SourceReport
 from pipeline.reporting.pulse import Pulse
 from pipeline.settings import SourceSettings
+
+if TYPE_CHECKING:
+    from pipeline.reporting.telemetry import Telemetry
+
+_Signal = Literal["TRACES", "METRICS"]
+_SIGNALS: tuple[_Signal, ...] = ("TRACES", "METRICS")
+_OTEL_MISSING = "traces and metrics need packages that are not installed: pip install 'agentcore-memory-sync[otel]'"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOfSource:
+    """The run of one source, as others see it: those who hear its events, and those who are told its end."""
+
+    observers: tuple[Observer, ...]
+    _told_at_end: tuple[Callable[[SourceReport], Awaitable[None]], ...] = ()
+
+    async def finish(self, report: SourceReport) -> None:
+        """Tell how it ended; what goes wrong with that is logged and changes nothing."""
+        for tell in self._told_at_end:
+            try:
+                await tell(report)
+            except Exception:  # whatever it is, the run is over and its result stands
+                structlog.get_logger().exception("observer_failed", source=report.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Observing:
-    """The observers of the runs of one command, source by source."""
+    """The observers of the runs of one command; made by `observing`."""
 
     run_id: str
+    _telemetry: "Mapping[str | None, Telemetry]"  # by the address of the collector; None: the environment has it
 
     @contextmanager
-    def run_of(self, settings: SourceSettings) -> Iterator[tuple[Observer, ...]]:
-        """Those who hear the events of the run of one source, which ends with the block."""
-        telemetry = settings.telemetry
-        with Pulse(
-            settings.name,
-            self.run_id,
-            every_s=telemetry.still_running_s,
-            stalled_after_s=telemetry.stalled_after_s,
-        ) as pulse:
-            yield (pulse,)
+    def run_of(self, settings: SourceSettings) -> Iterator[RunOfSource]:
+        """The run of one source, whose events end with the block."""
+        every_s, stalled_after_s = settings.telemetry.still_running_s, settings.telemetry.stalled_after_s
+        with Pulse(settings.name, self.run_id, every_s=every_s, stalled_after_s=stalled_after_s) as pulse:
+            telemetry = self._telemetry.get(settings.telemetry.otlp_endpoint)
+            if telemetry is None:
+                yield RunOfSource((pulse,))
+                return
+            from pipeline.reporting.telemetry import TelemetryListener  # noqa: PLC0415 - 0.3 s for those who want it
+
+            listener = TelemetryListener(telemetry, settings.name, settings.telemetry.document_ids)
+            yield RunOfSource((pulse, listener), (listener.finish,))
+
+
+@contextmanager
+def observing(run_id: str, sources: Sequence[SourceSettings], *, is_plan: bool) -> Iterator[Observing]:
+    """The observers of the runs of `sources`; a plan is nobody's business but of those who look at it.
+
+    Raises:
+        ConfigurationError: the settings ask for something that is not installed. Nothing was sent.
+    """
+    telemetry = {} if is_plan else _open_telemetry(sources)
+    try:
+        yield Observing(run_id, telemetry)
+    finally:
+        for each in telemetry.values():
+            each.close()
+
+
+def _open_telemetry(sources: Sequence[SourceSettings]) -> "dict[str | None, Telemetry]":
+    opened: dict[str | None, Telemetry] = {}
+    for settings in sources:
+        endpoint = settings.telemetry.otlp_endpoint
+        wanted = signals_wanted(endpoint, os.environ)
+        if endpoint in opened or not wanted:
+            continue
+        try:
+            from pipeline.reporting import telemetry  # noqa: PLC0415 - 0.3 s for those who want it
+        except ImportError as error:
+            if endpoint is not None:
+                raise ConfigurationError(_OTEL_MISSING, path=str(settings.file)) from error
+            # Meant for all programs of a machine, perhaps: no reason to leave documents unsynced.
+            structlog.get_logger().warning("telemetry_unavailable", problem=_OTEL_MISSING)
+            return {}
+        opened[endpoint] = telemetry.Telemetry(endpoint, traces="TRACES" in wanted, metrics="METRICS" in wanted)
+    return opened
+
+
+def signals_wanted(endpoint: str | None, environ: Mapping[str, str]) -> Sequence[_Signal]:
+    """Which of traces and metrics go out, by the settings' endpoint and the variables of OpenTelemetry."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ()
+    everywhere = endpoint or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    return [
+        signal
+        for signal in _SIGNALS
+        if (everywhere or environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"))
+        and environ.get(f"OTEL_{signal}_EXPORTER", "otlp").strip().lower() != "none"
+    ]

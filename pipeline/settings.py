@@ -156,6 +156,19 @@ def _check_endpoint_url(url: str, info: ValidationInfo) -> str:
     return url
 
 
+def _check_collector_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment or not url.isprintable():
+        raise ValueError("should be a URL such as `http://localhost:4318`")
+    if "@" in parts.netloc:
+        raise ValueError("should hold no user or password; OTEL_EXPORTER_OTLP_HEADERS is for that")
+    return url
+
+
 def _expand_home(path: Path) -> Path:
     try:
         return path.expanduser()
@@ -196,6 +209,7 @@ Region = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)+", 32, "a region such 
 Namespace = Annotated[str, AfterValidator(_check_namespace)]
 MetadataKey = Annotated[str, AfterValidator(_check_metadata_key)]
 MetadataValue = Annotated[MetadataSetting, BeforeValidator(_check_metadata_value)]
+CollectorUrl = Annotated[str, AfterValidator(_check_collector_url)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
 Schedule = Annotated[str, AfterValidator(_check_schedule)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]
@@ -396,6 +410,19 @@ class DeadLetterSettings(Section):
 class TelemetrySettings(Section):
     """What others can see of runs."""
 
+    otlp_endpoint: CollectorUrl | None = Field(
+        default=None,
+        description=(
+            "Where traces and metrics go, by OTLP over HTTP, such as http://localhost:4318; null: where"
+            " OTEL_EXPORTER_OTLP_ENDPOINT says, and without that nowhere."
+        ),
+    )
+    document_ids: bool = Field(
+        default=False,
+        description=(
+            "Name documents that became dead letters in traces, and repeat error messages, which may name some."
+        ),
+    )
     still_running_s: float = Field(
         default=60.0,
         ge=0,

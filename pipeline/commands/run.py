@@ -74,39 +74,40 @@ async def _run_all(
 
     with _without("rich"):  # structlog takes it for tracebacks that it never prints here: a sixth of the start
         from pipeline.reporting.logs import LogListener, configure_logging
-    from pipeline.observing import Observing
+    from pipeline.observing import observing
     from pipeline.runner import new_run_id, run_source
 
     run_id = new_run_id()
     outcomes: list[Outcome] = []
-    observing = Observing(run_id)
     on_terminal = sys.stderr.isatty()
     configure_logging(is_terminal=on_terminal, level="WARNING" if on_terminal else "INFO")
-    with ExitStack() as stack:
-        display: list[Observer] = []
-        if on_terminal:
-            from pipeline.reporting.progress import ProgressDisplay
+    with observing(run_id, sources, is_plan=verb == "plan") as observed:
+        with ExitStack() as stack:
+            display: list[Observer] = []
+            if on_terminal:
+                from pipeline.reporting.progress import ProgressDisplay
 
-            display.append(stack.enter_context(ProgressDisplay(sys.stderr)))
-        async with stopping() as stop:
-            for settings in sources:
-                log = LogListener(settings.name, run_id)
-                with observing.run_of(settings) as others:
-                    outcome = await run_source(
-                        settings,
-                        verb,
-                        run_id=run_id,
-                        stop=stop,
-                        observers=(log, *display, *others),
-                        allow_mass_delete=allow_mass_delete,
-                    )
-                log.close(outcome.report if verb != "plan" else None)
-                outcomes.append(outcome)
+                display.append(stack.enter_context(ProgressDisplay(sys.stderr)))
+            async with stopping() as stop:
+                for settings in sources:
+                    log = LogListener(settings.name, run_id)
+                    with observed.run_of(settings) as run:
+                        outcome = await run_source(
+                            settings,
+                            verb,
+                            run_id=run_id,
+                            stop=stop,
+                            observers=(log, *display, *run.observers),
+                            allow_mass_delete=allow_mass_delete,
+                        )
+                    log.close(outcome.report if verb != "plan" else None)
+                    await run.finish(outcome.report)
+                    outcomes.append(outcome)
 
-    reports = [outcome.report for outcome in outcomes]
-    _print_summary(verb, outcomes, files_of(sources), style_here())
-    if as_json:
-        print(json.dumps((plan_report if verb == "plan" else run_report)(run_id, reports)))  # noqa: T201
+        reports = [outcome.report for outcome in outcomes]
+        _print_summary(verb, outcomes, files_of(sources), style_here())
+        if as_json:
+            print(json.dumps((plan_report if verb == "plan" else run_report)(run_id, reports)), flush=True)  # noqa: T201
     status = overall_status([report.status for report in reports])
     if status == "interrupted":
         return EXIT_SIGNAL + (stop.signal_number or signal.SIGINT)

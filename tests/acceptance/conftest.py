@@ -366,11 +366,11 @@ class Memsync:
         check_laws(done, arguments[0])
         return done
 
-    def start(self, *arguments: str) -> Running:
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Running:
         process = subprocess.Popen(
             [str(program()), *arguments],
             cwd=self.folder,
-            env=self._environment(None),
+            env=self._environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

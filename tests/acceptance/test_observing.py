@@ -1,10 +1,24 @@
 """What others see of runs: a run that waits, traces and metrics, notifications."""
 
 import signal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from .conftest import Folder, Memory, Memsync
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.fakes.receiver import Received, receiver
+
+from .conftest import CREDENTIALS, MEMORY_ID, TEXT_CANARY, Folder, Memory, Memsync, free_port
 
 NEVER_S = 3600.0  # longer than any test waits
+
+
+@pytest.fixture
+def collector() -> Iterator[Received]:
+    with receiver() as received:
+        yield received
 
 
 def test_a_run_that_waits_for_the_memory_says_so_and_can_be_stopped(
@@ -21,3 +35,178 @@ def test_a_run_that_waits_for_the_memory_says_so_and_can_be_stopped(
     done = running.stop_by(signal.SIGTERM)
 
     assert done.exit_code == 128 + signal.SIGTERM
+
+
+# ------------------------------------------------------------------------------------- traces and metrics
+
+
+def attributes_of(message: Any) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in message.attributes}
+
+
+def spans_in(collector: Received) -> list[Any]:
+    """All spans that came, in the order of their beginning."""
+    spans = []
+    for body in collector.bodies("/v1/traces"):
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            assert attributes_of(resource.resource)["service.name"] == "memsync"
+            spans += [span for scope in resource.scope_spans for span in scope.spans]
+    return sorted(spans, key=lambda span: span.start_time_unix_nano)
+
+
+def metrics_in(collector: Received) -> dict[str, list[tuple[dict[str, Any], Any]]]:
+    """The points of the last export, each with its attributes, by the name of their metric."""
+    last = ExportMetricsServiceRequest.FromString(collector.bodies("/v1/metrics")[-1])
+    found: dict[str, list[tuple[dict[str, Any], Any]]] = {}
+    for metric in (
+        metric for each in last.resource_metrics for scope in each.scope_metrics for metric in scope.metrics
+    ):
+        points = getattr(metric, metric.WhichOneof("data")).data_points
+        found[metric.name] = [(attributes_of(point), point) for point in points]
+    return found
+
+
+def values(points: Iterable[tuple[Mapping[str, Any], Any]], attribute: str) -> dict[str, float]:
+    """The values of points by one of their attributes."""
+    return {each[attribute]: getattr(point, point.WhichOneof("value")) for each, point in points}
+
+
+def test_a_run_is_seen_as_a_trace_and_as_metrics(
+    docs: Folder, memory: Memory, memsync: Memsync, collector: Received
+) -> None:
+    """With the names that dashboards for other programs know already."""
+    docs.configure(memory.url, telemetry={"otlp_endpoint": collector.url})
+    docs.write_documents(150)
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted", script=("BatchCreateMemoryRecords:throttle",))
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert done.exit_code == 3
+    spans = spans_in(collector)
+    run = next(span for span in spans if span.name == "memsync run")
+    assert not run.parent_span_id
+    assert {span.trace_id for span in spans} == {run.trace_id}
+    told = attributes_of(run)
+    assert (told["memsync.source"], told["memsync.run_id"]) == ("docs", done.report["run_id"])
+    assert (told["memsync.status"], told["memsync.records.created"]) == ("dead_letters", 150)
+    assert [attributes_of(event)["error.type"] for event in run.events] == ["400"]
+    stages = {span.name: span for span in spans if span.parent_span_id == run.span_id}
+    assert {"scan", "parse", "ledger", "write"} <= stages.keys()
+    requests = [span for span in spans if span.parent_span_id == stages["write"].span_id]
+    assert {span.name for span in requests} == {"Bedrock AgentCore/BatchCreateMemoryRecords"}
+    throttled, *others = requests
+    assert attributes_of(throttled)["error.type"] == "ThrottledException"
+    assert attributes_of(throttled)["http.response.status_code"] == 429
+    assert all(attributes_of(span)["aws.request_id"] for span in requests)
+    assert all(attributes_of(span)["http.response.status_code"] < 300 for span in others)
+    assert all(attributes_of(span)["rpc.system"] == "aws-api" for span in requests)
+    assert all(run.start_time_unix_nano <= span.end_time_unix_nano <= run.end_time_unix_nano for span in spans)
+
+    metrics = metrics_in(collector)
+    assert values(metrics["memsync.documents"], "memsync.outcome") == {"added": 151}
+    assert values(metrics["memsync.records"], "memsync.outcome") == {"created": 150, "dead_lettered": 1}
+    assert values(metrics["memsync.requests"], "memsync.outcome")["throttled"] == 1
+    assert sum(point.count for _, point in metrics["rpc.client.call.duration"]) == len(requests)
+    assert values(metrics["memsync.dead_letters"], "memsync.source") == {"docs": 1}
+    assert values(metrics["memsync.runs"], "memsync.status") == {"dead_letters": 1}
+    assert set(values(metrics["memsync.requests.allowed_rate"], "rpc.method")) == {"BatchCreateMemoryRecords"}
+    assert "memsync.run.last_success" not in metrics
+
+
+def test_a_run_that_leaves_all_in_sync_says_when(
+    docs: Folder, memory: Memory, memsync: Memsync, collector: Received
+) -> None:
+    """An alert on its age is the one that notices that no run starts at all."""
+    docs.configure(memory.url, telemetry={"otlp_endpoint": collector.url})
+    docs.write_documents(1)
+
+    assert memsync("run", "docs.yaml").exit_code == 0
+
+    metrics = metrics_in(collector)
+    assert values(metrics["memsync.run.last_success"], "memsync.source")["docs"] > 1_700_000_000
+    assert "memsync.queue.records" not in metrics  # no run is under way any more
+
+
+def test_a_run_under_way_shows_what_is_queued_and_what_it_waits_for(
+    docs: Folder, memory: Memory, memsync: Memsync, collector: Received
+) -> None:
+    """Where they grow is where it is slow."""
+    docs.configure(memory.url, telemetry={"otlp_endpoint": collector.url})
+    docs.write_documents(1)
+    memsync("run", "docs.yaml")
+    docs.write_documents(3, first=1)
+    memory.play(latency_s=NEVER_S)
+
+    def shows_queues() -> bool:
+        metrics = metrics_in(collector) if collector.bodies("/v1/metrics") else {}
+        return (
+            values(metrics.get("memsync.queue.records", ()), "memsync.source") == {"docs": 3}
+            and values(metrics["memsync.queue.documents"], "memsync.source") == {"docs": 0}
+            and values(metrics.get("memsync.waits", ()), "memsync.reason") == {"service": 1}
+        )
+
+    running = memsync.start("run", "docs.yaml", environment={**CREDENTIALS, "OTEL_METRIC_EXPORT_INTERVAL": "20"})
+    collector.wait_until(shows_queues)
+
+    assert running.stop_by(signal.SIGTERM).exit_code == 128 + signal.SIGTERM
+
+
+def test_the_variables_of_opentelemetry_are_enough(
+    docs: Folder, memory: Memory, memsync: Memsync, collector: Received
+) -> None:
+    """A machine whose programs are observed says so once, for all of them; and a caller hands on its own trace."""
+    docs.write_documents(1)
+    parent = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+    environment = {
+        **CREDENTIALS,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_METRICS_EXPORTER": "none",
+        "TRACEPARENT": parent,
+    }
+
+    assert memsync("run", "docs.yaml", environment=environment).exit_code == 0
+    seen = len(collector.requests)
+    assert memsync("run", "docs.yaml", environment={**environment, "OTEL_SDK_DISABLED": "true"}).exit_code == 0
+    assert memsync("plan", "docs.yaml", environment=environment).exit_code == 0
+
+    assert {path for path, _ in collector.requests} == {"/v1/traces"}
+    assert {span.trace_id.hex() for span in spans_in(collector)} == {parent.split("-")[1]}
+    assert len(collector.requests) == seen
+
+
+def test_no_text_and_unless_wanted_no_name_of_a_document_leaves_in_telemetry(
+    docs: Folder, memory: Memory, memsync: Memsync, collector: Received
+) -> None:
+    """Traces are read by people who may not read the documents; names may be those of patients."""
+    memory.play(reject_text="unwanted")
+    docs.write("of-somebody.md", f"This is unwanted, {TEXT_CANARY}.")
+    docs.configure(memory.url, telemetry={"otlp_endpoint": collector.url})
+    memsync("run", "docs.yaml")
+    seen = len(collector.requests)
+    docs.configure(memory.url, telemetry={"otlp_endpoint": collector.url, "document_ids": True})
+    memsync("replay", "docs.yaml")
+
+    assert seen
+    without_names, with_names = collector.requests[:seen], collector.requests[seen:]
+    assert not any(TEXT_CANARY.encode() in body for _, body in collector.requests)
+    assert not any(b"of-somebody" in body for _, body in without_names)
+    assert any(b"of-somebody" in body for _, body in with_names)
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_collector_that_is_down_changes_nothing_but_a_line_in_the_log(
+    docs: Folder, memory: Memory, memsync: Memsync, collector: Received, *, is_silent: bool
+) -> None:
+    """Whoever observes must not be able to stop what is observed."""
+    collector.is_silent = is_silent
+    url = collector.url if is_silent else f"http://127.0.0.1:{free_port()}"
+    docs.configure(memory.url, telemetry={"otlp_endpoint": url})
+    docs.write_documents(3)
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (done.exit_code, done.records["created"]) == (0, 3)
+    (line,) = [line for line in done.logs if line["event"] == "telemetry_not_delivered"]
+    assert line["endpoint"] == url
+    assert len(memory.records(MEMORY_ID)) == 3

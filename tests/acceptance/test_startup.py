@@ -17,6 +17,7 @@ HEAVY = {
     "pipeline.local_memory",
     "rich",
 }
+HEAVY |= {"opentelemetry", "prometheus_client", "apprise"}  # nobody asked to be told of the runs
 
 
 def modules_loaded_by(program: str, folder: str) -> set[str]:
