@@ -12,6 +12,7 @@ COMMANDS: Mapping[str, str] = {
     "dead-letters": "dead_letters.dead_letters_command",
     "history": "report.history_command",
     "local": "local.local_command",
+    "metrics": "metrics.metrics_command",
     "plan": "run.plan_command",
     "preview": "preview.preview_command",
     "recover": "verify.recover_command",

@@ -4,6 +4,9 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import structlog
@@ -17,9 +20,10 @@ from pipeline.settings import SourceSettings
 if TYPE_CHECKING:
     from pipeline.reporting.telemetry import Telemetry
 
+TellEnd = Callable[[SourceReport], Awaitable[None]]
+
 _Signal = Literal["TRACES", "METRICS"]
 _SIGNALS: tuple[_Signal, ...] = ("TRACES", "METRICS")
-_OTEL_MISSING = "traces and metrics need packages that are not installed: pip install 'agentcore-memory-sync[otel]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class RunOfSource:
     """The run of one source, as others see it: those who hear its events, and those who are told its end."""
 
     observers: tuple[Observer, ...]
-    _told_at_end: tuple[Callable[[SourceReport], Awaitable[None]], ...] = ()
+    _told_at_end: tuple[TellEnd, ...] = ()
 
     async def finish(self, report: SourceReport) -> None:
         """Tell how it ended; what goes wrong with that is logged and changes nothing."""
@@ -43,6 +47,7 @@ class Observing:
     """The observers of the runs of one command; made by `observing`."""
 
     run_id: str
+    is_plan: bool
     _telemetry: "Mapping[str | None, Telemetry]"  # by the address of the collector; None: the environment has it
 
     @contextmanager
@@ -50,14 +55,18 @@ class Observing:
         """The run of one source, whose events end with the block."""
         every_s, stalled_after_s = settings.telemetry.still_running_s, settings.telemetry.stalled_after_s
         with Pulse(settings.name, self.run_id, every_s=every_s, stalled_after_s=stalled_after_s) as pulse:
+            observers: list[Observer] = [pulse]
+            told_at_end: list[TellEnd] = []
             telemetry = self._telemetry.get(settings.telemetry.otlp_endpoint)
-            if telemetry is None:
-                yield RunOfSource((pulse,))
-                return
-            from pipeline.reporting.telemetry import TelemetryListener  # noqa: PLC0415 - 0.3 s for those who want it
+            if telemetry is not None:
+                from pipeline.reporting.telemetry import TelemetryListener  # noqa: PLC0415 - 0.3 s, for who wants it
 
-            listener = TelemetryListener(telemetry, settings.name, settings.telemetry.document_ids)
-            yield RunOfSource((pulse, listener), (listener.finish,))
+                listener = TelemetryListener(telemetry, settings.name, settings.telemetry.document_ids)
+                observers.append(listener)
+                told_at_end.append(listener.finish)
+            if settings.prometheus_path is not None and not self.is_plan:
+                told_at_end.append(partial(write_metrics, settings, settings.prometheus_path))
+            yield RunOfSource(tuple(observers), tuple(told_at_end))
 
 
 @contextmanager
@@ -67,12 +76,53 @@ def observing(run_id: str, sources: Sequence[SourceSettings], *, is_plan: bool) 
     Raises:
         ConfigurationError: the settings ask for something that is not installed. Nothing was sent.
     """
+    if not is_plan:
+        _require_installed(sources)
     telemetry = {} if is_plan else _open_telemetry(sources)
     try:
-        yield Observing(run_id, telemetry)
+        yield Observing(run_id, is_plan, telemetry)
     finally:
         for each in telemetry.values():
             each.close()
+
+
+def _require_installed(sources: Sequence[SourceSettings]) -> None:
+    """Find out before anything is sent that a run could not be observed as the settings want it."""
+    for settings in sources:
+        wanted = {
+            "otel": ("opentelemetry.exporter.otlp.proto.http", settings.telemetry.otlp_endpoint),
+            "prometheus": ("prometheus_client", settings.telemetry.prometheus_file),
+        }
+        for extra, (module, setting) in wanted.items():
+            if setting is not None and not is_installed(module):
+                raise ConfigurationError(missing(extra), path=str(settings.file))
+
+
+def is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # one that it is in
+        return False
+
+
+def missing(extra: str) -> str:
+    what = {"otel": "`telemetry.otlp_endpoint`", "prometheus": "metrics for Prometheus"}[extra]
+    return f"{what} needs a package that is not installed: pip install 'agentcore-memory-sync[{extra}]'"
+
+
+async def write_metrics(settings: SourceSettings, path: Path, _report: SourceReport) -> None:
+    """Write the metrics of a source to `path`; a warning tells if that failed."""
+    from pipeline.metrics import source_metrics  # noqa: PLC0415
+    from pipeline.reporting.prometheus import TakenByAnother, write_file  # noqa: PLC0415
+
+    def tell(error: Exception) -> None:
+        structlog.get_logger().warning("metrics_incomplete", source=settings.name, path=str(path), problem=str(error))
+
+    metrics = await source_metrics(settings, tell)
+    try:
+        write_file(path, metrics)
+    except (OSError, TakenByAnother) as error:
+        tell(error)
 
 
 def _open_telemetry(sources: Sequence[SourceSettings]) -> "dict[str | None, Telemetry]":
@@ -84,11 +134,9 @@ def _open_telemetry(sources: Sequence[SourceSettings]) -> "dict[str | None, Tele
             continue
         try:
             from pipeline.reporting import telemetry  # noqa: PLC0415 - 0.3 s for those who want it
-        except ImportError as error:
-            if endpoint is not None:
-                raise ConfigurationError(_OTEL_MISSING, path=str(settings.file)) from error
-            # Meant for all programs of a machine, perhaps: no reason to leave documents unsynced.
-            structlog.get_logger().warning("telemetry_unavailable", problem=_OTEL_MISSING)
+        except ImportError:
+            # The variables may be meant for other programs of this machine: no reason to leave documents unsynced.
+            structlog.get_logger().warning("telemetry_unavailable", problem=missing("otel"))
             return {}
         opened[endpoint] = telemetry.Telemetry(endpoint, traces="TRACES" in wanted, metrics="METRICS" in wanted)
     return opened

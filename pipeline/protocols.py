@@ -472,6 +472,10 @@ class StateStore(Protocol):
         """The last runs that began, the newest first."""
         ...
 
+    async def last_success(self) -> float | None:
+        """When a run last ended in sync, in seconds since the epoch; None if none of those remembered did."""
+        ...
+
 
 class Comparison(Protocol):
     """The ledger beside listings of the memory. On disk, so that both may be of any size."""

@@ -164,6 +164,7 @@ async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) 
     Raises:
         SyncError, or a group of such: it could not be done; `report` tells so.
     """
+    started = job.clock()
     counts = await job.state.counts()
     job.observe(RunStarted(job.rules.source, job.run_id, verb, counts.documents, counts.batches))
     if verb != "plan":
@@ -183,6 +184,7 @@ async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) 
         _note_failure(report, error)
         raise
     finally:
+        report.seconds = round(job.clock() - started, 3)
         with anyio.CancelScope(shield=True):
             await _close_account(job, verb, report)
 

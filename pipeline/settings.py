@@ -176,6 +176,12 @@ def _expand_home(path: Path) -> Path:
         raise ValueError("should not begin with `~`: that home folder cannot be found") from error
 
 
+def _check_prometheus_file(path: Path) -> Path:
+    if path.suffix != ".prom":
+        raise ValueError("should end with `.prom`, as all that node_exporter reads")
+    return path
+
+
 def _check_schedule(schedule: str) -> str:
     from cronsim import CronSim, CronSimError  # noqa: PLC0415 - few sources have a schedule
 
@@ -213,6 +219,7 @@ CollectorUrl = Annotated[str, AfterValidator(_check_collector_url)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
 Schedule = Annotated[str, AfterValidator(_check_schedule)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]
+PrometheusFile = Annotated[HomePath, AfterValidator(_check_prometheus_file)]
 
 
 # ----------------------------------------------------------------------------------------------- sections
@@ -417,6 +424,13 @@ class TelemetrySettings(Section):
             " OTEL_EXPORTER_OTLP_ENDPOINT says, and without that nowhere."
         ),
     )
+    prometheus_file: PrometheusFile | None = Field(
+        default=None,
+        description=(
+            "A file to write metrics to after each run, for the textfile collector of node_exporter; {source} in it is"
+            " the source's name. null: none."
+        ),
+    )
     document_ids: bool = Field(
         default=False,
         description=(
@@ -543,6 +557,12 @@ class SourceSettings(BaseSettings):
     def state_folder(self) -> Path:
         """The folder of this source's ledger and outbox; sources that share a state path do not share it."""
         return self.folder / (self.state.path or STATE_FOLDER) / self.name
+
+    @property
+    def prometheus_path(self) -> Path | None:
+        """The file of this source's metrics; None if there is to be none."""
+        file = self.telemetry.prometheus_file
+        return None if file is None else self.folder / str(file).replace("{source}", self.name)
 
     @property
     def dead_letters_path(self) -> Path:

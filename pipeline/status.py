@@ -39,7 +39,7 @@ async def status_row(settings: SourceSettings, now: float) -> StatusRow:
         records=counts.records,
         dead_letters=sum(counts.letters.values()),
         pending_batches=counts.batches,
-        next_run_at=_due_after(now, settings) if settings.schedule else None,
+        next_run_at=next_run_at(settings, now),
         last_in_sync_at=next((run.ended_at for run in runs if _report(run).get("status") == "in_sync"), None),
         due_since=None if is_at_work else _due_since(last, settings, now),
         withheld_documents=report.get("withheld_documents", 0),
@@ -52,14 +52,17 @@ def _report(run: PastRun | None) -> dict[str, Any]:
     return {} if run is None or run.report is None else json.loads(run.report)
 
 
-def _due_after(at: float, settings: SourceSettings) -> float:
-    """When the source is due next after `at`, by its schedule and the clocks of this machine."""
-    return next(CronSim(settings.schedule or "", datetime.fromtimestamp(at, UTC).astimezone())).timestamp()
+def next_run_at(settings: SourceSettings, at: float) -> float | None:
+    """When the source is due next after `at`, by its schedule and the clocks of this machine; None without a schedule.
+
+    Both are in seconds since the epoch.
+    """
+    if settings.schedule is None:
+        return None
+    return next(CronSim(settings.schedule, datetime.fromtimestamp(at, UTC).astimezone())).timestamp()
 
 
 def _due_since(last: PastRun | None, settings: SourceSettings, now: float) -> float | None:
     """When the source was due and nothing ran; None if it is not overdue. Before its first run nothing is expected."""
-    if settings.schedule is None or last is None:
-        return None
-    due = _due_after(last.started_at, settings)
-    return due if due + OVERDUE_AFTER_S < now else None
+    due = None if last is None else next_run_at(settings, last.started_at)
+    return due if due is not None and due + OVERDUE_AFTER_S < now else None

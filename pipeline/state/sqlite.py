@@ -704,6 +704,10 @@ class SqliteStateStore:
         rows = await self._read(lambda: self._connection.execute(query, (limit,)).fetchall())
         return [PastRun(*row) for row in rows]
 
+    async def last_success(self) -> float | None:
+        query = "SELECT max(ended_at) FROM run WHERE json_extract(report, '$.status') = 'in_sync'"
+        return await self._read(lambda: self._connection.execute(query).fetchone()[0])
+
 
 @asynccontextmanager
 async def open_state(

@@ -1,12 +1,15 @@
 """What others see of runs: a run that waits, traces and metrics, notifications."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.receiver import Received, receiver
 
@@ -210,3 +213,175 @@ def test_a_collector_that_is_down_changes_nothing_but_a_line_in_the_log(
     (line,) = [line for line in done.logs if line["event"] == "telemetry_not_delivered"]
     assert line["endpoint"] == url
     assert len(memory.records(MEMORY_ID)) == 3
+
+
+# ---------------------------------------------------------------------------------------------- Prometheus
+
+
+def samples_in(text: str) -> dict[str, dict[tuple[str, ...], float]]:
+    """The values by metric and by labels, read as Prometheus would."""
+    samples: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            samples.setdefault(sample.name, {})[tuple(sample.labels[name] for name in sorted(sample.labels))] = (
+                sample.value
+            )
+    return samples
+
+
+def test_metrics_tell_how_each_source_stands(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Also of one that never ran: its absence would pass for health."""
+    docs.configure(memory.url, "other.yaml", name="other", schedule="0 4 * * *")
+    docs.write_documents(5)
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted")
+    memsync("run", "docs.yaml")
+
+    done = memsync("metrics", "docs.yaml", "other.yaml")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    samples = samples_in(done.stdout)
+    assert samples["memsync_state_readable"] == {("docs",): 1, ("other",): 1}
+    assert samples["memsync_documents"] == {("docs",): 6, ("other",): 0}
+    assert samples["memsync_records"] == {("docs",): 5, ("other",): 0}
+    assert samples["memsync_dead_letters"] == {("docs",): 1, ("other",): 0}
+    assert samples["memsync_dead_letters_by_code"] == {("400", "docs"): 1}
+    assert samples["memsync_last_run_status"][("docs", "dead_letters")] == 1
+    assert samples["memsync_last_run_status"][("docs", "in_sync")] == 0
+    assert samples["memsync_last_run_documents"][("added", "docs")] == 5
+    assert samples["memsync_last_run_duration_seconds"][("docs",)] > 0
+    assert samples["memsync_next_run_timestamp_seconds"].keys() == {("other",)}
+    assert "memsync_last_success_timestamp_seconds" not in samples
+
+    memory.play()
+    memsync("replay", "docs.yaml")
+    samples = samples_in(memsync("metrics", "docs.yaml").stdout)
+
+    assert samples["memsync_last_run_status"][("docs", "in_sync")] == 1
+    assert (
+        samples["memsync_last_success_timestamp_seconds"][("docs",)]
+        == samples["memsync_last_run_timestamp_seconds"][("docs",)]
+    )
+
+
+def test_metrics_of_a_run_under_way_are_those_of_the_one_before(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """An alert must not fall silent for as long as a run hangs."""
+    docs.write_documents(1)
+    memsync("run", "docs.yaml")
+    docs.write_documents(2)
+    memory.play(latency_s=NEVER_S)
+    running = memsync.start("run", "docs.yaml")
+    running.wait_for_log("run_started")
+    memory.wait_for_requests(memory.requests)
+
+    samples = samples_in(memsync("metrics", "docs.yaml").stdout)
+    running.stop_by(signal.SIGTERM)
+
+    assert samples["memsync_run_under_way"] == {("docs",): 1}
+    assert samples["memsync_last_run_status"][("docs", "in_sync")] == 1
+
+
+def test_metrics_of_a_state_that_cannot_be_read_say_so(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """The other sources are still told of."""
+    docs.configure(memory.url, "other.yaml", name="other")
+    docs.write_documents(1)
+    memsync("run", "docs.yaml")
+    (docs.state / "state.sqlite3").write_bytes(b"no database")
+
+    done = memsync("metrics", "docs.yaml", "other.yaml")
+
+    assert done.exit_code == 1
+    assert "state.sqlite3" in done.stderr
+    assert samples_in(done.stdout)["memsync_state_readable"] == {("docs",): 0, ("other",): 1}
+
+
+def test_a_run_leaves_its_metrics_in_a_file_that_node_exporter_can_read(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """It runs as another user, and reads while others write."""
+    docs.configure(memory.url, telemetry={"prometheus_file": "metrics/memsync-{source}.prom"})
+    (docs.path / "metrics").mkdir()
+    docs.write_documents(3)
+
+    assert memsync("plan", "docs.yaml").exit_code == 0
+    assert list((docs.path / "metrics").iterdir()) == []
+    assert memsync("run", "docs.yaml").exit_code == 0
+
+    (file,) = (docs.path / "metrics").iterdir()
+    assert file.name == "memsync-docs.prom"
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert file.read_text() == memsync("metrics", "docs.yaml").stdout
+
+
+def test_two_sources_do_not_overwrite_each_others_metrics(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """The one that was overwritten would seem to have gone; the log says how to keep them apart."""
+    telemetry = {"prometheus_file": "all.prom"}
+    docs.configure(memory.url, telemetry=telemetry)
+    docs.configure(memory.url, "other.yaml", name="other", telemetry=telemetry)
+    docs.write_documents(1)
+
+    memsync("run", "docs.yaml")
+    done = memsync("run", "other.yaml")
+
+    assert done.exit_code == 0
+    (line,) = [line for line in done.logs if line["event"] == "metrics_incomplete"]
+    assert "{source}" in line["problem"]
+    assert samples_in((docs.path / "all.prom").read_text())["memsync_documents"] == {("docs",): 1}
+
+
+def test_a_file_that_cannot_be_written_changes_nothing_but_a_line_in_the_log(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """The documents are what the run is for."""
+    docs.configure(memory.url, telemetry={"prometheus_file": "no/such/folder/memsync.prom"})
+    docs.write_documents(1)
+
+    done = memsync("run", "docs.yaml")
+
+    assert done.exit_code == 0
+    assert [line["level"] for line in done.logs if line["event"] == "metrics_incomplete"] == ["warning"]
+
+
+# ------------------------------------------------------------------------------------------ missing extras
+
+
+def run_without(module: str, folder: Folder, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command where `module` is not installed."""
+    program = f"import sys; sys.modules[{module!r}] = None; sys.argv = ['memsync', *{arguments!r}]"
+    return subprocess.run(
+        [sys.executable, "-c", f"{program}; from pipeline.cli import main; main()"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "module", "extra"),
+    [
+        ({"otlp_endpoint": "http://127.0.0.1:4318"}, "opentelemetry", "otel"),
+        ({"prometheus_file": "docs.prom"}, "prometheus_client", "prometheus"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_before_anything_is_sent(
+    docs: Folder, memory: Memory, telemetry: dict[str, str], module: str, extra: str
+) -> None:
+    """With the command that installs it."""
+    docs.configure(memory.url, telemetry=telemetry)
+    docs.write_documents(1)
+
+    done = run_without(module, docs, "run", "docs.yaml")
+
+    assert (done.returncode, memory.requests) == (2, 0)
+    assert f"pip install 'agentcore-memory-sync[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_metrics_name_the_package_that_is_missing(docs: Folder) -> None:
+    """It is an extra: most have no Prometheus."""
+    done = run_without("prometheus_client", docs, "metrics", "docs.yaml")
+
+    assert done.returncode == 2
+    assert "pip install 'agentcore-memory-sync[prometheus]'" in done.stderr

@@ -910,6 +910,16 @@ class StateStoreContract:
 
         assert await state.checkpoint() == Checkpoint("page-2")
 
+    async def test_the_last_run_that_ended_in_sync_is_found(self, state: StateStore) -> None:
+        """Its age is what tells that a source has not been synced for days, whatever its last run says."""
+        assert await state.last_success() is None
+        for number, status in enumerate(["in_sync", "in_sync", "failed"]):
+            await state.begin_run(f"run-{number}", "run", float(number))
+            await state.end_run(f"run-{number}", f'{{"status": "{status}"}}', number + 0.5)
+        await state.begin_run("run-3", "run", 3.0)
+
+        assert await state.last_success() == 1.5
+
     async def test_the_last_run_is_remembered_and_whether_it_ended(self, state: StateStore) -> None:
         """One that was killed has no report: what the run before it said does not hold any more."""
         await state.begin_run("run-1", "run", 1.0)
