@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, str] = {
     "history": "report.history_command",
     "local": "local.local_command",
     "metrics": "metrics.metrics_command",
+    "notify": "notify.notify_command",
     "plan": "run.plan_command",
     "preview": "preview.preview_command",
     "recover": "verify.recover_command",

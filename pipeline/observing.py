@@ -13,6 +13,7 @@ import structlog
 
 from pipeline.errors import ConfigurationError
 from pipeline.events import Observer
+from pipeline.notifying import addresses_of, notify
 from pipeline.report import SourceReport
 from pipeline.reporting.pulse import Pulse
 from pipeline.settings import SourceSettings
@@ -48,6 +49,7 @@ class Observing:
 
     run_id: str
     is_plan: bool
+    _addresses: Mapping[str, Sequence[str]]  # of those who are told how runs end, by source
     _telemetry: "Mapping[str | None, Telemetry]"  # by the address of the collector; None: the environment has it
 
     @contextmanager
@@ -66,6 +68,8 @@ class Observing:
                 told_at_end.append(listener.finish)
             if settings.prometheus_path is not None and not self.is_plan:
                 told_at_end.append(partial(write_metrics, settings, settings.prometheus_path))
+            if addresses := self._addresses.get(settings.name):
+                told_at_end.append(partial(notify, settings, addresses))
             yield RunOfSource(tuple(observers), tuple(told_at_end))
 
 
@@ -76,11 +80,14 @@ def observing(run_id: str, sources: Sequence[SourceSettings], *, is_plan: bool) 
     Raises:
         ConfigurationError: the settings ask for something that is not installed. Nothing was sent.
     """
-    if not is_plan:
-        _require_installed(sources)
-    telemetry = {} if is_plan else _open_telemetry(sources)
+    if is_plan:
+        yield Observing(run_id, is_plan, {}, {})
+        return
+    _require_installed(sources)
+    addresses = {settings.name: addresses_of(settings) for settings in sources}
+    telemetry = _open_telemetry(sources)
     try:
-        yield Observing(run_id, is_plan, telemetry)
+        yield Observing(run_id, is_plan, addresses, telemetry)
     finally:
         for each in telemetry.values():
             each.close()
@@ -92,6 +99,7 @@ def _require_installed(sources: Sequence[SourceSettings]) -> None:
         wanted = {
             "otel": ("opentelemetry.exporter.otlp.proto.http", settings.telemetry.otlp_endpoint),
             "prometheus": ("prometheus_client", settings.telemetry.prometheus_file),
+            "notify": ("apprise", settings.notify.urls_variable),
         }
         for extra, (module, setting) in wanted.items():
             if setting is not None and not is_installed(module):
@@ -106,7 +114,11 @@ def is_installed(module: str) -> bool:
 
 
 def missing(extra: str) -> str:
-    what = {"otel": "`telemetry.otlp_endpoint`", "prometheus": "metrics for Prometheus"}[extra]
+    what = {
+        "otel": "sending traces and metrics",
+        "prometheus": "writing metrics for Prometheus",
+        "notify": "sending notices",
+    }[extra]
     return f"{what} needs a package that is not installed: pip install 'agentcore-memory-sync[{extra}]'"
 
 

@@ -451,6 +451,31 @@ class TelemetrySettings(Section):
     )
 
 
+class NotifySettings(Section):
+    """Who is told how runs end."""
+
+    urls_variable: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] | None = Field(
+        default=None,
+        description=(
+            "The name of the environment variable that holds where notices go: addresses of Apprise, with spaces"
+            " between them; null: nobody is told."
+        ),
+    )
+    on: tuple[Literal["failed", "guarded", "dead_letters", "recovered"], ...] = Field(
+        default=("failed", "guarded", "dead_letters", "recovered"),
+        description="What is told, when it begins: failed, guarded, dead_letters, recovered.",
+    )
+    remind_every_h: float = Field(
+        default=24.0, ge=0, le=8_760, description="Hours after which it is told once more while it lasts; 0: never."
+    )
+    timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=60,
+        description="Seconds that sending may take, up to 60; the run's result stands anyway.",
+    )
+
+
 class StateSettings(Section):
     """Where the ledger and the outbox are."""
 
@@ -517,6 +542,7 @@ class SourceSettings(BaseSettings):
         description="When it is due, as five cron fields; `status` shows it, starting runs is up to cron or the like.",
     )
     telemetry: TelemetrySettings = Field(default=TelemetrySettings(), description="What others can see of runs.")
+    notify: NotifySettings = Field(default=NotifySettings(), description="Who is told how runs end.")
     state: StateSettings = Field(default=StateSettings(), description="Where the ledger and the outbox are.")
     reports: ReportSettings = Field(
         default=ReportSettings(), description="What each run leaves for people to look at: `memsync report`."

@@ -1,5 +1,6 @@
 """What others see of runs: a run that waits, traces and metrics, notifications."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -363,13 +364,14 @@ def run_without(module: str, folder: Folder, *arguments: str) -> subprocess.Comp
     [
         ({"otlp_endpoint": "http://127.0.0.1:4318"}, "opentelemetry", "otel"),
         ({"prometheus_file": "docs.prom"}, "prometheus_client", "prometheus"),
+        ({}, "apprise", "notify"),
     ],
 )
 def test_a_package_that_is_missing_is_named_before_anything_is_sent(
     docs: Folder, memory: Memory, telemetry: dict[str, str], module: str, extra: str
 ) -> None:
     """With the command that installs it."""
-    docs.configure(memory.url, telemetry=telemetry)
+    docs.configure(memory.url, telemetry=telemetry, notify=NOTIFY if extra == "notify" else {})
     docs.write_documents(1)
 
     done = run_without(module, docs, "run", "docs.yaml")
@@ -385,3 +387,153 @@ def test_metrics_name_the_package_that_is_missing(docs: Folder) -> None:
 
     assert done.returncode == 2
     assert "pip install 'agentcore-memory-sync[prometheus]'" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------- notices
+
+NOTIFY: dict[str, Any] = {"urls_variable": "WHERE_NOTICES_GO"}
+TOKEN = "token-that-opens-the-chat"
+
+
+@pytest.fixture
+def service() -> Iterator[Received]:
+    """A service that notices are sent to."""
+    with receiver() as received:
+        yield received
+
+
+def told_through(*addresses: str) -> dict[str, str]:
+    return {**CREDENTIALS, "WHERE_NOTICES_GO": " ".join(addresses)}
+
+
+def address_of(service: Received) -> str:
+    """In the way of Apprise; the path stands for what is secret in the addresses of chats."""
+    return service.url.replace("http://", "json://") + f"/{TOKEN}/"
+
+
+def notices_in(service: Received) -> list[dict[str, Any]]:
+    return [json.loads(body) for _, body in service.requests]
+
+
+def test_people_are_told_when_a_source_turns_bad_and_when_it_has_recovered(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received
+) -> None:
+    """Once each, however many runs there are between; without a word of the documents."""
+    docs.configure(memory.url, notify=NOTIFY)
+    environment = told_through(address_of(service))
+    docs.write_documents(2)
+    memsync("run", "docs.yaml", environment=environment)
+    docs.write("bad.md", f"This is unwanted, {TEXT_CANARY}.")
+    memory.play(reject_text="unwanted")
+    done = [memsync("run", "docs.yaml", environment=environment) for _ in range(2)]
+    shown = memsync("notify", "docs.yaml")
+    memory.play()
+    done.append(memsync("replay", "docs.yaml", environment=environment))
+    done.append(memsync("run", "docs.yaml", environment=environment))
+
+    assert [each.exit_code for each in done] == [3, 3, 0, 0]
+    bad, good = notices_in(service)
+    assert (bad["title"], bad["type"]) == ("memsync: docs has 1 dead letter", "warning")
+    assert "1 x 400" in bad["message"]
+    assert f"memsync replay {docs.path / 'docs.yaml'}" in bad["message"]
+    assert (good["title"], good["type"]) == ("memsync: docs is in sync again", "success")
+    assert not any(TEXT_CANARY.encode() in body for _, body in service.requests)
+    assert "told that it has dead letters" in shown.stdout
+    for each in (*done, shown):
+        assert TOKEN not in each.stdout + each.stderr
+
+
+def test_a_failure_is_told_with_its_reason(docs: Folder, memory: Memory, memsync: Memsync, service: Received) -> None:
+    """Also of a run that could not even begin."""
+    docs.configure(f"http://127.0.0.1:{free_port()}", notify=NOTIFY, writers={"max_attempts": 1})
+    docs.write_documents(1)
+
+    done = memsync("run", "docs.yaml", environment=told_through(address_of(service)))
+
+    assert done.exit_code == 1
+    (failed,) = notices_in(service)
+    assert (failed["title"], failed["type"]) == ("memsync: docs failed", "failure")
+    assert "Check the network" in failed["message"]
+
+
+@pytest.mark.parametrize("trouble", ["silent", "away", "refusing", "nonsense"])
+def test_a_service_that_is_down_changes_nothing_but_a_line_in_the_log(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received, trouble: str
+) -> None:
+    """The run is what matters; and the next run tells what this one could not."""
+    docs.configure(memory.url, notify={**NOTIFY, "timeout_s": 2 if trouble == "silent" else 30})
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted")
+    service.is_silent = trouble == "silent"
+    service.status = 500 if trouble == "refusing" else 200
+    address = {"away": f"json://127.0.0.1:{free_port()}/{TOKEN}", "nonsense": f"nonsense://{TOKEN}"}.get(trouble)
+
+    done = memsync("run", "docs.yaml", environment=told_through(address or address_of(service)))
+    docs.configure(memory.url, notify=NOTIFY)
+    service.is_silent, service.status = False, 200
+    seen = len(service.requests)
+    again = memsync("run", "docs.yaml", environment=told_through(address_of(service)))
+
+    assert (done.exit_code, again.exit_code) == (3, 3)
+    (line,) = [line for line in done.logs if line["event"] == "notice_not_sent"]
+    assert (line["occasion"], line["service"]) == ("dead_letters", "nonsense" if trouble == "nonsense" else "json")
+    assert TOKEN not in done.stdout + done.stderr
+    assert [each["title"] for each in notices_in(service)[seen:]] == ["memsync: docs has 1 dead letter"]
+
+
+def test_a_service_that_is_down_does_not_keep_the_others_from_being_told(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received
+) -> None:
+    """Nor are those told again and again for its sake."""
+    docs.configure(memory.url, notify=NOTIFY)
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted")
+    environment = told_through(f"json://127.0.0.1:{free_port()}", address_of(service))
+
+    for _ in range(2):
+        assert memsync("run", "docs.yaml", environment=environment).exit_code == 3
+
+    assert len(service.requests) == 1
+
+
+def test_a_test_notice_says_what_came_of_each_address(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received
+) -> None:
+    """Whoever sets it up should not have to break a source to see it work."""
+    docs.configure(memory.url, notify=NOTIFY)
+    closed = f"json://127.0.0.1:{free_port()}/{TOKEN}"
+
+    done = memsync("notify", "docs.yaml", "--test", environment=told_through(address_of(service), closed))
+    good = memsync("notify", "docs.yaml", "--test", environment=told_through(address_of(service)))
+
+    assert (done.exit_code, good.exit_code) == (1, 0)
+    assert [line.strip() for line in done.stdout.splitlines()] == [
+        "docs",
+        "✓ 1. json  sent",
+        "✗ 2. json  not sent: it could not be reached, or refused the message",
+    ]
+    assert notices_in(service)[0]["title"] == "memsync: a test of docs"
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_variable_that_is_not_set_is_told_before_anything_is_sent(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """Else nobody would hear of the first failure, nor know why."""
+    docs.configure(memory.url, notify=NOTIFY)
+    docs.write_documents(1)
+
+    for arguments in (["run", "docs.yaml"], ["notify", "docs.yaml", "--test"]):
+        done = memsync(*arguments)
+        assert (done.exit_code, memory.requests) == (2, 0)
+        assert "WHERE_NOTICES_GO" in done.stderr
+    assert memsync("plan", "docs.yaml").exit_code == 0
+
+
+def test_a_test_where_nobody_is_told_says_how_to_change_that(docs: Folder, memsync: Memsync) -> None:
+    """Silence would pass for success."""
+    done = memsync("notify", "docs.yaml", "--test")
+
+    assert done.exit_code == 2
+    assert "notify.urls_variable" in done.stderr
+    assert memsync("notify", "docs.yaml").stdout == "docs  nobody is told\n"
