@@ -28,6 +28,7 @@ import yaml
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from botocore.config import Config
 
+from docs.log_events import fault_of
 from pipeline.local_memory import Faults, LocalMemory, StoredRecord
 
 MEMORY_ID = "handbook-a1B2c3D4e5"
@@ -295,7 +296,7 @@ def check_laws(done: Completed, command: str) -> None:
     assert "library_complained" not in done.stderr
     if done.exit_code != 2:
         for line in done.stderr.splitlines():
-            assert line.startswith(("memsync: ", "  ")) or isinstance(json.loads(line), dict)
+            assert line.startswith(("memsync: ", "  ")) or fault_of(json.loads(line)) is None, line
     # Every document is in exactly one class.
     if command in ("run", "plan", "replay") and done.stdout.endswith("}\n"):
         for source in done.report["sources"]:
