@@ -107,6 +107,7 @@ def _require_installed(sources: Sequence[SourceSettings]) -> None:
 
 
 def is_installed(module: str) -> bool:
+    """Whether `module` could be imported, without doing so."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # one that it is in
@@ -114,6 +115,7 @@ def is_installed(module: str) -> bool:
 
 
 def missing(extra: str) -> str:
+    """What to say where an extra is needed and not installed."""
     what = {
         "otel": "sending traces and metrics",
         "prometheus": "writing metrics for Prometheus",
@@ -146,11 +148,15 @@ def _open_telemetry(sources: Sequence[SourceSettings]) -> "dict[str | None, Tele
             continue
         try:
             from pipeline.reporting import telemetry  # noqa: PLC0415 - 0.3 s for those who want it
+
+            opened[endpoint] = telemetry.Telemetry(endpoint, traces="TRACES" in wanted, metrics="METRICS" in wanted)
+        # The variables may be meant for other programs of this machine: no reason to leave documents unsynced.
         except ImportError:
-            # The variables may be meant for other programs of this machine: no reason to leave documents unsynced.
             structlog.get_logger().warning("telemetry_unavailable", problem=missing("otel"))
             return {}
-        opened[endpoint] = telemetry.Telemetry(endpoint, traces="TRACES" in wanted, metrics="METRICS" in wanted)
+        except Exception as error:  # whatever its library makes of a variable; which may be a secret
+            problem = f"OpenTelemetry cannot use its variables, OTEL_*: {type(error).__name__}"
+            structlog.get_logger().warning("telemetry_unavailable", problem=problem)
     return opened
 
 

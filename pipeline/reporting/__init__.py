@@ -4,6 +4,11 @@
     listeners  several listeners as one
     logs       events as log lines on stderr
     progress   a live display on a terminal
+    waits      what a run waits for, and for how long
+    pulse      whether a run moves, said now and then
+    telemetry  OpenTelemetry traces and metrics
+    prometheus how sources stand, as metrics
+    notices    what people are told when something changes; notifications sends it
     summary    the closing words of `run`, `replay` and `plan`
     listings   what `dead-letters`, `status`, `search` and `verify` print
     text       the words and signs that they share, and `printable`

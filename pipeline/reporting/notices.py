@@ -106,13 +106,10 @@ def _why(due: Due, report: SourceReport, now: float) -> list[str]:
         case "failed":
             return [_disarmed(report.error or "The log tells why."), "Nothing is lost.", lasted]
         case "guarded":
-            gone, verb = (
-                amount(report.withheld_documents, "document"),
-                "is" if report.withheld_documents == 1 else "are",
-            )
+            verb = "is" if report.withheld_documents == 1 else "are"
             reason = "it listed nothing at all" if not report.documents.seen else "too many to be believed at once"
             return [
-                f"{gone} {verb} gone from the source: {reason}.",
+                f"{amount(report.withheld_documents, 'document')} {verb} gone from the source: {reason}.",
                 "Their records were not deleted; everything else was done.",
                 lasted,
             ]

@@ -1,10 +1,12 @@
 """What others see of runs: a run that waits, traces and metrics, notifications."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.fakes.receiver import Received, receiver
 
 from .conftest import CREDENTIALS, MEMORY_ID, TEXT_CANARY, Folder, Memory, Memsync, free_port
+
+PAGE = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()  # what users read of all this
 
 NEVER_S = 3600.0  # longer than any test waits
 
@@ -116,6 +120,7 @@ def test_a_run_is_seen_as_a_trace_and_as_metrics(
     assert values(metrics["memsync.runs"], "memsync.status") == {"dead_letters": 1}
     assert set(values(metrics["memsync.requests.allowed_rate"], "rpc.method")) == {"BatchCreateMemoryRecords"}
     assert "memsync.run.last_success" not in metrics
+    assert [name for name in metrics if f"`{name}`" not in PAGE] == []
 
 
 def test_a_run_that_leaves_all_in_sync_says_when(
@@ -252,6 +257,7 @@ def test_metrics_tell_how_each_source_stands(docs: Folder, memory: Memory, memsy
     assert samples["memsync_last_run_documents"][("added", "docs")] == 5
     assert samples["memsync_last_run_duration_seconds"][("docs",)] > 0
     assert samples["memsync_next_run_timestamp_seconds"].keys() == {("other",)}
+    assert [name for name in samples if f"`{name}`" not in PAGE] == []
     assert "memsync_last_success_timestamp_seconds" not in samples
 
     memory.play()
@@ -346,12 +352,15 @@ def test_a_file_that_cannot_be_written_changes_nothing_but_a_line_in_the_log(
 # ------------------------------------------------------------------------------------------ missing extras
 
 
-def run_without(module: str, folder: Folder, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_without(
+    module: str, folder: Folder, *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A command where `module` is not installed."""
     program = f"import sys; sys.modules[{module!r}] = None; sys.argv = ['memsync', *{arguments!r}]"
     return subprocess.run(
         [sys.executable, "-c", f"{program}; from pipeline.cli import main; main()"],
         cwd=folder.path,
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -379,6 +388,23 @@ def test_a_package_that_is_missing_is_named_before_anything_is_sent(
     assert (done.returncode, memory.requests) == (2, 0)
     assert f"pip install 'agentcore-memory-sync[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_variables_of_opentelemetry_that_cannot_be_heeded_are_told_and_stop_nothing(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """They may be meant for all programs of the machine; documents are synced all the same."""
+    docs.write_documents(1)
+    environment = {**CREDENTIALS, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+
+    without = run_without("opentelemetry", docs, "run", "docs.yaml", environment=environment)
+    wrong = memsync("run", "docs.yaml", environment={**environment, "OTEL_BSP_MAX_QUEUE_SIZE": "0"})
+
+    assert (without.returncode, wrong.exit_code) == (0, 0)
+    assert "pip install 'agentcore-memory-sync[otel]'" in without.stderr
+    assert [line["problem"] for line in wrong.logs if line["event"] == "telemetry_unavailable"] == [
+        "OpenTelemetry cannot use its variables, OTEL_*: ValueError"
+    ]
 
 
 def test_metrics_name_the_package_that_is_missing(docs: Folder) -> None:
