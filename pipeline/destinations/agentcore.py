@@ -201,7 +201,8 @@ class AgentCoreDestination:
         with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}", batch.body):
             call = getattr(await self._client(), _METHODS[batch.operation])
             answer = await call(memoryId=self._memory_id, records=batch.body)
-            return replace(read_answer(batch, answer), **_origin(answer))
+            http_status, request_id = _origin(answer)
+            return replace(read_answer(batch, answer), http_status=http_status, request_id=request_id)
 
     # --------------------------------------------------------------------------------------------- look-ups
 
@@ -608,8 +609,7 @@ def service_errors(action: str, sent: bytes = b"") -> Iterator[None]:
         yield
     except boto.ClientError as error:
         translated = from_client_error(error, action, sent)
-        for name, value in _origin(error.response).items():
-            setattr(translated, name, value)
+        translated.http_status, translated.request_id = _origin(error.response)
         raise translated from error
     except (
         boto.NoCredentialsError,
@@ -661,10 +661,10 @@ def from_client_error(error: Any, action: str, sent: bytes = b"") -> Destination
     return FatalError(f"{message} {advice}", code=code)
 
 
-def _origin(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _origin(answer: Mapping[str, Any]) -> tuple[int | None, str | None]:
     """The status of an answer and its id in the service's logs, as far as it has them."""
     metadata = answer.get("ResponseMetadata", {})
-    return {"http_status": metadata.get("HTTPStatusCode"), "request_id": metadata.get("RequestId")}
+    return metadata.get("HTTPStatusCode"), metadata.get("RequestId")
 
 
 _RECORD_INDEX = re.compile(r"records\W+(?:member\W+)?(\d+)")

@@ -179,9 +179,10 @@ class ProgressDisplay:
     def __call__(self, event: RunEvent) -> None:
         now_s = self._clock()
         with self._lock:
-            if self._progress is None or isinstance(event, RunStarted):
+            if isinstance(event, RunStarted):
                 self._progress = SourceProgress(started_at_s=now_s)
-            self._progress.hear(event, now_s)
+            if self._progress is not None:  # what is waited for before the run begins is of no source yet
+                self._progress.hear(event, now_s)
 
     def _draw(self) -> "RenderableType":
         with self._lock:

@@ -157,6 +157,17 @@ def test_a_hostile_source_name_cannot_drive_the_terminal(monkeypatch: pytest.Mon
     assert "\x1b]0;" not in terminal.getvalue()
 
 
+def test_nothing_is_shown_before_the_run_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening the state is waited for as well; a line without a name would be about nothing."""
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+
+    with ProgressDisplay(terminal, clock=lambda: 0.0) as display:
+        display(WaitStarted(Wait("ledger", "disk")))
+
+    assert "listing" not in terminal.getvalue()
+
+
 def test_what_is_written_to_standard_error_appears_above_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     """Log lines must not tear it, and results go to standard output untouched."""
     monkeypatch.setenv("TERM", "xterm")
