@@ -24,7 +24,7 @@ from pipeline.events import (
 )
 from pipeline.model import Operation
 from pipeline.reporting.text import amount, duration, printable
-from pipeline.reporting.waits import Waits, words
+from pipeline.reporting.waits import Waits, whole_seconds, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -231,7 +231,7 @@ def waiting_line(progress: SourceProgress, now_s: float) -> str | None:
     groups = progress.waits.groups(now_s)
     if progress.waiting_for is not None:
         left_s = max((group.left_s or 0.0 for group in groups if group.stage == "write"), default=0.0)
-        more = f"; {duration(left_s)} more at least" if left_s >= 1.0 else ""
+        more = f"; {whole_seconds(left_s)} more at least" if left_s >= 1.0 else ""
         return f"{progress.waiting_for}{more}"
     return words(groups[0]) if groups and groups[0].longest_s >= _WAIT_SHOWN_AFTER_S else None
 

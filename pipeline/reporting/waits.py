@@ -7,6 +7,8 @@ from pipeline.events import RunEvent, Wait, WaitEnded, WaitingStage, WaitReason,
 from pipeline.model import DocumentId
 from pipeline.reporting.text import amount, duration, printable
 
+SECONDS_PER_MINUTE = 60
+
 _DOCUMENT_CHARACTERS_MAX = 80
 
 # What a person can do about a wait that lasts.
@@ -76,10 +78,15 @@ def _grouped(waits: Sequence[tuple[Wait, float]], now_s: float) -> WaitGroup:
 
 def words(group: WaitGroup) -> str:
     """What a group of waits is for, and how long it has been, in one line that is safe to show."""
-    parts = [_subject(group), f"for {duration(group.longest_s)}"]
+    parts = [_subject(group), f"for {whole_seconds(group.longest_s)}"]
     if group.left_s:
-        parts.append(f"{duration(group.left_s)} more at least")
+        parts.append(f"{whole_seconds(group.left_s)} more at least")
     return ", ".join(parts)
+
+
+def whole_seconds(seconds: float) -> str:
+    """`4 s`, `3 min 20 s`: tenths would flicker in a display."""
+    return f"{seconds:.0f} s" if seconds < SECONDS_PER_MINUTE else duration(seconds)
 
 
 def _subject(group: WaitGroup) -> str:

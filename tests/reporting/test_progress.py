@@ -117,7 +117,7 @@ def test_a_wait_is_shown_once_it_takes_long_enough_to_wonder() -> None:
     progress = progress_after(started(), WaitStarted(Wait("fetch", "source", DocumentId("a.pdf"))))
 
     assert waiting_line(progress, 2.0) is None
-    assert waiting_line(progress, 5.0) == "the source to send a.pdf, for 5.0 s"
+    assert waiting_line(progress, 5.0) == "the source to send a.pdf, for 5 s"
 
 
 def test_a_throttled_run_says_until_when() -> None:
