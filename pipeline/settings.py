@@ -195,6 +195,16 @@ def _check_schedule(schedule: str) -> str:
     return schedule
 
 
+def _check_zone(zone: str) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - few sources have a schedule
+
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("should be the name of a time zone, such as `Europe/Berlin` or `UTC`") from error
+    return zone
+
+
 SourceName = Annotated[
     str,
     _matching(r"[a-zA-Z0-9][a-zA-Z0-9._-]*", 64, "1 to 64 of `a-zA-Z0-9._-`, beginning with a letter or a digit"),
@@ -218,6 +228,7 @@ MetadataValue = Annotated[MetadataSetting, BeforeValidator(_check_metadata_value
 CollectorUrl = Annotated[str, AfterValidator(_check_collector_url)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
 Schedule = Annotated[str, AfterValidator(_check_schedule)]
+Zone = Annotated[str, AfterValidator(_check_zone)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]
 PrometheusFile = Annotated[HomePath, AfterValidator(_check_prometheus_file)]
 
@@ -539,7 +550,22 @@ class SourceSettings(BaseSettings):
     )
     schedule: Schedule | None = Field(
         default=None,
-        description="When it is due, as five cron fields; `status` shows it, starting runs is up to cron or the like.",
+        description="When it is due, as five cron fields. `memsync schedule` starts its runs, `memsync deploy` has"
+        " others start them, `status` shows when.",
+    )
+    schedule_zone: Zone | None = Field(
+        default=None, description="The time zone of the schedule, such as Europe/Berlin; null: that of the machine."
+    )
+    schedule_jitter_s: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="Up to so many seconds after the time of the schedule a run begins, always as many for one source:"
+        " many sources do not all begin at once. 0: on the dot.",
+    )
+    schedule_catch_up: bool = Field(
+        default=True,
+        description="Run once, as soon as it can be, if a time of the schedule went by while nobody could start it.",
     )
     telemetry: TelemetrySettings = Field(default=TelemetrySettings(), description="What others can see of runs.")
     notify: NotifySettings = Field(default=NotifySettings(), description="Who is told how runs end.")
@@ -633,12 +659,23 @@ def load_sources(paths: Sequence[Path]) -> list[SourceSettings]:
     Raises:
         ConfigurationError: with all faults of all files in its message, one a line.
     """
+    sources, faults = load_valid_sources(paths)
+    _raise_all(faults)
+    return sources
+
+
+def load_valid_sources(paths: Sequence[Path]) -> tuple[list[SourceSettings], list[ConfigurationError]]:
+    """The sources that `paths` describe as far as their files are valid, and what is wrong with the others.
+
+    Raises:
+        ConfigurationError: no file could be looked for, or the environment is at fault.
+    """
     _check_variables()
     from_environment = _environment(SourceSettings)
     faults: list[ConfigurationError] = []
     file_by_name: dict[str, Path] = {}
     sources = []
-    for file in _files(paths):
+    for file in source_files(paths):
         try:
             document = read_yaml(file)
         except ConfigurationError as error:
@@ -652,14 +689,18 @@ def load_sources(paths: Sequence[Path]) -> list[SourceSettings]:
             problem = f"the name {settings.name!r} is taken already, by {file_by_name[settings.name]}"
             place = document.place(["name"])
             faults.append(ConfigurationError(problem, path=str(file), **place._asdict()))
-        file_by_name.setdefault(settings.name, file)
+            continue
+        file_by_name[settings.name] = file
         sources.append(settings)
-    _raise_all(faults)
-    return sources
+    return sources, faults
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
-    """The YAML files at `paths`, each once."""
+def source_files(paths: Iterable[Path]) -> list[Path]:
+    """The YAML files at `paths`, each once.
+
+    Raises:
+        ConfigurationError: a folder cannot be read, or holds none.
+    """
     files: dict[Path, Path] = {}
     for path in paths:
         found = _files_in(path) if os.path.isdir(path) else [path]  # noqa: PTH112 - Path.is_dir may raise

@@ -1,16 +1,16 @@
 """What `memsync status` tells of a source."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
-from cronsim import CronSim
 
 from pipeline.model import PastRun
 from pipeline.report import Status
 from pipeline.reporting.statuses import StatusRow
 from pipeline.runner import is_running, open_source_state
 from pipeline.settings import SourceSettings
+from pipeline.time_zones import zone_called
+from pipeline.timetable import Timetable
 
 RUNS_LOOKED_AT = 1_000  # for the last that ended in sync
 OVERDUE_AFTER_S = 120.0  # what starts a run may be a little late, and so may a run in telling that it has begun
@@ -53,16 +53,16 @@ def _report(run: PastRun | None) -> dict[str, Any]:
 
 
 def next_run_at(settings: SourceSettings, at: float) -> float | None:
-    """When the source is due next after `at`, by its schedule and the clocks of this machine; None without a schedule.
+    """When the source is due next after `at`, by its schedule and before its jitter; None without a schedule.
 
     Both are in seconds since the epoch.
     """
     if settings.schedule is None:
         return None
-    return next(CronSim(settings.schedule, datetime.fromtimestamp(at, UTC).astimezone())).timestamp()
+    return Timetable(settings.schedule, zone_called(settings.schedule_zone)).due_after(at)
 
 
 def _due_since(last: PastRun | None, settings: SourceSettings, now: float) -> float | None:
     """When the source was due and nothing ran; None if it is not overdue. Before its first run nothing is expected."""
     due = None if last is None else next_run_at(settings, last.started_at)
-    return due if due is not None and due + OVERDUE_AFTER_S < now else None
+    return due if due is not None and due + settings.schedule_jitter_s + OVERDUE_AFTER_S < now else None
