@@ -126,6 +126,22 @@ class FilesystemConnector:
         """Return the file as a scan would list it now; None if a scan would not."""
         return await to_thread.run_sync(self._find, document, abandon_on_cancel=True)
 
+    @property
+    def root(self) -> Path:
+        """The folder whose files are documents."""
+        return Path(self._root)
+
+    def may_take(self, relative: str) -> bool:
+        """Tell whether a file at `relative` might be a document, as far as its name and the settings say."""
+        if not self._settings.hidden and any(name.startswith(".") for name in relative.split("/")):
+            return self._is_ignore_file(relative)
+        if self._include and not self._include.last_match(relative, or_above=True):
+            return self._is_ignore_file(relative)
+        return not self._exclude.last_match(relative, or_above=True)
+
+    def _is_ignore_file(self, relative: str) -> bool:
+        return relative.rpartition("/")[2] in self._settings.ignore_files
+
     # ------------------------------------------------------------------------------------------- listing
 
     def _walk(self) -> Iterator[SourceEvent]:

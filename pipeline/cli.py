@@ -20,11 +20,13 @@ COMMANDS: Mapping[str, str] = {
     "replay": "run.replay_command",
     "report": "report.report_command",
     "run": "run.run_command",
+    "schedule": "schedule.schedule_command",
     "search": "search.search_command",
     "sources": "sources.sources_command",
     "status": "status.status_command",
     "validate": "validate.validate_command",
     "verify": "verify.verify_command",
+    "watch": "watch.watch_command",
 }
 
 

@@ -1,0 +1,1 @@
+"""Units and manifests for those who start runs: systemd, cron, Kubernetes, AWS."""

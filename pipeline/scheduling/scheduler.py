@@ -1,0 +1,330 @@
+"""Starts the runs that the agenda wants, sees them end, and says how everything is.
+
+Each run is a process: one that dies takes nothing along, and what it needed of memory is free afterwards. The loop
+looks at the wall clock every few seconds, however long the next run is away: a machine that was asleep, or a clock
+that was set, is noticed as soon as the process goes on.
+"""
+
+import math
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+from anyio import CancelScope, Event, create_task_group, move_on_after, to_thread
+from anyio.abc import TaskGroup
+
+from pipeline.errors import ConfigurationError, SyncError
+from pipeline.reporting.listings import StatusRow
+from pipeline.reporting.relay import relay
+from pipeline.scheduling.agenda import Agenda, Skip, Start
+from pipeline.scheduling.clocks import Clocks
+from pipeline.scheduling.health import SUCCESSES, Health, SourceHealth, status_of
+from pipeline.scheduling.processes import Ended, Stopping, run_in_process
+from pipeline.scheduling.sources import Scheduled, Snapshot, look_at_files, read_sources
+from pipeline.settings import SourceSettings
+from pipeline.status import status_row
+from pipeline.timetable import Timetable
+
+TICK_S = 5.0
+HEARTBEAT_S = 15.0
+JUMP_S = 30.0  # more than the clocks differ after a tick that a busy machine has delayed
+
+Attend = Callable[[SourceSettings, Callable[[], None]], Awaitable[None]]
+"""Attends to a source for as long as its settings stay as they are; calls what it is given when a run is wanted."""
+
+_WORDS_BY_REASON = {
+    "running": "the run before has not ended",
+    "waiting": "it waits for other runs to end; --concurrency lets more of them run at once",
+    "missed": "nobody could start it in time, and schedule_catch_up is false",
+}
+_DEATH = (
+    "nothing is lost, the next run carries on. A SIGKILL that nobody sent is mostly the kernel's, for want of memory:"
+    " give it more, or lower --concurrency or workers.processes"
+)
+
+
+class Launch(Protocol):
+    """Runs a source to its end; see `run_in_process`."""
+
+    async def __call__(self, file: Path, hear: Callable[[str], None], stopping: Stopping, grace_s: float) -> Ended: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How many runs at a time, how long a run may take to stop, and the file to be touched while all is well."""
+
+    concurrency: int
+    grace_s: float
+    heartbeat: Path | None = None
+
+
+class Scheduler:
+    """Made for one `serve`. `stop`, `kill` and `reload` are for the signals of the process."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        options: Options,
+        health: Health,
+        clocks: Clocks,
+        *,
+        attend: Attend | None = None,
+        launch: Launch = run_in_process,
+    ) -> None:
+        self._paths = paths
+        self._options = options
+        self._health = health
+        self._clocks = clocks
+        self._attend = attend
+        self._launch = launch
+        self._agenda = Agenda(options.concurrency)
+        self._sources: dict[str, Scheduled] = {}
+        self._attended: dict[str, tuple[SourceSettings, CancelScope]] = {}
+        self._files: Snapshot = {}
+        self._changed_files: Snapshot | None = None
+        self._faults: list[ConfigurationError] = []
+        self._is_reload_asked = False
+        self._stopping = Stopping(Event(), Event())
+        self._wake = Event()
+        self._running_since: dict[str, float] = {}
+        self._said: set[str] = set()
+        self._ticked: tuple[float, float] | None = None
+        self._beat_at = -math.inf
+        self._log = structlog.get_logger()
+
+    # ------------------------------------------------------------------------------------------- from outside
+
+    def stop(self) -> None:
+        """Start nothing more; runs under way are asked to stop, and killed if they do not in time."""
+        self._stopping.asked.set()
+        self._wake.set()
+
+    def kill(self) -> None:
+        """End all runs on the spot."""
+        self._stopping.forced.set()
+
+    def reload(self) -> None:
+        """Read the YAML files again, now."""
+        self._is_reload_asked = True
+        self._wake.set()
+
+    async def serve(self) -> None:
+        """Run sources when they are due, until `stop`.
+
+        Raises:
+            ConfigurationError: no file is valid, or no source has a schedule: there would be nothing to do.
+        """
+        sources, faults = await to_thread.run_sync(read_sources, self._paths)
+        if not sources and faults:
+            raise ConfigurationError("\n".join(dict.fromkeys(map(str, faults))))
+        if self._attend is None and all(source.timetable is None for source in sources.values()):
+            raise ConfigurationError(
+                f"No source here has a schedule: {', '.join(sources)}. Nothing was started. Give it one in its YAML"
+                ' file, such as `schedule: "*/30 * * * *"`.'
+            )
+        self._files = await to_thread.run_sync(look_at_files, self._paths)
+        async with create_task_group() as tasks:
+            await self._take_in(sources, faults, tasks)
+            while not self._stopping.asked.is_set():
+                await self._tick(tasks)
+                await self._wait_until(self._agenda.wake_at())
+            self._log.info("scheduler_stopping", running=[*self._running_since])
+            self._attend_to({}, tasks)
+            while self._running_since:
+                self._note_time()
+                await self._wait_until(math.inf)
+        self._log.info("scheduler_stopped")
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    async def _tick(self, tasks: TaskGroup) -> None:
+        now = self._note_time()
+        await self._look_at_files(tasks)
+        for decision in self._agenda.decide(now):
+            match decision:
+                case Start():
+                    self._begin(decision, now, tasks)
+                case Skip():
+                    self._log.warning(
+                        "run_skipped",
+                        source=decision.source,
+                        reason=_WORDS_BY_REASON[decision.reason],
+                        next_due_at=_time(decision.next_at),
+                    )
+        for name, source in self._health.sources.items():
+            source.due_at = self._agenda.due_at(name)
+
+    async def _wait_until(self, moment: float) -> None:
+        with move_on_after(max(0.0, min(TICK_S, moment - self._clocks.now()))):
+            await self._wake.wait()
+        if self._wake.is_set():
+            self._wake = Event()
+
+    def _note_time(self) -> float:
+        now, ticks = self._clocks.now(), self._clocks.ticks()
+        if self._ticked is not None:
+            jumped_s = (now - self._ticked[0]) - (ticks - self._ticked[1])
+            if abs(jumped_s) > JUMP_S:
+                self._log.warning("clock_jumped", seconds=round(jumped_s), cause="the machine slept, or it was set")
+        self._ticked = now, ticks
+        self._health.ticked_at = ticks
+        if self._options.heartbeat is not None and ticks - self._beat_at >= HEARTBEAT_S:
+            self._beat_at = ticks
+            self._beat(self._options.heartbeat)
+        return now
+
+    def _beat(self, heartbeat: Path) -> None:
+        try:
+            heartbeat.touch(mode=0o600)
+        except OSError as error:
+            self._say_once("heartbeat_failed", file=str(heartbeat), message=error.strerror)
+
+    # ------------------------------------------------------------------------------------------------- the runs
+
+    def _begin(self, start: Start, now: float, tasks: TaskGroup) -> None:
+        self._log.info("run_begun", source=start.source, reason=start.reason, late_s=round(start.late_s))
+        self._health.sources[start.source].running_since = self._running_since[start.source] = now
+        tasks.start_soon(self._run, self._sources[start.source].settings)
+
+    async def _run(self, settings: SourceSettings) -> None:
+        name, started = settings.name, self._clocks.ticks()
+        try:
+            ended = await self._launch(
+                settings.file, lambda line: relay(line, source=name), self._stopping, self._options.grace_s
+            )
+        except OSError as error:  # such as no memory for one more process
+            self._log.error("run_not_begun", source=name, message=error.strerror)
+            ended = Ended(exit_code=1)
+        self._note_end(name, ended, self._clocks.ticks() - started)
+        self._wake.set()
+
+    def _note_end(self, name: str, ended: Ended, duration_s: float) -> None:
+        status = "interrupted" if ended.was_killed else status_of(ended.exit_code)
+        del self._running_since[name]
+        self._agenda.ended(name)
+        if health := self._health.sources.get(name):  # its file may be gone
+            health.note_end(status, self._clocks.now())
+        fields: dict[str, Any] = {"source": name, "status": status, "duration_s": round(duration_s, 1)}
+        if not self._stopping.asked.is_set():
+            fields["next_due_at"] = _time(self._agenda.due_at(name))
+        if status == "died":
+            fields["signal"] = signal.Signals(-ended.exit_code).name
+            self._log.error("run_died", **fields, consequence=_DEATH)
+        elif ended.was_killed:
+            self._log.warning("run_killed", **fields, consequence="it did not stop in time; the next run carries on")
+        elif status in SUCCESSES:
+            self._log.info("run_ended", **fields)
+        else:
+            self._log.warning("run_ended", **fields, exit_code=ended.exit_code)
+
+    # ------------------------------------------------------------------------------------------- the YAML files
+
+    async def _look_at_files(self, tasks: TaskGroup) -> None:
+        is_asked, self._is_reload_asked = self._is_reload_asked, False
+        try:
+            files = await to_thread.run_sync(look_at_files, self._paths, abandon_on_cancel=True)
+        except ConfigurationError as error:  # such as a folder that is not mounted: what is known goes on
+            self._health.broken = [error]
+            self._say_once("configuration_broken", message=str(error))
+            return
+        self._health.broken = self._faults
+        if files == self._files and not is_asked:
+            self._changed_files = None
+            return
+        if files != self._changed_files and not is_asked:
+            self._changed_files = files  # it may still be being written: read when it stays as it is for a while
+            return
+        self._files, self._changed_files = files, None
+        self._said.clear()
+        sources, faults = await to_thread.run_sync(read_sources, self._paths, abandon_on_cancel=True)
+        await self._take_in(sources, faults, tasks)
+
+    async def _take_in(self, sources: dict[str, Scheduled], faults: list[ConfigurationError], tasks: TaskGroup) -> None:
+        now = self._clocks.now()
+        for name in self._sources.keys() - sources.keys():
+            self._agenda.drop(name)
+            self._health.sources.pop(name)
+        for name, source in sources.items():
+            old = self._sources.get(name)
+            if old is None:
+                await self._meet(source, now)
+            self._agenda.put(name, source.timetable, now, catches_up=source.settings.schedule_catch_up)
+            self._health.sources[name].timetable = source.timetable
+            self._health.sources[name].file = source.settings.file
+            if self._attend is not None and (old is None or old.settings != source.settings):
+                self._agenda.ask(name, now)
+        self._sources = sources
+        self._health.broken = self._faults = faults
+        self._log.info(
+            "configuration_read",
+            sources={name: _time(self._agenda.due_at(name)) or "not scheduled" for name in sources},
+            broken_files=len({fault.path for fault in faults}),
+        )
+        for fault in faults:
+            self._say_once("configuration_broken", message=str(fault))
+        self._attend_to(sources, tasks)
+
+    async def _meet(self, source: Scheduled, now: float) -> None:
+        """Take in a source that is new here, as its last run left it."""
+        settings, timetable = source.settings, source.timetable
+        health = SourceHealth(settings.name, settings.file, timetable, known_since=now)
+        health.running_since = self._running_since.get(settings.name)
+        self._health.sources[settings.name] = health
+        try:
+            row = await status_row(settings)
+        except SyncError as error:
+            self._log.warning("state_not_read", source=settings.name, message=str(error))
+            row = None
+        if row is not None and row.status not in (None, "locked"):
+            health.status, health.ended_at = row.status, row.last_run_at
+            health.succeeded_at = row.last_run_at if row.status in SUCCESSES else None
+        self._agenda.put(
+            settings.name,
+            timetable,
+            now,
+            catches_up=settings.schedule_catch_up,
+            is_behind=timetable is not None and row is not None and is_behind(row, timetable, now),
+        )
+
+    def _attend_to(self, sources: dict[str, Scheduled], tasks: TaskGroup) -> None:
+        """Attend to these sources as they are now, and to no others."""
+        if self._attend is None:
+            return
+        for name, (settings, scope) in list(self._attended.items()):
+            if name not in sources or sources[name].settings != settings:
+                scope.cancel()
+                del self._attended[name]
+        for name, source in sources.items():
+            if name not in self._attended:
+                scope = CancelScope()
+                self._attended[name] = source.settings, scope
+                tasks.start_soon(self._attend_one, self._attend, source.settings, scope)
+
+    async def _attend_one(self, attend: Attend, settings: SourceSettings, scope: CancelScope) -> None:
+        def want() -> None:
+            self._agenda.ask(settings.name, self._clocks.now())
+            self._wake.set()
+
+        with scope:
+            await attend(settings, want)
+
+    def _say_once(self, event: str, **fields: Any) -> None:
+        """Log what is found again at every look once for each change of the files."""
+        if repr(fields) not in self._said:
+            self._said.add(repr(fields))
+            self._log.error(event, **fields)
+
+
+def is_behind(row: StatusRow, timetable: Timetable, now: float) -> bool:
+    """Whether a run of the source should have begun before `now` and did not, or did not come to its end."""
+    if row.status == "locked" or row.last_run_at is None:
+        return row.status != "locked"
+    return row.status == "interrupted" or timetable.due_after(row.last_run_at) <= now
+
+
+def _time(moment: float) -> str | None:
+    return None if math.isinf(moment) else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

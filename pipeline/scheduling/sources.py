@@ -1,0 +1,66 @@
+"""The sources that a scheduler looks after, as their YAML files have them now."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigurationError
+from pipeline.settings import SourceSettings, load_valid_sources, source_files
+from pipeline.time_zones import zone_called
+from pipeline.timetable import Timetable, delay_of
+
+# When each file was changed, its size and which one it is; None: it cannot be looked at.
+Snapshot = dict[Path, tuple[int, int, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A source, and when it is due; without a timetable it never is by itself."""
+
+    settings: SourceSettings
+    timetable: Timetable | None
+
+
+def look_at_files(paths: Sequence[Path]) -> Snapshot:
+    """What tells whether a YAML file has changed, or is new or gone.
+
+    Raises:
+        ConfigurationError: a folder cannot be read, or holds none.
+    """
+    return {file: _look_at(file) for file in source_files(paths)}
+
+
+def _look_at(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(file)  # noqa: PTH116 - of what a link leads to: Kubernetes changes that
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read_sources(paths: Sequence[Path]) -> tuple[dict[str, Scheduled], list[ConfigurationError]]:
+    """The sources by their names, as far as their files are valid, and what is wrong with the others."""
+    try:
+        valid, faults = load_valid_sources(paths)
+    except ConfigurationError as error:
+        return {}, [error]
+    sources = {}
+    for settings in valid:
+        try:
+            sources[settings.name] = Scheduled(settings, timetable_of(settings))
+        except ConfigurationError as error:
+            faults.append(error)
+    return sources, faults
+
+
+def timetable_of(settings: SourceSettings) -> Timetable | None:
+    """When runs of the source are due here, with the delay that is its own; None: its settings do not say.
+
+    Raises:
+        ConfigurationError: the time zone of this machine cannot be told.
+    """
+    if settings.schedule is None:
+        return None
+    delay_s = delay_of(settings.name, settings.schedule_jitter_s)
+    return Timetable(settings.schedule, zone_called(settings.schedule_zone), delay_s)
