@@ -11,6 +11,7 @@ import click
 COMMANDS: Mapping[str, str] = {
     "dead-letters": "dead_letters.dead_letters_command",
     "history": "report.history_command",
+    "deploy": "deploy.deploy_command",
     "local": "local.local_command",
     "metrics": "metrics.metrics_command",
     "notify": "notify.notify_command",

@@ -33,13 +33,24 @@ if TYPE_CHECKING:
 @source_option
 @json_option
 @click.option("--allow-mass-delete", is_flag=True, help="Delete even if suspiciously many documents are gone.")
+@click.option(
+    "--accept",
+    "accepted",
+    multiple=True,
+    type=click.IntRange(1, 5),
+    metavar="CODE",
+    help="End with 0 in place of this exit code, for those who know no other success; repeatable.",
+)
 @command
-async def run_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, allow_mass_delete: bool) -> int:
+async def run_command(
+    paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, allow_mass_delete: bool, accepted: tuple[int, ...]
+) -> int:
     """Bring the memory up to date.
 
     Each source is listed, what changed is read, and the memory is made equal to it.
     """
-    return await _run_all("run", paths, names, as_json=as_json, allow_mass_delete=allow_mass_delete)
+    code = await _run_all("run", paths, names, as_json=as_json, allow_mass_delete=allow_mass_delete)
+    return 0 if code in accepted else code
 
 
 @click.command("plan")

@@ -4,6 +4,7 @@ Health is asked for over the network: names, times and words of ours, no message
 """
 
 import math
+import signal
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ STATUS_BY_EXIT_CODE: dict[int, RunStatus] = {
     5: "locked",
     130: "interrupted",
     143: "interrupted",
+    -signal.SIGINT: "interrupted",  # before it was up far enough to listen
+    -signal.SIGTERM: "interrupted",
 }
 # The memory is as it can be: dead letters wait for a person, who hears of them elsewhere, and not for a run.
 SUCCESSES: frozenset[RunStatus] = frozenset({"in_sync", "dead_letters"})
@@ -37,7 +40,7 @@ SUCCESSES: frozenset[RunStatus] = frozenset({"in_sync", "dead_letters"})
 
 def status_of(exit_code: int) -> RunStatus:
     """What the end of a run's process says; below zero is the number of the signal that ended it."""
-    return "died" if exit_code < 0 else STATUS_BY_EXIT_CODE.get(exit_code, "failed")
+    return STATUS_BY_EXIT_CODE.get(exit_code, "died" if exit_code < 0 else "failed")
 
 
 @dataclass(slots=True)

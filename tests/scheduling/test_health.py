@@ -89,7 +89,7 @@ def test_the_report_has_names_and_times_and_no_messages() -> None:
 @pytest.mark.parametrize(
     ("exit_code", "status"),
     [(0, "in_sync"), (1, "failed"), (2, "misconfigured"), (3, "dead_letters"), (4, "guarded"), (5, "locked"),
-     (130, "interrupted"), (143, "interrupted"), (-9, "died"), (70, "failed")],
+     (130, "interrupted"), (143, "interrupted"), (-15, "interrupted"), (-9, "died"), (70, "failed")],
 )  # fmt: skip
 def test_every_end_of_a_run_has_a_name(exit_code: int, status: str) -> None:
     """The exit codes of `memsync run` are a contract; any other is a failure."""
