@@ -28,15 +28,24 @@ class SyncError(Exception):
 class ConfigurationError(SyncError):
     """The configuration cannot be used; nothing was sent.
 
-    `line` and `column` count from 1; None if the fault has no place in a file.
+    `line` and `column` count from 1; None if the fault has no place in a file. `variable` is the environment variable
+    that it lies in, if it does. `problem` is the message without its place.
     """
 
     def __init__(
-        self, message: str, *, path: str | None = None, line: int | None = None, column: int | None = None
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        variable: str | None = None,
     ) -> None:
         place = ":".join(str(part) for part in (path, line, column) if part is not None)
+        if variable is not None:
+            place = f"environment variable {variable}"
         super().__init__(f"{place}: {message}" if place else message)
-        self.path, self.line, self.column = path, line, column
+        self.problem, self.path, self.line, self.column, self.variable = message, path, line, column, variable
 
 
 class SourceLocked(SyncError):

@@ -17,7 +17,6 @@ import anyio
 import structlog
 from filelock import FileLock, Timeout
 
-from connectors import connector_types
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
 from pipeline.errors import (
@@ -59,6 +58,7 @@ from pipeline.report import SourceReport
 from pipeline.reporting.listeners import fan_out
 from pipeline.reporting.listings import SearchHit
 from pipeline.reporting.tally import Tally
+from pipeline.resolving import make_connector
 from pipeline.settings import LOCAL, REQUESTS_PER_SECOND_MAX, SourceSettings, listing_basis, recipe
 from pipeline.state.sqlite import open_state
 from pipeline.sync import preview, rebuild, repair, replay, sync
@@ -424,7 +424,7 @@ async def offload(work: Callable[[], Result], observe: Observer = nobody) -> Res
 @asynccontextmanager
 async def open_connector(settings: SourceSettings) -> AsyncIterator[SourceConnector]:
     """The connector of a source; what it holds is closed with this."""
-    connector = connector_types()[settings.source.type](settings.source, settings.folder)
+    connector = await make_connector(settings)
     try:
         yield connector
     finally:

@@ -5,13 +5,14 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline.concealing import NOTHING_CONCEALED, Concealer
 from pipeline.errors import ConfigurationError
-from pipeline.yaml_source import YamlDocument
+from pipeline.source_files import SourceFile
 
 VARIABLE_PREFIX = "MEMSYNC_"
 SECTION_SEPARATOR = "__"
@@ -39,6 +40,20 @@ _WORDS = {
 }
 
 
+class Stand(NamedTuple):
+    """What references in the settings stand for: `texts` as they are written, at their places.
+
+    Those at `unknown` places could not be looked up, so that nothing can be said of what is wrong there.
+    """
+
+    texts: Mapping[tuple[str | int, ...], str] = {}
+    unknown: Collection[tuple[str | int, ...]] = ()
+    concealer: Concealer = NOTHING_CONCEALED
+
+
+NO_REFERENCES = Stand()
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """A half sentence that names the nearest of `known`, or all of them if none is near."""
     name_by_lower_case = {name.lower(): name for name in known}
@@ -49,35 +64,46 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 def unknown_key(location: Sequence[str | int], known: Collection[str]) -> str:
     """A message about the key at `location`, where only `known` ones may stand."""
-    return f"unknown key `{_dotted(location)}`; {did_you_mean(str(location[-1]), known)}"
+    return f"unknown key `{dotted(location)}`; {did_you_mean(str(location[-1]), known)}"
 
 
 def shown(value: object, location: Sequence[str | int] = ()) -> str:
     """`value` as a message may show it: short, on one line, and hidden if its name looks like a secret's."""
-    if _is_secret(location):
+    if is_secret(location):
         return "a value that is not shown"
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, str):
-        value = re.sub(r"//[^/@]*@", "//…@", value)
-        value = re.sub(r"^([^/@\s]+:)[^/@\s]+@", r"\1…@", value)  # an address of SSH has no slashes there
-        value = re.sub(r"(://[^?#]*[?#]).+", r"\1…", value)
+        value = without_passwords(value)
         written = json.dumps(value, ensure_ascii=not value.isprintable())
     else:
         written = json.dumps(value, default=repr)
     return written if len(written) <= SHOWN_CHARACTERS_MAX else f"{written[: SHOWN_CHARACTERS_MAX - 1]}…"
 
 
-def _is_secret(location: Sequence[str | int]) -> bool:
+def without_passwords(text: str) -> str:
+    """`text` without those parts of addresses that may hold a secret."""
+    text = re.sub(r"//[^/@]*@", "//…@", text)
+    text = re.sub(r"^([^/@\s]+:)[^/@\s]+@", r"\1…@", text)  # an address of SSH has no slashes there
+    return re.sub(r"(://[^?#]*[?#]).+", r"\1…", text)
+
+
+def is_secret(location: Sequence[str | int]) -> bool:
+    """Whether the name of a setting, or of a section around it, looks like that of a secret."""
     return any(_SECRET_NAME.search(str(step)) for step in location)
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether an environment variable looks like one that holds a secret."""
+    return bool(_SECRET_NAME.search(name) or re.search(r"(^|_)(pw|pass|key|dsn)(_|$)", name, re.IGNORECASE))
 
 
 def fault(
     message: str,
     location: Sequence[str | int],
-    document: YamlDocument,
+    file: SourceFile,
     from_environment: Mapping[str, Any],
     *,
     of_key: bool = False,
@@ -86,29 +112,33 @@ def fault(
 
     `from_environment` holds the values that the environment has put above the file's.
     """
-    variable = _variable_of(location, from_environment, document.values)
+    variable = variable_of(location, from_environment, file.values)
     if variable:
-        return ConfigurationError(f"environment variable {variable}: {message}")
-    return ConfigurationError(message, path=str(document.path), **document.place(location, of_key=of_key)._asdict())
+        return ConfigurationError(message, variable=variable)
+    path, place = file.place(location, of_key=of_key)
+    return ConfigurationError(message, path=str(path), **place._asdict())
 
 
 def faults_of(
     error: ValidationError,
-    document: YamlDocument,
+    file: SourceFile,
     from_environment: Mapping[str, Any],
     model: type[BaseModel],
+    stand: Stand = NO_REFERENCES,
 ) -> list[ConfigurationError]:
-    """One error for each fault that pydantic found with `model`."""
+    """One error for each fault that pydantic found with `model`, but for those that unknown references explain."""
     errors = error.errors(include_url=False)
     faults = []
     for details in errors:
         if details["type"] == "too_short" and any(_is_below(other["loc"], details["loc"]) for other in errors):
             continue  # pydantic counts the items without those that are broken
-        location = _location(details, document.values, from_environment)
+        location = _location(details, file.values, from_environment)
+        if any(unknown[: len(location)] == tuple(location) for unknown in stand.unknown):
+            continue
         is_missing = details["type"] in {"missing", "union_tag_not_found"}
         is_key = details["type"] == "extra_forbidden" or "[key]" in details["loc"]
-        message = _explain(details, location, model)
-        faults.append(fault(message, location, document, {} if is_missing else from_environment, of_key=is_key))
+        message = _explain(details, location, model, stand)
+        faults.append(fault(message, location, file, {} if is_missing else from_environment, of_key=is_key))
     return faults
 
 
@@ -134,24 +164,26 @@ def _location(
     return location
 
 
-def _explain(details: ErrorDetails, location: Sequence[str | int], model: type[BaseModel]) -> str:
-    name = _dotted(location)
+def _explain(details: ErrorDetails, location: Sequence[str | int], model: type[BaseModel], stand: Stand) -> str:
+    name = dotted(location)
     value = details["input"]
     match details["type"]:
         case "extra_forbidden":
             return unknown_key(location, _known_keys(model, details["loc"][:-1]))
         case "missing" | "union_tag_not_found":
             return f"`{name}` is missing"
-        case "value_error" if _is_secret(location):
+        case "value_error" if is_secret(location):
             problem = "it cannot be used"  # the reason might quote it
         case "value_error":
-            problem = str(details["ctx"]["error"])
+            problem = stand.concealer.conceal(str(details["ctx"]["error"]))
+            if stand.concealer.betrays(problem):
+                problem = "it cannot be used, for a reason that quotes what a reference stands for"
         case "literal_error":
             problem = did_you_mean(str(value), re.findall("'([^']*)'", details["ctx"]["expected"]))
         case "union_tag_invalid":
             value = details["ctx"]["tag"]
             problem = did_you_mean(value, re.findall("'([^']*)'", details["ctx"]["expected_tags"]))
-        case "list_type" | "tuple_type" if isinstance(value, str) and not _is_secret(location):
+        case "list_type" | "tuple_type" if isinstance(value, str) and not is_secret(location):
             problem = f"should be a list: [{shown(value)}]"
         case kind:
             words = re.sub(r" after validation, not \d+$", "", details["msg"])
@@ -160,11 +192,15 @@ def _explain(details: ErrorDetails, location: Sequence[str | int], model: type[B
         return f"the key `{name}` {problem}"
     if details["type"] == "value_error" and isinstance(value, Mapping):  # it is about what stands in there
         return f"`{name}`: {problem}"
+    if tuple(location) in stand.texts:  # which is shown even where a secret would not be: it is none
+        verdict = problem.replace("it cannot", "cannot", 1)
+        return f"`{name}` is {shown(stand.texts[tuple(location)])}; what that stands for {verdict}"
     verdict = f"it {problem}" if problem.startswith("should ") else problem
     return f"`{name}` is {shown(value, location)}; {verdict}"
 
 
-def _dotted(location: Sequence[str | int]) -> str:
+def dotted(location: Sequence[str | int]) -> str:
+    """`location` as it is written: `source.resources[0].path`."""
     steps = (
         f"[{step}]" if isinstance(step, int) else f".{step if step.isprintable() else ascii(step)}" for step in location
     )
@@ -194,7 +230,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 _ABSENT = object()
 
 
-def _variable_of(
+def variable_of(
     location: Sequence[str | int], from_environment: Mapping[str, Any], from_file: Mapping[str, Any]
 ) -> str | None:
     """The environment variable that gave the value at `location`; None if the file did."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -48,8 +48,9 @@ from pipeline.setting_faults import (
     shown,
     unknown_key,
 )
+from pipeline.setting_references import References, as_compared
+from pipeline.source_files import EXTENDS, SourceFile, merged, read_source_file
 from pipeline.templates import render, template_fields
-from pipeline.yaml_source import YamlDocument, read_yaml
 
 RECIPE_VERSION = 1  # raise it when the same settings begin to make other records of a document
 
@@ -513,6 +514,35 @@ class ConnectorSettings(BaseModel):
     type: str
 
 
+class ReferringSettings(ConnectorSettings):
+    """The settings of a connector as they are written, with references in them.
+
+    What these stand for is looked up when the source is opened, and stays there: `pipeline.resolving` does so.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    written: dict[str, Any]
+    _file: SourceFile = PrivateAttr()
+    _from_environment: dict[str, Any] = PrivateAttr(default={})
+
+    @classmethod
+    def of(cls, written: dict[str, Any], file: SourceFile, from_environment: dict[str, Any]) -> Self:
+        settings = cls(type=written["type"], written=written)
+        settings._file, settings._from_environment = file, from_environment
+        return settings
+
+    @property
+    def file(self) -> SourceFile:
+        """Where they are written."""
+        return self._file
+
+    @property
+    def from_environment(self) -> dict[str, Any]:
+        """What the environment has put above that, of all settings."""
+        return self._from_environment
+
+
 class SourceSettings(BaseSettings):
     """All settings of one source. Paths in them are relative to the YAML file's folder."""
 
@@ -581,12 +611,12 @@ class SourceSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, then what the YAML file says, which is what the constructor is called with."""
-        return env_settings, init_settings
+        """What the constructor is called with, in which the environment stands above the files already."""
+        return (init_settings,)
 
     def read_from(self, file: Path) -> Self:
         """These settings, as those of `file`."""
@@ -643,14 +673,32 @@ def recipe(settings: SourceSettings) -> str:
 def listing_basis(settings: SourceSettings) -> str:
     """A digest of all settings that decide which documents there are and what becomes of them.
 
-    Also of whether any may be deleted: what was passed over without that has to be listed again.
+    Also of whether any may be deleted: what was passed over without that has to be listed again. Of a reference, what
+    it stands for decides, unless that may be a secret: with another password, the documents are the same.
     """
-    deciding = [recipe(settings), settings.source.model_dump(mode="json"), settings.deletes.enabled]
+    source = settings.source
+    said = as_compared(source.written) if isinstance(source, ReferringSettings) else source.model_dump(mode="json")
+    deciding = [recipe(settings), said, settings.deletes.enabled]
     content = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------ loading
+
+
+class LoadedSource(NamedTuple):
+    """The settings of a source, and where they come from: its files, and what the environment has put above them."""
+
+    settings: SourceSettings
+    file: SourceFile
+    from_environment: Mapping[str, Any]
+
+
+class CheckedSources(NamedTuple):
+    """What became of some paths: the sources that can be used, and what is wrong with the others."""
+
+    sources: Sequence[LoadedSource]
+    faults: Sequence[ConfigurationError]
 
 
 def load_sources(paths: Sequence[Path]) -> list[SourceSettings]:
@@ -659,40 +707,58 @@ def load_sources(paths: Sequence[Path]) -> list[SourceSettings]:
     Raises:
         ConfigurationError: with all faults of all files in its message, one a line.
     """
-    sources, faults = load_valid_sources(paths)
+    return [source.settings for source in load_with_origins(paths)]
+
+
+def load_with_origins(paths: Sequence[Path]) -> Sequence[LoadedSource]:
+    """The same, with where each setting comes from.
+
+    Raises:
+        ConfigurationError: as for `load_sources`.
+    """
+    sources, faults = check_sources(paths)
     _raise_all(faults)
     return sources
 
 
-def load_valid_sources(paths: Sequence[Path]) -> tuple[list[SourceSettings], list[ConfigurationError]]:
-    """The sources that `paths` describe as far as their files are valid, and what is wrong with the others.
-
-    Raises:
-        ConfigurationError: no file could be looked for, or the environment is at fault.
-    """
-    _check_variables()
-    from_environment = _environment(SourceSettings)
+def check_sources(paths: Sequence[Path]) -> CheckedSources:
+    """The sources that `paths` describe, and all faults of all files."""
+    try:
+        _check_variables()
+        from_environment = _environment(SourceSettings)
+        files = source_files(paths)
+    except ConfigurationError as error:
+        return CheckedSources([], [error])
     faults: list[ConfigurationError] = []
     file_by_name: dict[str, Path] = {}
     sources = []
-    for file in source_files(paths):
+    for path in files:
         try:
-            document = read_yaml(file)
+            file = read_source_file(path)
+            settings = _settings_of(file, from_environment)
         except ConfigurationError as error:
             faults.append(error)
             continue
-        settings = _settings_of(document, from_environment)
         if isinstance(settings, list):
             faults += settings
             continue
         if settings.name in file_by_name:
             problem = f"the name {settings.name!r} is taken already, by {file_by_name[settings.name]}"
-            place = document.place(["name"])
-            faults.append(ConfigurationError(problem, path=str(file), **place._asdict()))
-            continue
-        file_by_name[settings.name] = file
-        sources.append(settings)
-    return sources, faults
+            faults.append(fault(problem, ("name",), file, {}))
+        file_by_name.setdefault(settings.name, path)
+        sources.append(LoadedSource(settings, file, _environment(model_of(settings))))
+    extended = {os.path.realpath(part.path) for source in sources for part in source.file.documents[1:]}
+    hinted = [_with_hint(each) if each.path and os.path.realpath(each.path) in extended else each for each in faults]
+    # Several files may extend the one in which a fault lies.
+    return CheckedSources(sources, list({str(each): each for each in hinted}.values()))
+
+
+def _with_hint(error: ConfigurationError) -> ConfigurationError:
+    """`error`, of a file that another one extends, with the reason if it is taken for a source and is none."""
+    if not error.problem.endswith(" is missing"):
+        return error
+    hint = "if others only extend this file, let its name begin with `_`"
+    return ConfigurationError(f"{error.problem}; {hint}", path=error.path, line=error.line, column=error.column)
 
 
 def source_files(paths: Iterable[Path]) -> list[Path]:
@@ -712,9 +778,10 @@ def source_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _files_in(folder: Path) -> list[Path]:
+    """The sources in `folder`: a file whose name begins with `_` is there for others to extend."""
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
-        files = [path for path in found if not path.name.startswith(".") and not path.is_dir()]
+        files = [path for path in found if not path.name.startswith((".", "_")) and not path.is_dir()]
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}", path=str(folder)) from error
     if not files:
@@ -722,31 +789,46 @@ def _files_in(folder: Path) -> list[Path]:
     return files
 
 
-def _settings_of(document: YamlDocument, from_environment: dict[str, Any]) -> SourceSettings | list[ConfigurationError]:
-    """The settings that `document` and the environment make together, or what is wrong with them."""
+def _settings_of(file: SourceFile, from_environment: Mapping[str, Any]) -> SourceSettings | list[ConfigurationError]:
+    """The settings that `file` and the environment make together, or what is wrong with them.
+
+    Raises:
+        ConfigurationError: a variable cannot be read at all.
+    """
     model: type[SourceSettings] = SourceSettings
     faults = []
-    type_name = {**_mapping(document.values, "source"), **_mapping(from_environment, "source")}.get("type")
+    type_name = {**_mapping(file.values, "source"), **_mapping(from_environment, "source")}.get("type")
     if isinstance(type_name, str) and type_name in _connector_types():
         model = _model_for(type_name)
     elif isinstance(type_name, str):
         problem = f"`source.type` is {shown(type_name)}; {did_you_mean(type_name, _connector_types())}"
-        faults.append(fault(problem, ("source", "type"), document, from_environment))
-    values: dict[str, Any] = {"name": document.path.stem}
-    for key, value in document.values.items():
+        faults.append(fault(problem, ("source", "type"), file, from_environment))
+    values: dict[str, Any] = {"name": file.path.stem}
+    for key, value in file.values.items():
         if key in model.model_fields:
             values[key] = value
         else:
             # The constructor has arguments of its own: `_env_file` would name another file to read.
-            problem = unknown_key((key,), model.model_fields)
-            faults.append(fault(problem, (key,), document, {}, of_key=True))
+            problem = unknown_key((key,), [*model.model_fields, EXTENDS])
+            faults.append(fault(problem, (key,), file, {}, of_key=True))
+    from_environment = _environment(model)
+    values = merged(values, from_environment)
+    references = References(values, file, from_environment)
+    faults += references.faults
+    filled = references.filled(values)
+    settings: SourceSettings | None = None
     try:
-        settings = model(**values).read_from(document.path)
+        with references.plain_parts():
+            settings = model(**filled)
     except ValidationError as error:
-        faults += faults_of(error, document, _environment(model), model)
-    except SettingsError as error:
-        raise _not_json(error) from error
-    return sorted(faults, key=lambda found: (found.line or 0, found.column or 0)) if faults else settings
+        faults += faults_of(error, file, from_environment, model, references.stand)
+    if faults:
+        return sorted(faults, key=lambda found: (found.path != str(file.path), found.line or 0, found.column or 0))
+    if references.is_in_source:
+        referring = ReferringSettings.of(values["source"], file, from_environment)
+        settings = SourceSettings(**{**filled, "source": referring})
+    assert settings is not None
+    return settings.read_from(file.path)
 
 
 def _mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -766,6 +848,11 @@ def _model_for(connector_type: str) -> type[SourceSettings]:
     return create_model(SourceSettings.__name__, __base__=SourceSettings, source=source)
 
 
+def model_of(settings: SourceSettings) -> type[SourceSettings]:
+    """The model that `settings` were checked by, with the connector's own."""
+    return _model_for(settings.source.type)
+
+
 def _check_variables() -> None:
     """Refuse variables of sections that do not exist; the sections refuse keys that do not."""
     sections = [name.upper() for name in SourceSettings.model_fields]
@@ -775,8 +862,9 @@ def _check_variables() -> None:
         section, is_nested, _ = variable.upper().removeprefix(VARIABLE_PREFIX).partition(SECTION_SEPARATOR)
         # One without sections may be meant for something else, such as the command line.
         if is_nested and section not in sections:
-            near = did_you_mean(section, sections)
-            raise ConfigurationError(f"environment variable {variable}: unknown section `{section}`; {near}")
+            raise ConfigurationError(
+                f"unknown section `{section}`; {did_you_mean(section, sections)}", variable=variable
+            )
 
 
 def _environment(model: type[SourceSettings]) -> dict[str, Any]:
@@ -791,8 +879,8 @@ def _not_json(error: SettingsError) -> ConfigurationError:
     text = getattr(error.__cause__, "doc", None)  # pydantic-settings does not tell the variable's name
     names = [name for name, value in os.environ.items() if name.upper().startswith(VARIABLE_PREFIX) and value == text]
     return ConfigurationError(
-        f"environment variable {' or '.join(names) or f'{VARIABLE_PREFIX}…'}: "
-        'a list or a mapping is written as JSON there, such as ["**/*.md"] or {"team": "support"}'
+        'a list or a mapping is written as JSON there, such as ["**/*.md"] or {"team": "support"}',
+        variable=" or ".join(names) or f"{VARIABLE_PREFIX}…",
     )
 
 
@@ -801,4 +889,4 @@ def _raise_all(faults: Sequence[ConfigurationError]) -> None:
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        raise ConfigurationError("\n".join(dict.fromkeys(map(str, faults))))
+        raise ConfigurationError("\n".join(map(str, faults)))

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-
 from pipeline.model import PastRun
 from pipeline.report import Status
 from pipeline.reporting.statuses import StatusRow

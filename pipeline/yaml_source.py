@@ -90,6 +90,12 @@ def read_yaml(path: Path) -> YamlDocument:
     return YamlDocument(path, values, root)
 
 
+def as_yaml(value: object) -> str:
+    """`value`, of what JSON can say, in one line of YAML."""
+    written = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False)
+    return str(written).removesuffix("...\n").strip()  # which ends a document that is a single word
+
+
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:

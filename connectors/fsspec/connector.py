@@ -28,6 +28,7 @@ from connectors.fsspec.file_systems import (
 )
 from connectors.fsspec.share import ATTEMPTS_MAX, Listing, Share
 from connectors.kit.budget import ErrorBudget
+from connectors.kit.packages import extra_for
 from connectors.kit.refusals import too_large
 from connectors.kit.secrets import from_environment
 from connectors.patterns import PatternList, Patterns
@@ -44,6 +45,7 @@ from pipeline.model import (
     ScanError,
     SourceEvent,
 )
+from pipeline.references import plain_part
 
 EVENTS_PER_LIST_MAX = 1_000
 DEPTH_MAX = 64  # folders within each other
@@ -75,6 +77,11 @@ NO_PLACES = {
 }  # fmt: skip
 UNENCRYPTED = {"ftp", "webdav+http", "webhdfs"}
 
+MODULES_BY_EXTRA = {
+    "azure": ("adlfs",), "files": ("fsspec",), "gcs": ("gcsfs",), "hf": ("huggingface_hub",), "sftp": ("sshfs",),
+    "smb": ("fsspec", "smbclient"), "webdav": ("fsspec", "webdav4"),
+}  # fmt: skip
+
 # What would run a program, read programs to run from a file, or make a client of other code.
 FORBIDDEN_OPTIONS = {
     "client", "client_factory", "config", "event_hooks", "follow_redirects", "fs", "get_client", "http_client",
@@ -104,7 +111,7 @@ class FsspecSettings(BaseModel):
         default={},
         description=(
             "What the file system's own class is told beside the URL, by its names: `{username: reader, port: 2022}`. "
-            "Never a password."
+            "Never a password, but by reference: `{password: ${env:NAME}}`."
         ),
     )
     option_variables: dict[str, str] = Field(
@@ -149,8 +156,8 @@ class FsspecSettings(BaseModel):
             raise ValueError(f"`url` is not for {protocol}://: {BETTER_READ[protocol]}")
         if has_password and protocol != "github":  # where it is the name of the repository
             raise ValueError(
-                "a password must not stand in `url`; put it into an environment variable and that one's name into "
-                "`option_variables`"
+                "a password must not stand in `url`; put a reference to it into `options`, such as "
+                "`options: {password: ${env:NAME}}`"
             )
         if parts.query or parts.fragment:
             raise ValueError("`url` should have nothing behind `?` or `#`")
@@ -176,8 +183,8 @@ class FsspecSettings(BaseModel):
                 raise ValueError("`options.tls` should be true or false")
             if _SECRET_OPTION.search(name.lower()) and not _is_public(value):
                 raise ValueError(
-                    f"`options.{name}` looks like a secret; put it into an environment variable and that one's name "
-                    f"into `option_variables.{name}`"
+                    f"`options.{name}` looks like a secret; put a reference there, such as ${{env:NAME}}, or the name "
+                    f"of an environment variable into `option_variables.{name}`"
                 )
         return self
 
@@ -191,7 +198,10 @@ def _is_plain(value: object) -> bool:
 
 
 def _is_public(value: object) -> bool:
-    return value is None or isinstance(value, bool) or str(value) in _NO_SECRETS or str(value).endswith(".json")
+    if isinstance(value, str):
+        written = plain_part(value)
+        return written in _NO_SECRETS or written == "" or written.endswith(".json")
+    return value is None or isinstance(value, bool)
 
 
 class FsspecConnector:
@@ -207,6 +217,12 @@ class FsspecConnector:
     """
 
     settings_model: ClassVar[type[FsspecSettings]] = FsspecSettings
+
+    @staticmethod
+    def missing_packages(settings: FsspecSettings) -> Sequence[str]:
+        """The library that speaks the protocol, as far as we know it."""
+        extra = PROTOCOLS.get(settings.url.partition("://")[0], FileSystem).extra
+        return extra_for(extra, *MODULES_BY_EXTRA[extra])
 
     def __init__(
         self,

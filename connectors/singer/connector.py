@@ -32,6 +32,7 @@ from pipeline.model import (
     ScanIncremental,
     SourceEvent,
 )
+from pipeline.references import plain_part
 
 Answer = TypeVar("Answer")
 Word = Annotated[str, Field(min_length=1)]
@@ -101,7 +102,9 @@ class SingerSettings(BaseModel):
         )
     )
     config: dict[str, Any] = Field(
-        default={}, description="The tap's own configuration, as its documentation has it. Never with a secret."
+        default={},
+        description="The tap's own configuration, as its documentation has it. Never with a secret, but by "
+        "reference: `{token: ${env:NAME}}`.",
     )
     config_variables: dict[Word, Word] = Field(
         default={},
@@ -144,10 +147,11 @@ class SingerSettings(BaseModel):
     @model_validator(mode="after")
     def _has_no_secret(self) -> "SingerSettings":
         for path, value in _leaves(self.config):
-            if isinstance(value, str) and value and (_IS_SECRET(path) or _HAS_PASSWORD(value)):
+            written = plain_part(value) if isinstance(value, str) else ""
+            if written and (_IS_SECRET(path) or _HAS_PASSWORD(written)):
                 raise ValueError(
-                    f"`config.{path}` looks like a secret, which must not stand here; put it into an environment"
-                    f" variable, and its name into `config_variables`: {{{path}: NAME}}"
+                    f"`config.{path}` looks like a secret, which must not stand here; put a reference there, such as"
+                    f" ${{env:NAME}}, or the name of an environment variable into `config_variables`: {{{path}: NAME}}"
                 )
         for path in self.config_variables:
             if path in dict(_leaves(self.config)):

@@ -1,5 +1,6 @@
 """Documents that are rows of a table or of a query, in any database that SQLAlchemy speaks to."""
 
+import os
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
@@ -14,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.one_or_more import OneOrMore
+from connectors.kit.packages import extra_for
 from connectors.kit.row_values import DUPLICATE_ID, NOT_UTF8, Fault, MediaType, NameOfColumn, NamesOfColumns
 from connectors.sql.cursor import ListedRows
-from connectors.sql.database import Database
+from connectors.sql.database import Database, missing_driver
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
     Checkpoint,
@@ -28,14 +30,15 @@ from pipeline.model import (
     ScanIncremental,
     SourceEvent,
 )
+from pipeline.references import plain_part
 
 Answer = TypeVar("Answer")
 
 NO_ANSWER, TOO_LARGE = "no_answer", "too_large"
 
 # Where a URL can hold a secret: between user and host, and in a parameter of some driver.
-_PASSWORD = re.compile(r"^[^:/]*://[^:/]*:[^@]*@")
-_SECRET_PARAMETER = re.compile(r"\?.*(passw|passphrase|pwd|secret|token)\w*(=|%3D)", re.IGNORECASE)
+_PASSWORD = re.compile(r"^[^:/]*://[^:/]*:[^@]+@")
+_SECRET_PARAMETER = re.compile(r"\?.*(passw|passphrase|pwd|secret|token)\w*(=|%3D)[^&]", re.IGNORECASE)
 
 
 def _now() -> datetime:
@@ -53,7 +56,8 @@ class SqlSettings(BaseModel):
         default=None,
         description=(
             "The database, as SQLAlchemy names it: `postgresql+psycopg://reader@db.example.com/wiki`, "
-            "`mysql+pymysql://…`, `sqlite:///wiki.db` (relative to the folder of this file). Never with a password."
+            "`mysql+pymysql://…`, `sqlite:///wiki.db` (relative to the folder of this file). Never with a password, "
+            "but by reference: `//reader:${env:NAME}@`."
         ),
     )
     url_variable: str | None = Field(
@@ -145,10 +149,11 @@ class SqlSettings(BaseModel):
     @model_validator(mode="after")
     def _has_no_secret(self) -> "SqlSettings":
         if self.url is not None:
-            if _PASSWORD.match(self.url) or _SECRET_PARAMETER.search(self.url):
+            written = plain_part(self.url)
+            if _PASSWORD.match(written) or _SECRET_PARAMETER.search(written):
                 raise ValueError(
-                    "a password must not stand in `url`; put it into an environment variable and that one's name "
-                    "into `password_variable`, or the whole URL into one that `url_variable` names"
+                    "a password must not stand in `url`; put a reference there, such as ${env:NAME}, or the name of an "
+                    "environment variable with the password into `password_variable`"
                 )
             if not re.match(r"[A-Za-z][\w+]*://", self.url):
                 raise ValueError("`url` should be a URL of SQLAlchemy such as postgresql+psycopg://USER@HOST/DATABASE")
@@ -192,6 +197,12 @@ class SqlConnector:
     """
 
     settings_model: ClassVar[type[SqlSettings]] = SqlSettings
+
+    @staticmethod
+    def missing_packages(settings: SqlSettings) -> Sequence[str]:
+        """SQLAlchemy, and the driver of the database."""
+        url = settings.url or os.environ.get(settings.url_variable or "", "")
+        return extra_for("sql", "sqlalchemy") or missing_driver(url)
 
     def __init__(self, settings: SqlSettings, base_folder: Path, *, now: Callable[[], datetime] = _now) -> None:
         self._settings = settings

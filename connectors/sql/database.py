@@ -345,6 +345,21 @@ class Database:
 # --------------------------------------------------------------------------------------------------- connecting
 
 
+def missing_driver(url: str) -> list[str]:
+    """What to tell `pip install` so that `url` can be connected to; nothing if that is there, or cannot be told."""
+    from sqlalchemy import make_url  # noqa: PLC0415 - see above
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    try:
+        make_url(url).get_dialect().import_dbapi()
+    except ImportError as error:
+        name = (error.name or "").partition(".")[0]
+        return [PACKAGE_BY_MODULE.get(name, name)] if name else []
+    except (ArgumentError, ValueError):  # no URL, or one of a dialect that SQLAlchemy does not know
+        return []
+    return []
+
+
 def _engine(url: "URL", timeout_s: float, remember: Callable[[Any, Any], None]) -> "Engine":
     """An engine for `url`, which connects to nothing yet and tells `remember` of the connections that it will make.
 

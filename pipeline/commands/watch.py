@@ -37,9 +37,10 @@ async def watch_command(paths: tuple[Path, ...], settle_s: float, serving: Servi
     told to this one: `schedule` in the YAML file, which holds here too, finds them. Begins with a run of each source,
     and ends as `memsync schedule` does.
     """
-    from pipeline.settings import load_valid_sources
+    from pipeline.settings import check_sources
 
-    sources, _ = load_valid_sources(paths)  # files that are not valid are told of by what follows
+    # Files that are not valid are told of by what follows.
+    sources = [source.settings for source in check_sources(paths).sources]
     others = [f"{settings.name} ({settings.source.type})" for settings in sources if not _is_watchable(settings)]
     if others:
         raise ConfigurationError(

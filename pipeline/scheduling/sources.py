@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigurationError
-from pipeline.settings import SourceSettings, load_valid_sources, source_files
+from pipeline.settings import SourceSettings, check_sources, source_files
 from pipeline.time_zones import zone_called
 from pipeline.timetable import Timetable, delay_of
 
@@ -41,12 +41,10 @@ def _look_at(file: Path) -> tuple[int, int, int] | None:
 
 def read_sources(paths: Sequence[Path]) -> tuple[dict[str, Scheduled], list[ConfigurationError]]:
     """The sources by their names, as far as their files are valid, and what is wrong with the others."""
-    try:
-        valid, faults = load_valid_sources(paths)
-    except ConfigurationError as error:
-        return {}, [error]
+    checked = check_sources(paths)
+    faults = list(checked.faults)
     sources = {}
-    for settings in valid:
+    for settings, *_ in checked.sources:
         try:
             sources[settings.name] = Scheduled(settings, timetable_of(settings))
         except ConfigurationError as error:
