@@ -6,11 +6,11 @@ A connector is a class in a file of this package, or one that another distributi
     wiki = "my_package.wiki:WikiConnector"
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pipeline.errors import ConfigurationError
 from pipeline.protocols import SourceConnector
@@ -44,6 +44,18 @@ class ConnectorType(Protocol):
     def settings_model(self) -> "type[BaseModel]": ...
 
     def __call__(self, settings: Any, base_folder: Path) -> SourceConnector: ...
+
+
+@runtime_checkable
+class NeedsPackages(Protocol):
+    """A connector's class that needs packages which are not installed with it."""
+
+    def missing_packages(self, settings: Any) -> Sequence[str]:
+        """What to tell `pip install`, as it is typed, so that a source with these settings can be read.
+
+        The settings are as they are written: with references in them, and not always valid.
+        """
+        ...
 
 
 class _ConnectorTypes(Mapping[str, ConnectorType]):

@@ -12,6 +12,7 @@ COMMANDS: Mapping[str, str] = {
     "dead-letters": "dead_letters.dead_letters_command",
     "history": "report.history_command",
     "deploy": "deploy.deploy_command",
+    "explain": "explain.explain_command",
     "local": "local.local_command",
     "metrics": "metrics.metrics_command",
     "notify": "notify.notify_command",
@@ -36,6 +37,19 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         return sorted(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches  # noqa: PLC0415 - who types well need not wait for it
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         if cmd_name not in COMMANDS:

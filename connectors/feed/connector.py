@@ -19,6 +19,7 @@ from connectors.feed.process import FeedEntry, FeedFault, ParsedFeed, parse_feed
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.http import HttpClient, HttpFault, HttpResponse, HttpSettings, WebUrl, validators_of
 from connectors.kit.one_or_more import OneOrMore
+from connectors.kit.packages import extra_for
 from connectors.kit.paging import LoopingListing, pages
 from connectors.kit.secrets import from_environment
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
@@ -118,6 +119,11 @@ class FeedConnector:
     """
 
     settings_model: ClassVar[type[FeedSettings]] = FeedSettings
+
+    @staticmethod
+    def missing_packages(settings: FeedSettings) -> Sequence[str]:  # noqa: ARG004 - whatever they are
+        """The library that reads feeds."""
+        return extra_for("feed", "feedparser")
 
     def __init__(self, settings: FeedSettings, base_folder: Path) -> None:  # noqa: ARG002 - nothing is relative to it
         self._settings = settings

@@ -14,6 +14,7 @@ from anyio import to_thread
 
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.http import HttpClient, HttpFault, http_time
+from connectors.kit.packages import extra_for
 from connectors.web.addresses import target_of
 from connectors.web.asking import Asking, Failed, Gone, LeftAlone, Moved, Outcome, Read
 from connectors.web.pages import TEXT_VERSION
@@ -62,6 +63,11 @@ class WebConnector:
     """
 
     settings_model: ClassVar[type[WebSettings]] = WebSettings
+
+    @staticmethod
+    def missing_packages(settings: WebSettings) -> Sequence[str]:  # noqa: ARG004 - whatever they are
+        """The library that reads robots.txt."""
+        return extra_for("web", "protego")
 
     def __init__(self, settings: WebSettings, base_folder: Path) -> None:
         self._settings = settings

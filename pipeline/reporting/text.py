@@ -76,6 +76,10 @@ class Style:
         """Return a `memsync` command line, quoted for a shell."""
         return self.paint(self.text(shlex.join(["memsync", *words])), "cyan")
 
+    def width(self, text: str) -> int:
+        """Return the cells that `text`, which is safe already and not painted, takes on a terminal."""
+        return _width(text)
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         """Return aligned lines, never wrapped or cut; columns of numbers are set to the right.
 

@@ -1,0 +1,80 @@
+"""What `memsync validate` finds: faults of the configuration, and what this machine lacks to run it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import ConfigurationError
+from pipeline.readiness import lacks, variables_without_effect
+from pipeline.reporting.findings import Excerpt, Finding, Severity
+from pipeline.setting_faults import is_secret
+from pipeline.settings import SourceSettings, check_sources
+
+LINE_CHARACTERS_MAX = 200
+
+_KEY = re.compile(r"""["']?([\w.-]+)["']?\s*:\s*""")
+_BY_REFERENCE = re.compile(r"""["']?[\w:/@.+-]*(\$\{[^}]*\})+[^\s,}"']*["']?\s*([,}\]#].*)?$""")
+_WORD = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s,:{}\[\]#](?:[^,:{}\[\]#]|:(?=\S)|\{(?<=\$\{)[^}]*\})*""")
+
+
+class Checked(NamedTuple):
+    """The sources that can be used, and what is to be said of these and others."""
+
+    sources: Sequence[SourceSettings]
+    findings: Sequence[Finding]
+
+
+def check(paths: Sequence[Path]) -> Checked:
+    """Check what `paths` describe. Asks nobody but this machine."""
+    sources, faults = check_sources(paths)
+    warnings = (
+        [] if faults else [*variables_without_effect(sources), *(lack for each in sources for lack in lacks(each))]
+    )
+    findings = [*(_finding("error", each) for each in faults), *(_finding("warning", each) for each in warnings)]
+    return Checked([each.settings for each in sources], list(dict.fromkeys(findings)))
+
+
+def _finding(severity: Severity, error: ConfigurationError) -> Finding:
+    excerpt = None
+    if error.path is not None and error.line is not None and error.column is not None:
+        excerpt = _excerpt(Path(error.path), error.line, error.column)
+    return Finding(severity, error.problem, error.path, error.line, error.column, error.variable, excerpt)
+
+
+def _excerpt(path: Path, line: int, column: int) -> Excerpt | None:
+    """The line, unless the file has changed meanwhile so that there is no such place in it."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    if line > len(lines) or column > len(lines[line - 1]) + 1:
+        return None
+    return excerpt_of(lines[line - 1], column - 1)
+
+
+def excerpt_of(line: str, start: int) -> Excerpt:
+    """`line` as it may be shown, with the word that begins at `start` marked."""
+    word = _WORD.match(line, start)
+    width = len(word[0].rstrip()) if word else 1
+    shown = without_secrets(line)
+    if len(shown) > LINE_CHARACTERS_MAX and start < LINE_CHARACTERS_MAX:
+        shown = f"{shown[: LINE_CHARACTERS_MAX - 1]}…"
+    hidden_from = next((index for index, (a, b) in enumerate(zip(line, shown, strict=False)) if a != b), len(shown))
+    start = min(start, hidden_from)
+    return Excerpt(shown, start, max(1, min(width, len(shown) - start)))
+
+
+def without_secrets(line: str) -> str:
+    """A line of YAML without what may be a secret: behind a key that looks like one, and within an address."""
+    names_end = 0
+    for found in _KEY.finditer(line):
+        key, rest = found[1], line[found.end() :]
+        if key.endswith("_variables"):  # what stands in there are names
+            names_end = found.end() + len(rest.partition("}")[0])
+        is_harmless = found.start() < names_end or key.endswith("_variable") or rest[:1] in ("", "{", "#")
+        if is_secret([key]) and not is_harmless and not _BY_REFERENCE.match(rest):
+            return f"{line[: found.end()]}…"
+    line = re.sub(r"://(?![^\s@]*\$\{)\S*@", "://…@", line)
+    line = re.sub(r"""([^/@\s"':]+:)(?!\$\{)[^/@\s]+@""", r"\1…@", line)  # an address of SSH has no slashes there
+    return re.sub(r"(://[^?#\s]*[?#])(?!\$\{)\S+", r"\1…", line)
