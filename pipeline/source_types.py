@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Mapping
 
-import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from connectors import ConnectorType, connector_types, distribution_of
 from pipeline.errors import ConfigurationError
 from pipeline.reporting.source_types import SourceOption, SourceType
+from pipeline.yaml_source import as_yaml
 
 
 def source_types() -> list[SourceType]:
@@ -39,12 +39,10 @@ def _options(model: type[BaseModel], default: BaseModel | None = None) -> list[S
         value = field.get_default(call_default_factory=True) if default is None else getattr(default, name)
         is_section = isinstance(value, BaseModel) and "type" not in type(value).model_fields
         below = _options(type(value), value) if is_section else []
-        options.append(SourceOption(name, field.description or "", _as_yaml(value), below))
+        options.append(SourceOption(name, field.description or "", _plain_yaml(value), below))
     return options
 
 
-def _as_yaml(value: object) -> str:
+def _plain_yaml(value: object) -> str:
     """`value` in one line of YAML."""
-    plain = TypeAdapter(object).dump_python(value, mode="json")
-    written = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True)
-    return written.removesuffix("...\n").strip()  # which ends a document that is a single word
+    return as_yaml(TypeAdapter(object).dump_python(value, mode="json"))
