@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "report.report_command",
     "run": "run.run_command",
     "schedule": "schedule.schedule_command",
+    "schema": "schema.schema_command",
     "search": "search.search_command",
     "sources": "sources.sources_command",
     "status": "status.status_command",

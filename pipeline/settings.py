@@ -23,6 +23,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     create_model,
     field_validator,
     model_validator,
@@ -206,9 +207,22 @@ def _check_zone(zone: str) -> str:
     return zone
 
 
+def _told(pattern: str, **more: Any) -> WithJsonSchema:
+    """What a JSON Schema says of a text that we check ourselves."""
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
+
+
+_SOURCE_NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]*"
+_REGION = r"[a-z0-9]+(-[a-z0-9]+)+"
+_WORD = {"type": "string", "minLength": 1}
+_WORDS = {"type": "array", "items": _WORD, "minItems": 1, "maxItems": METADATA_LIST_MAX}
+
+_told_metadata_value = WithJsonSchema({"anyOf": [_WORD, {"type": "number"}, {"type": "boolean"}, _WORDS]})
+
 SourceName = Annotated[
     str,
-    _matching(r"[a-zA-Z0-9][a-zA-Z0-9._-]*", 64, "1 to 64 of `a-zA-Z0-9._-`, beginning with a letter or a digit"),
+    _matching(_SOURCE_NAME, 64, "1 to 64 of `a-zA-Z0-9._-`, beginning with a letter or a digit"),
+    _told(_SOURCE_NAME, maxLength=64),
 ]
 MemoryId = Annotated[
     str,
@@ -217,18 +231,24 @@ MemoryId = Annotated[
         2048,
         "a memory's id, such as `handbook-a1B2c3D4e5` (ten characters end it), or its ARN",
     ),
+    _told(MEMORY_ID_PATTERN),
 ]
 StrategyId = Annotated[
     str,
     _matching(STRATEGY_ID_PATTERN, STRATEGY_ID_CHARACTERS_MAX, "1 to 100 of `a-zA-Z0-9_-`, not beginning with `-`"),
+    _told(STRATEGY_ID_PATTERN, maxLength=STRATEGY_ID_CHARACTERS_MAX),
 ]
-Region = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)+", 32, "a region such as `us-east-1`")]
-Namespace = Annotated[str, AfterValidator(_check_namespace)]
-MetadataKey = Annotated[str, AfterValidator(_check_metadata_key)]
-MetadataValue = Annotated[MetadataSetting, BeforeValidator(_check_metadata_value)]
-CollectorUrl = Annotated[str, AfterValidator(_check_collector_url)]
-EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url)]
-Schedule = Annotated[str, AfterValidator(_check_schedule)]
+Region = Annotated[str, _matching(_REGION, 32, "a region such as `us-east-1`"), _told(_REGION, maxLength=32)]
+Namespace = Annotated[str, AfterValidator(_check_namespace), _told("/(.*/)?")]
+MetadataKey = Annotated[
+    str,
+    AfterValidator(_check_metadata_key),
+    _told(rf"(?!{'|'.join(METADATA_PREFIXES_RESERVED)}){METADATA_KEY_PATTERN}", minLength=1, maxLength=128),
+]
+MetadataValue = Annotated[MetadataSetting, BeforeValidator(_check_metadata_value), _told_metadata_value]
+CollectorUrl = Annotated[str, AfterValidator(_check_collector_url), _told("https?://.+")]
+EndpointUrl = Annotated[str, AfterValidator(_check_endpoint_url), _told(rf"{LOCAL}|https?://.+")]
+Schedule = Annotated[str, AfterValidator(_check_schedule), _told(r"\s*\S+(\s+\S+){4}\s*")]
 Zone = Annotated[str, AfterValidator(_check_zone)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]
 PrometheusFile = Annotated[HomePath, AfterValidator(_check_prometheus_file)]
@@ -298,8 +318,16 @@ class RecordSettings(Section):
     )
 
 
+def _tell_when_memory_id_is_needed(schema: dict[str, Any]) -> None:
+    schema["required"].remove("memory_id")
+    schema["if"] = {"properties": {"endpoint_url": {"const": LOCAL}}, "required": ["endpoint_url"]}
+    schema["else"] = {"required": ["memory_id"]}
+
+
 class AgentCoreSettings(Section):
     """A memory in Amazon Bedrock AgentCore, or the local one."""
+
+    model_config = ConfigDict(json_schema_extra=_tell_when_memory_id_is_needed)
 
     type: Literal["agentcore"] = Field(default="agentcore", description="The kind of memory.")
     memory_id: MemoryId = Field(description="Id or ARN of the memory. The local memory needs none.")

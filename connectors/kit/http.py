@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urljoin, urlsplit
 
 import anyio
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from pipeline.errors import SourceError
 
@@ -65,7 +65,9 @@ def check_url(url: str) -> str:
     return url
 
 
-WebUrl = Annotated[str, AfterValidator(check_url)]
+WebUrl = Annotated[
+    str, AfterValidator(check_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^/@]+([/?#].*)?$"})
+]
 
 
 class HttpSettings(BaseModel):

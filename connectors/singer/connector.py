@@ -88,6 +88,9 @@ class StreamSettings(BaseModel):
         return self
 
 
+_Streams = Annotated[dict[Word, StreamSettings | None], Field(min_length=1)]  # as they may be written
+
+
 class SingerSettings(BaseModel):
     """Which streams of which tap are documents."""
 
@@ -137,7 +140,11 @@ class SingerSettings(BaseModel):
         default=50 * 1024 * 1024, gt=0, description="A row that takes more ends the tap, its listing broken."
     )
 
-    @field_validator("streams", mode="before")
+    @field_validator(
+        "streams",
+        mode="before",
+        json_schema_input_type=Annotated[dict[Word, StreamSettings | None], Field(min_length=1)],
+    )
     @classmethod
     def _may_say_nothing(cls, streams: object) -> object:
         if not isinstance(streams, Mapping):

@@ -27,16 +27,18 @@ async def validate_command(paths: tuple[Path, ...], as_json: bool, strict: bool)
     sources, findings = check(paths)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
-    style = Style.of(sys.stderr)
-    if findings:
-        click.echo(render_findings(findings, style=style), err=True)
-        click.echo(render_verdict(errors, warnings, len(sources), style=style), err=True)
+    is_refused = bool(errors or (strict and warnings))
+    stream = sys.stderr if is_refused else sys.stdout
+    if findings and (is_refused or not as_json):
+        click.echo(render_findings(findings, style=Style.of(stream)), file=stream)
     if as_json:
         told = [{"name": each.name, "file": str(each.file)} for each in sources]
         print_json(
             "memsync/validate/1", valid=not errors, sources=told, findings=[asdict(finding) for finding in findings]
         )
-    elif not errors:
+    elif not is_refused:
         for settings in sources:
             click.echo(f"{safe(str(settings.file))}: source {settings.name!r} is valid")
-    return EXIT_CONFIGURATION if errors or (strict and warnings) else 0
+    if findings and (is_refused or not as_json):
+        click.echo(render_verdict(errors, warnings, len(sources), style=Style.of(stream)), file=stream)
+    return EXIT_CONFIGURATION if is_refused else 0
