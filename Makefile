@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 USABLE := $(VENV)/.usable
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture picture-report site simulate mutants kills powerloss io-errors stateful hostile bench bench-check format clean
+.PHONY: quickstart test lint picture picture-report site simulate mutants kills powerloss io-errors stateful hostile bench bench-check reference format clean
 .DEFAULT_GOAL := quickstart
 
 $(USABLE): pyproject.toml constraints.txt
@@ -99,6 +99,11 @@ site: $(READY)
 # The page of a run; needs Chromium.
 picture-report: $(READY)
 	$(BIN)/python docs/picture_report.py
+
+# What is made of the models of the settings: the reference in docs/configuration.md, and the schema for editors.
+reference: $(READY)
+	PYTHONPATH=. $(BIN)/python docs/configuration_reference.py
+	$(BIN)/memsync schema --write configs/memsync.schema.json
 
 format: $(READY)
 	$(BIN)/ruff format .

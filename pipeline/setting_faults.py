@@ -158,7 +158,9 @@ def _location(
         if any(value is not _ABSENT for value in below):
             values = below
             location.append(step)
-    location += steps[-1:]
+    is_below = any(_item(value, step) is not _ABSENT for step in steps[-1:] for value in values)
+    if is_below or details["type"] == "missing":
+        location += steps[-1:]
     if details["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         location.append(details["ctx"]["discriminator"].strip("'"))
     return location
@@ -172,7 +174,7 @@ def _explain(details: ErrorDetails, location: Sequence[str | int], model: type[B
             return unknown_key(location, _known_keys(model, details["loc"][:-1]))
         case "missing" | "union_tag_not_found":
             return f"`{name}` is missing"
-        case "value_error" if is_secret(location):
+        case "value_error" if is_secret(location) and not isinstance(value, Mapping):
             problem = "it cannot be used"  # the reason might quote it
         case "value_error":
             problem = stand.concealer.conceal(str(details["ctx"]["error"]))
@@ -211,7 +213,7 @@ def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[s
     models = [model]
     for step in location:
         fields = [owner.model_fields[step] for owner in models if step in owner.model_fields]
-        below = [each for field in fields for each in _models_in(field.annotation)]
+        below = [each for field in fields for each in models_in(field.annotation)]
         models = below or [owner for owner in models if _is_branch(owner, step)] or models
     return list(dict.fromkeys(name for owner in models for name in owner.model_fields))
 
@@ -221,10 +223,11 @@ def _is_branch(model: type[BaseModel], tag: str | int) -> bool:
     return any(tag in get_args(field.annotation) for field in model.model_fields.values())
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a value with this annotation may be of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]
 
 
 _ABSENT = object()

@@ -21,7 +21,7 @@ from connectors.kit.http import HttpClient, HttpFault, HttpResponse, HttpSetting
 from connectors.kit.one_or_more import OneOrMore
 from connectors.kit.packages import extra_for
 from connectors.kit.paging import LoopingListing, pages
-from connectors.kit.secrets import from_environment
+from connectors.kit.secrets import SecretByReference, require_one, secret_of
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument, UnsupportedDocument
 from pipeline.model import (
     Checkpoint,
@@ -78,12 +78,15 @@ class FeedSettings(BaseModel):
         default=False,
         description="Read also the pages of older entries that a feed leads to (RFC 5005: `next`, `prev-archive`).",
     )
+    authorization: SecretByReference | None = Field(
+        default=None,
+        description="The header `Authorization` for the feeds' servers, by reference: `Bearer ${env:NAME}`.",
+    )
     authorization_variable: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "The name of the environment variable with the header `Authorization` for the feeds' servers: "
-            "`Bearer …`, `Basic …`."
+            "Instead of `authorization`: the name of the environment variable that holds it: `Bearer …`, `Basic …`."
         ),
     )
     max_bytes: int = Field(
@@ -98,9 +101,14 @@ class FeedSettings(BaseModel):
             raise ValueError("should name each feed once")
         return urls
 
+    @property
+    def has_secret(self) -> bool:
+        return self.authorization is not None or self.authorization_variable is not None
+
     @model_validator(mode="after")
     def _keeps_its_secret(self) -> "FeedSettings":
-        if self.authorization_variable is not None:
+        if self.has_secret:
+            require_one("authorization", self.authorization, self.authorization_variable)
             self.http.require_safe(self.urls)
         return self
 
@@ -248,10 +256,11 @@ class FeedConnector:
 
     def _authorization(self, feed: "_Feed", url: str) -> Mapping[str, str]:
         """The secret, for nobody but the feed's own server."""
-        variable = self._settings.authorization_variable
-        if variable is None or urlsplit(url)[:2] != urlsplit(feed.url)[:2]:
+        settings = self._settings
+        if not settings.has_secret or urlsplit(url)[:2] != urlsplit(feed.url)[:2]:
             return {}
-        return {"Authorization": from_environment("authorization_variable", variable)}
+        secret = secret_of("authorization", settings.authorization, settings.authorization_variable)
+        return {"Authorization": secret}
 
     def _documents(self, feed: "_Feed", parsed: ParsedFeed) -> Sequence[Document]:
         """The entries as documents; of two with the same id the newer one, or else the first."""

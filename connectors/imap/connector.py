@@ -17,7 +17,7 @@ from connectors.imap.connections import Line, Pool
 from connectors.imap.session import SILENT, UID_MAX, Access, Folder, ImapFault, Mail, MailPlace, Session
 from connectors.kit.budget import ErrorBudget
 from connectors.kit.refusals import too_large
-from connectors.kit.secrets import from_environment
+from connectors.kit.secrets import SecretByReference, require_one, secret_of
 from connectors.patterns import PatternList, Patterns
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.hosts import is_loopback
@@ -54,8 +54,11 @@ class ImapSettings(BaseModel):
         default=False, description="Permit `security: none` towards another machine, password and all."
     )
     user: str = Field(min_length=1, description="The name to log in with, often the address.")
-    password_variable: str = Field(
-        min_length=1, description="The name of the environment variable that holds the password."
+    password: SecretByReference | None = Field(default=None, description="The password, by reference: `${env:NAME}`.")
+    password_variable: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Instead of `password`: the name of the environment variable that holds it.",
     )
     folders: PatternList = Field(
         default=["*"],
@@ -90,6 +93,11 @@ class ImapSettings(BaseModel):
     timeout_s: float = Field(
         default=60.0, gt=0, le=3600, description="Seconds to wait for the server to begin or go on with an answer."
     )
+
+    @model_validator(mode="after")
+    def _has_password(self) -> "ImapSettings":
+        require_one("password", self.password, self.password_variable)
+        return self
 
     @model_validator(mode="after")
     def _is_safe(self) -> "ImapSettings":
@@ -252,7 +260,7 @@ class ImapConnector:
 
     def _access(self) -> Access:
         settings = self._settings
-        password = from_environment("password_variable", settings.password_variable)
+        password = secret_of("password", settings.password, settings.password_variable)
         return Access(
             settings.host,
             self._port,

@@ -7,9 +7,10 @@ from urllib.parse import quote
 
 import orjson
 from anyio import Lock
+from pydantic import SecretStr
 
 from connectors.kit.http import HttpClient, HttpFault
-from connectors.kit.secrets import from_environment
+from connectors.kit.secrets import secret_of
 from connectors.rest.settings import ApiKeyAuth, Auth, BasicAuth, BearerAuth, OAuth2Auth
 from pipeline.errors import SourceError
 
@@ -43,7 +44,8 @@ class Login:
                 pass
             case BasicAuth(password_variable=variable) | OAuth2Auth(client_secret_variable=variable):
                 pass
-        return f"Check `source.auth` and what the environment variable {variable} holds."
+        held = "its reference stands for" if variable is None else f"the environment variable {variable} holds"
+        return f"Check `source.auth` and what {held}."
 
     def hidden(self, words: str) -> str:
         """`words` without the secrets that were sent."""
@@ -61,14 +63,14 @@ class Login:
             case None:
                 return {}, {}
             case BearerAuth() as auth:
-                return _bearer(self._secret("auth.token_variable", auth.token_variable)), {}
+                return _bearer(self._secret("token", auth.token, auth.token_variable)), {}
             case BasicAuth() as auth:
-                password = self._secret("auth.password_variable", auth.password_variable)
+                password = self._secret("password", auth.password, auth.password_variable)
                 pair = base64.b64encode(f"{auth.user}:{password}".encode()).decode()
                 self._secrets.add(pair)
                 return {"Authorization": f"Basic {pair}"}, {}
             case ApiKeyAuth() as auth:
-                key = auth.prefix + self._secret("auth.key_variable", auth.key_variable)
+                key = auth.prefix + self._secret("key", auth.key, auth.key_variable)
                 return ({auth.name: key}, {}) if auth.location == "header" else ({}, {auth.name: key})
             case OAuth2Auth() as auth:
                 async with self._asking:
@@ -76,15 +78,15 @@ class Login:
                         await self._ask_for_token(auth)
                     return _bearer(self._token or ""), {}
 
-    def _secret(self, setting: str, variable: str) -> str:
-        secret = from_environment(setting, variable).strip()
+    def _secret(self, setting: str, given: SecretStr | None, variable: str | None) -> str:
+        secret = secret_of(f"auth.{setting}", given, variable).strip()
         if not secret.isprintable():
-            raise SourceError(f"What the environment variable {variable} holds cannot be sent. Nothing was done.")
+            raise SourceError(f"What cannot be sent is in the secret. Nothing was done. {self.advice}")
         self._secrets.add(secret)
         return secret
 
     async def _ask_for_token(self, auth: OAuth2Auth) -> None:
-        secret = self._secret("auth.client_secret_variable", auth.client_secret_variable)
+        secret = self._secret("client_secret", auth.client_secret, auth.client_secret_variable)
         said = {"grant_type": "client_credentials", **auth.params, "client_id": auth.client_id, "client_secret": secret}
         try:
             response = await self.client.request(

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, fi
 
 from connectors.kit.http import HttpSettings, WebUrl
 from connectors.kit.one_or_more import OneOrMore
+from connectors.kit.secrets import SecretByReference, require_one
 
 # `{pages}` is the id of a record of the resource `pages`; `{+pages}` leaves the slashes in it as they are.
 PLACEHOLDER = re.compile(r"\{(\+?)([a-z][a-z0-9_-]*)\}")
@@ -57,7 +58,15 @@ class BearerAuth(_Model):
     """`Authorization: Bearer TOKEN`."""
 
     type: Literal["bearer"]
-    token_variable: Variable = Field(description="The name of the environment variable that holds the token.")
+    token: SecretByReference | None = Field(default=None, description="The token, by reference: `${env:NAME}`.")
+    token_variable: Variable | None = Field(
+        default=None, description="Instead of `token`: the name of the environment variable that holds it."
+    )
+
+    @model_validator(mode="after")
+    def _has_token(self) -> "BearerAuth":
+        require_one("token", self.token, self.token_variable)
+        return self
 
 
 class BasicAuth(_Model):
@@ -65,9 +74,17 @@ class BasicAuth(_Model):
 
     type: Literal["basic"]
     user: str = Field(min_length=1, pattern=r"^[^:]+$", description="The user; for many APIs an e-mail address.")
-    password_variable: Variable = Field(
-        description="The name of the environment variable that holds the password or the API token."
+    password: SecretByReference | None = Field(
+        default=None, description="The password or the API token, by reference: `${env:NAME}`."
     )
+    password_variable: Variable | None = Field(
+        default=None, description="Instead of `password`: the name of the environment variable that holds it."
+    )
+
+    @model_validator(mode="after")
+    def _has_password(self) -> "BasicAuth":
+        require_one("password", self.password, self.password_variable)
+        return self
 
 
 class ApiKeyAuth(_Model):
@@ -77,7 +94,15 @@ class ApiKeyAuth(_Model):
     name: str = Field(min_length=1, pattern=r"^[!-~]+$", description="The name of the header or of the parameter.")
     location: Literal["header", "query"] = Field(default="header", description="Where the key goes.")
     prefix: str = Field(default="", description="What stands before the key, such as `Token `.")
-    key_variable: Variable = Field(description="The name of the environment variable that holds the key.")
+    key: SecretByReference | None = Field(default=None, description="The key, by reference: `${env:NAME}`.")
+    key_variable: Variable | None = Field(
+        default=None, description="Instead of `key`: the name of the environment variable that holds it."
+    )
+
+    @model_validator(mode="after")
+    def _has_key(self) -> "ApiKeyAuth":
+        require_one("key", self.key, self.key_variable)
+        return self
 
 
 class OAuth2Auth(_Model):
@@ -86,10 +111,18 @@ class OAuth2Auth(_Model):
     type: Literal["oauth2"]
     token_url: WebUrl = Field(description="Where tokens are given out.")
     client_id: str = Field(min_length=1, description="The client's id.")
-    client_secret_variable: Variable = Field(
-        description="The name of the environment variable that holds the client's secret."
+    client_secret: SecretByReference | None = Field(
+        default=None, description="The client's secret, by reference: `${env:NAME}`."
+    )
+    client_secret_variable: Variable | None = Field(
+        default=None, description="Instead of `client_secret`: the name of the environment variable that holds it."
     )
     params: dict[str, str] = Field(default={}, description="What else is said there, such as `scope` or `audience`.")
+
+    @model_validator(mode="after")
+    def _has_secret(self) -> "OAuth2Auth":
+        require_one("client_secret", self.client_secret, self.client_secret_variable)
+        return self
 
 
 Auth = Annotated[BearerAuth | BasicAuth | ApiKeyAuth | OAuth2Auth, Field(discriminator="type")]

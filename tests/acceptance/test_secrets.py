@@ -2,8 +2,11 @@
 
 import json
 import sqlite3
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
@@ -113,8 +116,6 @@ def test_a_run_looks_a_secret_up_and_shows_it_nowhere(
 
 def store_in_keyring(memsync: Memsync) -> None:
     """As `keyring set` does, for the user that the tests play."""
-    import subprocess
-
     subprocess.run(
         [sys.executable, "-m", "keyring", "set", "notes", "reader@example.com"],
         input=SECRET_CANARY,
@@ -173,6 +174,52 @@ def test_a_store_that_is_not_reached_fails_the_run_in_time(docs: Folder, memory:
 
     assert done.exit_code == 1
     assert "AWS could not be asked for ${ssm:/notes/token}" in done.error
+
+
+class Api(BaseHTTPRequestHandler):
+    """Answers with one record whoever has the secret."""
+
+    def do_GET(self) -> None:
+        is_known = self.headers["Authorization"] == f"Bearer {SECRET_CANARY}"
+        answer = json.dumps([{"id": 1, "text": f"A record, {TEXT_CANARY}."}] if is_known else []).encode()
+        self.send_response(200 if is_known else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_api_takes_its_token_by_reference(
+    docs: Folder, memory: Memory, memsync: Memsync, aws: str, api: str
+) -> None:
+    """Not only from a variable of the environment, which every process of the user can read."""
+    source = {
+        "type": "rest",
+        "base_url": api,
+        "auth": {"type": "bearer", "token": "${aws-sm:notes#token}"},
+        "resources": [{"name": "notes", "path": "/notes", "text": "text"}],
+        "http": {"allow_private_hosts": True},
+    }
+    docs.configure(memory.url, source=source)
+    text = (docs.path / "docs.yaml").read_text()
+    (docs.path / "docs.yaml").write_text(text.replace("  path: docs\n", ""))
+
+    done = memsync("run", "docs.yaml", "--json", environment=environment(aws))
+
+    assert (done.exit_code, len(memory.records())) == (0, 1), done.error
 
 
 def test_a_database_takes_its_password_by_reference(docs: Folder, memory: Memory, memsync: Memsync) -> None:

@@ -115,7 +115,7 @@ def problems_of(events: list[SourceEvent]) -> list[tuple[str, str]]:
         ({"headers": {"X-Api-Key": "canary"}}, "'X-Api-Key' is for a secret"),
         ({"headers": {"PRIVATE-TOKEN": "canary"}}, "'PRIVATE-TOKEN' is for a secret"),
         ({"headers": {"X y": "canary"}}, "no header"),
-        ({"auth": {"type": "bearer", "token": "canary"}}, "token_variable"),
+        ({"auth": {"type": "bearer", "token": "canary"}}, "should be a reference"),
         ({"auth": {"type": "bearer", "token_variable": "ghp_canary-1"}}, "token_variable"),
         ({"auth": {"type": "bearer", "token_variable": "ghp_canary1"}}, "token_variable"),
         ({"auth": {"type": "bearer", "token_variable": "T"}, "base_url": "http://example.com"}, "`https://` only"),

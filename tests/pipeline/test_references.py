@@ -211,6 +211,30 @@ def test_a_password_beside_a_reference_is_refused_as_ever(
     assert SECRET not in told
 
 
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        (
+            "password: hunter2",
+            "`source.password` is a value that is not shown; it should be a reference, such as ${env:NA",
+        ),
+        ("password: '${env:A}', password_variable: B", "one of `password` and `password_variable` should be given"),
+        ("port: 143", "one of `password` and `password_variable` should be given"),
+    ],
+)
+def test_an_option_that_is_a_secret_is_given_by_reference_and_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch, secret: str, said: str
+) -> None:
+    monkeypatch.setenv("A", SECRET)
+
+    (told,) = faults(
+        file, f"source: {{type: imap, host: localhost, user: me, {secret}}}\ndestination: {{endpoint_url: local}}\n"
+    )
+
+    assert said in told
+    assert "hunter2" not in told
+
+
 # ---------------------------------------------------------------------------------------- what becomes of them
 
 
