@@ -32,6 +32,7 @@ OPERATION_NAMES = frozenset(
         "CreateMemory",
         "GetMemory",
         "ListMemories",
+        "UpdateMemory",
         "DeleteMemory",
     }
 )

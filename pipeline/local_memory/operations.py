@@ -42,6 +42,7 @@ DEFAULT_INDEXED_KEYS = {"memsync-source": "STRING", "memsync-document": "STRING"
 
 RESULTS_DEFAULT = 20  # botocore bedrock-agentcore, ListMemoryRecordsInput
 TOP_K_MAX = 100  # botocore bedrock-agentcore, SearchCriteriaTopKInteger
+INDEXED_KEYS_MAX = 10  # botocore bedrock-agentcore-control, shape IndexedKeysList
 EVENT_EXPIRY_DEFAULT_DAYS = 90
 SECONDS_PER_DAY = 86_400
 ID_CHARACTERS = string.ascii_letters + string.digits
@@ -79,6 +80,7 @@ class Operations:
             "CreateMemory": self._create_memory,
             "GetMemory": self._get_memory,
             "ListMemories": self._list_memories,
+            "UpdateMemory": self._update_memory,
             "DeleteMemory": self._delete_memory,
         }
         assert self._by_name.keys() == OPERATION_NAMES
@@ -250,6 +252,25 @@ class Operations:
         if len(found) > size:
             answer["nextToken"] = page[-1].memory_id
         return answer
+
+    def _update_memory(self, request: Request) -> Answer:
+        """Adds indexed keys, for records to come; of all else that can be changed, nothing is offered here."""
+        if others := sorted(request.keys() - {"memoryId", "clientToken", "addIndexedKeys"}):
+            raise refused_field(others[0], "The local memory changes nothing but indexed keys")
+        with self._store.transaction():
+            memory = self._memory(request)
+            return self._once(memory.memory_id, request, lambda now: self._add_indexed_keys(request, memory, now))
+
+    def _add_indexed_keys(self, request: Request, memory: Memory, now: float) -> Answer:
+        known, added = memory.settings.get("indexedKeys", []), request.get("addIndexedKeys", [])
+        if taken := {entry["key"] for entry in known} & {entry["key"] for entry in added}:
+            raise refused_field("addIndexedKeys", f"Indexed already: {', '.join(sorted(taken))}")
+        if len(known) + len(added) > INDEXED_KEYS_MAX:
+            raise refused_field("addIndexedKeys", f"A memory has at most {INDEXED_KEYS_MAX} indexed keys")
+        settings = {**memory.settings, "indexedKeys": [*known, *added], "updatedAt": now}
+        changed = replace(memory, settings=settings)
+        self._store.change_memory(changed)
+        return {"memory": _memory_details(changed)}
 
     def _delete_memory(self, request: Request) -> Answer:
         with self._store.transaction():
@@ -430,7 +451,7 @@ def _memory_summary(memory: Memory) -> Answer:
         "id": memory.memory_id,
         "status": "ACTIVE",
         "createdAt": memory.created_at,
-        "updatedAt": memory.created_at,
+        "updatedAt": memory.settings.get("updatedAt", memory.created_at),
     }
 
 

@@ -84,7 +84,7 @@ class UnreadableStoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A memory: its id and what CreateMemory was given."""
+    """A memory: its id, and what CreateMemory and UpdateMemory were given."""
 
     memory_id: str
     settings: Mapping[str, Any]
@@ -203,6 +203,13 @@ class Store:
         self._connection.execute(
             "INSERT INTO memories VALUES (?, ?, ?)",
             (memory.memory_id, orjson.dumps(memory.settings).decode(), memory.created_at),
+        )
+
+    def change_memory(self, memory: Memory) -> None:
+        """Store the settings of a memory that there is."""
+        self._connection.execute(
+            "UPDATE memories SET settings = ? WHERE memory_id = ?",
+            (orjson.dumps(memory.settings).decode(), memory.memory_id),
         )
 
     def memory(self, memory_id: str) -> Memory | None:

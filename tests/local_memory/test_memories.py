@@ -125,3 +125,44 @@ def test_nothing_is_adopted_unless_asked() -> None:
     """Without `adopt_first` a memory must exist, as on AWS."""
     with serve(memories=[]) as service, pytest.raises(ClientError, match="ResourceNotFoundException"):
         service.create(record("text"))
+
+
+def test_indexed_keys_can_be_added_and_index_what_comes_then(service: Service, clock: Clock) -> None:
+    """As in AWS: what was there before is not found by them, and the time of the change tells a client since when."""
+    memory_id = service.control.create_memory(name="support", eventExpiryDuration=30)["memory"]["id"]
+    before = service.control.get_memory(memoryId=memory_id)["memory"]
+    service.create(record("old", metadata={"team": {"stringValue": "red"}}), memory_id=memory_id)
+    clock.now += 60
+
+    answer = service.control.update_memory(memoryId=memory_id, addIndexedKeys=[{"key": "team", "type": "STRING"}])
+    service.create(record("new", metadata={"team": {"stringValue": "red"}}), memory_id=memory_id)
+
+    after = service.control.get_memory(memoryId=memory_id)["memory"]
+    assert answer["memory"] == after
+    assert after["indexedKeys"] == [{"key": "team", "type": "STRING"}]
+    assert after["updatedAt"] > before["updatedAt"] == before["createdAt"] == after["createdAt"]
+    is_red = {
+        "left": {"metadataKey": "team"},
+        "operator": "EQUALS_TO",
+        "right": {"metadataValue": {"stringValue": "red"}},
+    }
+    found = service.data.list_memory_records(memoryId=memory_id, namespacePath="/", metadataFilters=[is_red])
+    assert [summary["content"]["text"] for summary in found["memoryRecordSummaries"]] == ["new"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"addIndexedKeys": [{"key": "memsync-key", "type": "STRING"}]},
+        {"addIndexedKeys": [{"key": f"key-{number}", "type": "STRING"} for number in range(8)]},
+        {"description": "Tickets"},
+    ],
+    ids=["a key that there is", "more than ten", "something else"],
+)
+def test_what_cannot_be_changed_is_refused(service: Service, change: dict[str, object]) -> None:
+    """A rehearsal that passes although nothing was done would only fail in AWS."""
+    with pytest.raises(ClientError) as caught:
+        service.control.update_memory(memoryId=MEMORY_ID, **change)
+
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert len(service.control.get_memory(memoryId=MEMORY_ID)["memory"]["indexedKeys"]) == 3
