@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, str] = {
     "history": "report.history_command",
     "deploy": "deploy.deploy_command",
     "explain": "explain.explain_command",
+    "doctor": "doctor.doctor_command",
     "local": "local.local_command",
     "metrics": "metrics.metrics_command",
     "notify": "notify.notify_command",

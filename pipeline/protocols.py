@@ -290,6 +290,10 @@ class StateStore(Protocol):
         """Whether `take_lease` would be refused: a run that may live has the lease."""
         ...
 
+    async def lease_holder(self) -> tuple[str, float] | None:
+        """Who has the lease, in words for people, and when it ends; None if nobody has it. It may have ended."""
+        ...
+
     async def renew_lease(self, ends_at: float) -> None: ...
 
     async def release_lease(self, now: float) -> None:

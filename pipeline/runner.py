@@ -485,18 +485,24 @@ async def open_destination(
             data = settings.state_folder.parent / LOCAL_MEMORY_FILE
             server = await stack.enter_async_context(LocalMemory.serve(data, memories=[destination.memory_id]))
             endpoint_url = server.url
-        connection = AgentCoreConnection(
-            memory_id=destination.memory_id,
-            region=destination.region or os.environ.get("AWS_REGION"),  # which botocore does not look at
-            endpoint_url=endpoint_url,
-            profile=destination.profile,
-            concurrency=settings.writers.concurrency,
-            connect_timeout_s=destination.connect_timeout_s,
-            read_timeout_s=destination.read_timeout_s,
-            credentials=_local_credentials(endpoint_url, destination.profile),
-            asks_quotas=settings.writers.requests_per_second is None and not destination.is_on_this_machine,
-        )
+        connection = connection_of(settings, endpoint_url)
         yield await stack.enter_async_context(open_agentcore(connection, pacer_of(settings), observe))
+
+
+def connection_of(settings: SourceSettings, endpoint_url: str | None) -> AgentCoreConnection:
+    """How the memory of a source is reached, at `endpoint_url`; None: AWS."""
+    destination = settings.destination
+    return AgentCoreConnection(
+        memory_id=destination.memory_id,
+        region=destination.region or os.environ.get("AWS_REGION"),  # which botocore does not look at
+        endpoint_url=endpoint_url,
+        profile=destination.profile,
+        concurrency=settings.writers.concurrency,
+        connect_timeout_s=destination.connect_timeout_s,
+        read_timeout_s=destination.read_timeout_s,
+        credentials=_local_credentials(endpoint_url, destination.profile),
+        asks_quotas=settings.writers.requests_per_second is None and not destination.is_on_this_machine,
+    )
 
 
 def pacer_of(settings: SourceSettings) -> Pacer:

@@ -198,6 +198,11 @@ class SqliteStateStore:
     async def is_leased(self, *, has_lock: bool, now: float) -> bool:
         return await self._read(lambda: self._lease(has_lock, now)[-1])
 
+    async def lease_holder(self) -> tuple[str, float] | None:
+        return await self._read(
+            lambda: self._connection.execute("SELECT owner, ends_at FROM lease WHERE owner IS NOT NULL").fetchone()
+        )
+
     async def renew_lease(self, ends_at: float) -> None:
         await self._write(lambda: self._connection.execute("UPDATE lease SET ends_at = ?", (ends_at,)))
 
@@ -735,6 +740,19 @@ async def open_state(
         yield SqliteStateStore(connection, path, offload, mark)
     finally:
         connection.close()
+
+
+def stored_schema(path: Path) -> int | None:
+    """The version of the schema of the state at `path`, None if there is no state yet. Changes nothing.
+
+    Raises:
+        StateError: it cannot be read.
+        ConfigurationError: it is something else, or of a newer version of memsync.
+    """
+    if not path.exists():
+        return None
+    with _state_errors(path), closing(_connect(path, is_read_only=True)) as looking:
+        return _schema_of(looking, path)
 
 
 def _open(path: Path | None, source: str, destination: str, *, is_read_only: bool) -> sqlite3.Connection:

@@ -1,0 +1,107 @@
+"""What the credentials must be allowed to do for a configuration, as an IAM policy, and nothing beyond it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import anyio
+
+from pipeline.doctor.account import open_account
+from pipeline.errors import ConfigurationError, DestinationError
+from pipeline.runner import connection_of
+from pipeline.settings import LOCAL, SourceSettings
+
+Statement = dict[str, Any]
+
+READS = ("GetMemory", "GetMemoryRecord", "ListMemoryRecords", "RetrieveMemoryRecords")
+WRITES = ("BatchCreateMemoryRecords", "BatchDeleteMemoryRecords", "BatchUpdateMemoryRecords")
+SERVICE_PREFIX = "bedrock-agentcore"  # of actions of both planes
+ANY_ACCOUNT = "*"
+CALLER_LIMIT_S = 10.0
+
+
+def memory_arn(memory_id: str, region: str, account: str) -> str:
+    """The ARN of a memory that is named by its id, or by its ARN already; `account` may be `*`."""
+    if memory_id.startswith("arn:"):
+        return memory_id
+    return f"arn:{partition_of(region)}:bedrock-agentcore:{region}:{account}:memory/{memory_id}"
+
+
+def partition_of(region: str) -> str:
+    if region.startswith("us-gov-"):
+        return "aws-us-gov"
+    return "aws-cn" if region.startswith("cn-") else "aws"
+
+
+def actions(names: Iterable[str]) -> list[str]:
+    return [f"{SERVICE_PREFIX}:{name}" for name in names]
+
+
+class Place(NamedTuple):
+    """Where the memory of a source is: its ARN and region. `note` tells why the account in it is `*`, if it is."""
+
+    arn: str
+    region: str
+    note: str = ""
+
+
+async def memory_place(settings: SourceSettings) -> Place:
+    """Find out where the memory of a source is; STS is asked for the account, for a moment, and need not answer.
+
+    Raises:
+        ConfigurationError: there is no region, or the memory is not in AWS.
+        FatalError: the profile that is to tell the region is not there.
+    """
+    destination = settings.destination
+    if destination.endpoint_url == LOCAL:
+        raise ConfigurationError(f"source {settings.name!r} has an embedded memory, which needs no policy")
+    if destination.memory_id.startswith("arn:"):
+        return Place(destination.memory_id, destination.memory_id.split(":")[3])
+    async with open_account(connection_of(settings, destination.endpoint_url)) as account:
+        region = account.region
+        if not region:
+            raise ConfigurationError("no region is set. Set destination.region, or AWS_REGION", path=str(settings.file))
+        number, note = ANY_ACCOUNT, ""
+        if not destination.is_on_this_machine:
+            note = "STS did not answer"
+            with anyio.move_on_after(CALLER_LIMIT_S):
+                try:
+                    number, note = (await account.caller()).account, ""
+                except DestinationError as error:
+                    note = error.code
+        return Place(memory_arn(destination.memory_id, region, number), region, note)
+
+
+def policy_for(sources: Sequence[tuple[SourceSettings, Place]]) -> dict[str, Any]:
+    """The policy for sources, each with the place of its memory."""
+    memories = sorted({place.arn for _, place in sources})
+    statements = [{"Sid": "Memory", "Effect": "Allow", "Action": actions((*READS, *WRITES)), "Resource": memories}]
+    if any(settings.writers.requests_per_second is None for settings, _ in sources):
+        statements.append(
+            {"Sid": "Rates", "Effect": "Allow", "Action": ["servicequotas:ListServiceQuotas"], "Resource": ["*"]}
+        )
+    for settings, place in sources:
+        statements += _of_source(settings, partition_of(place.region))
+    return {"Version": "2012-10-17", "Statement": _without_repeats(statements)}
+
+
+def _of_source(settings: SourceSettings, partition: str) -> Iterator[Statement]:
+    """What the source needs of AWS; nothing if it is not there, or asks without credentials."""
+    source: Any = settings.source
+    if source.type != "s3" or source.endpoint_url is not None or source.anonymous:
+        return
+    bucket = f"arn:{partition}:s3:::{source.bucket}"
+    listing: Statement = {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket]}
+    if all(source.prefixes):
+        # IfExists: the bucket itself is asked for, too, without a prefix, to tell what is missing, it or an object.
+        listing["Condition"] = {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in source.prefixes]}}
+    yield listing
+    objects = [f"{bucket}/{prefix}*" for prefix in source.prefixes]
+    yield {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": objects}
+
+
+def _without_repeats(statements: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    for statement in statements:
+        if statement not in found:
+            found.append(statement)
+    return found

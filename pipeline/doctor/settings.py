@@ -1,0 +1,174 @@
+"""The configuration, what it needs on this machine, and when the source is due. Nothing is asked of anybody."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from pipeline.model import LastRun
+from pipeline.reporting.examinations import Finding
+from pipeline.reporting.text import duration, moment
+from pipeline.setting_faults import VARIABLE_PREFIX
+from pipeline.settings import SourceSettings
+
+RUNS_MISSED_MAX = 2  # one may be late, or still at work
+
+
+class Need(NamedTuple):
+    """Something that has to be installed: a package of Python, or a program. `cure` tells how it comes here."""
+
+    name: str
+    is_there: bool
+    cure: str
+
+
+async def check_configuration(settings: SourceSettings) -> Sequence[Finding]:
+    variables = sorted(name for name in os.environ if name.upper().startswith(VARIABLE_PREFIX))
+    above = f"; above the file: {', '.join(variables)}" if variables else ""
+    return [Finding("configuration", "ok", f"valid, type {settings.source.type}{above}")]
+
+
+# ----------------------------------------------------------------------------------------------- packages
+
+
+async def check_packages(settings: SourceSettings) -> Sequence[Finding]:
+    needs = list(needs_of(settings))
+    missing = [need for need in needs if not need.is_there]
+    if missing:
+        names = ", ".join(need.name for need in missing)
+        cures = "\n".join(f"  {need.cure}" for need in missing)
+        return [Finding("packages", "problem", f"not installed: {names}", f"Install it where memsync is:\n{cures}")]
+    names = ", ".join(need.name for need in needs)
+    return [Finding("packages", "ok", f"{names}: there" if needs else "this type of source needs nothing more")]
+
+
+def needs_of(settings: SourceSettings) -> Iterator[Need]:
+    """What the type of the source needs beyond what comes with memsync."""
+    source: Any = settings.source
+    match source.type:
+        case "feed":
+            yield _package("feedparser", "feed")
+        case "web":
+            yield _package("protego", "web")
+        case "git":
+            yield _program("git", "apt install git")
+        case "singer":
+            program = source.command[0]
+            place = shutil.which(program) or shutil.which(settings.folder / program)
+            yield Need(program, place is not None, f"pipx install {program}")
+        case "sql":
+            yield _package("sqlalchemy", "sql")
+            if find_spec("sqlalchemy") and (url := source.url or os.environ.get(source.url_variable or "")):
+                yield from _driver(url)
+        case "fsspec":
+            yield from _file_system(source.url.partition("://")[0])
+
+
+def _package(module: str, extra: str) -> Need:
+    return Need(module, find_spec(module) is not None, f"pip install 'agentcore-memory-sync[{extra}]'")
+
+
+def _program(name: str, cure: str) -> Need:
+    return Need(name, shutil.which(name) is not None, cure)
+
+
+def _driver(url: str) -> Iterator[Need]:
+    from sqlalchemy import make_url  # noqa: PLC0415 - of an extra
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError  # noqa: PLC0415
+
+    from connectors.sql.database import PACKAGE_BY_MODULE  # noqa: PLC0415
+
+    try:
+        name = make_url(url).drivername
+        dialect = make_url(url).get_dialect()
+    except (ArgumentError, ValueError):  # whose words are the URL; reading the source tells what is wrong
+        return
+    except NoSuchModuleError:
+        yield Need(f"a dialect of SQLAlchemy for {name}", False, "pip install PACKAGE, of that database")
+        return
+    try:
+        dialect.import_dbapi()
+    except ImportError as error:
+        module = (error.name or name).partition(".")[0]
+        yield Need(f"driver {module}", False, f"pip install {PACKAGE_BY_MODULE.get(module, module)}")
+    else:
+        yield Need(f"driver {dialect.driver}", True, "")
+
+
+def _file_system(protocol: str) -> Iterator[Need]:
+    from connectors.fsspec.file_systems import PROTOCOLS, FileSystem  # noqa: PLC0415
+
+    extra = PROTOCOLS.get(protocol, FileSystem).extra
+    cure = f"pip install 'agentcore-memory-sync[{extra}]'"
+    try:
+        from fsspec import get_filesystem_class  # noqa: PLC0415 - of an extra
+
+        get_filesystem_class(protocol.partition("+")[0])
+    except (ImportError, ValueError) as error:  # whose words may name a package
+        yield Need(f"the file system of {protocol}:// ({error})", False, cure)
+    else:
+        yield Need(f"the file system of {protocol}://", True, cure)
+
+
+# ------------------------------------------------------------------------------------------------ secrets
+
+
+async def check_secrets(settings: SourceSettings) -> Sequence[Finding]:
+    """Whether the environment variables are set that the source's settings name. What they hold is not looked at."""
+    named = dict(secret_variables(settings.source))
+    if not named:
+        return [Finding("secrets", "ok", "the source names no environment variables")]
+    unset = {setting: variable for setting, variable in named.items() if not os.environ.get(variable)}
+    if not unset:
+        return [Finding("secrets", "ok", f"set: {', '.join(sorted(set(named.values())))}")]
+    told = ", ".join(f"{variable} (source.{setting})" for setting, variable in unset.items())
+    cure = "Set it for whoever runs memsync, cron and services included:\n" + "\n".join(
+        f"  export {variable}=..." for variable in dict.fromkeys(unset.values())
+    )
+    return [Finding("secrets", "problem", f"not set: {told}", cure)]
+
+
+def secret_variables(settings: BaseModel) -> Iterator[tuple[str, str]]:
+    """The settings that name environment variables, by the convention of all connectors, and the variables' names."""
+    yield from _variables(settings.model_dump(mode="json"), "")
+
+
+def _variables(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if name.endswith("_variable") and isinstance(value, str):
+            yield f"{above}{name}", value
+        elif name.endswith("_variables") and isinstance(value, dict):
+            yield from ((f"{above}{name}.{key}", variable) for key, variable in value.items())
+        elif isinstance(value, dict):
+            yield from _variables(value, f"{above}{name}.")
+
+
+# ----------------------------------------------------------------------------------------------- schedule
+
+
+def judge_schedule(schedule: str | None, last: LastRun | None, now: datetime) -> Finding:
+    """Whether the last run is as recent as `schedule` says; `now` has the time zone that the schedule counts in."""
+    if schedule is None:
+        return Finding("schedule", "ok", "none set: runs are started by hand, or by whom memsync does not know")
+    from cronsim import CronSim  # noqa: PLC0415 - few sources have a schedule
+
+    due, following = next(upcoming := CronSim(schedule, now)), next(upcoming)
+    every = following - due
+    found = f"`{schedule}`: next due {moment(due.timestamp())}"
+    if last is None:
+        return Finding("schedule", "ok", f"{found}; it never ran")
+    if last.ended_at is None:  # of which the state tells
+        return Finding("schedule", "ok", found)
+    age = now.astimezone(UTC) - datetime.fromtimestamp(last.ended_at, UTC)
+    if age > every * (RUNS_MISSED_MAX + 1) and age > timedelta(minutes=5):
+        return Finding(
+            "schedule",
+            "warning",
+            f"{found}, and the last run was {duration(age.total_seconds())} ago",
+            "memsync does not start itself: see whether cron, the timer or the job that should still does.",
+        )
+    return Finding("schedule", "ok", found)
