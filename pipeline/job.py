@@ -32,7 +32,7 @@ from pipeline.renames import Renames
 from pipeline.settling import Settler
 from pipeline.sightings import Sightings
 from pipeline.verifying import Verifier
-from pipeline.writer import Delivery, write_batches
+from pipeline.writer import YOUNG_RECORD_S, Delivery, write_batches
 
 # How long a service can be trusted to recognise a token: not documented. What is older is looked up.
 TOKEN_TRUST_S = 600.0
@@ -76,6 +76,7 @@ class SourceJob:
     record_attempts_max: int = 5
     token_trust_s: float = TOKEN_TRUST_S
     settle_s: float = SETTLE_S
+    young_record_s: float = YOUNG_RECORD_S
     listing_basis: str = ""
 
     def deriver(self) -> Deriver:
@@ -135,6 +136,7 @@ class SourceJob:
             attempts_max=self.request_attempts_max,
             token_trust_s=self.token_trust_s,
             settle_s=self.settle_s,
+            young_record_s=self.young_record_s,
             clock=self.clock,
             now=self.now,
             observe=self.observe,

@@ -46,6 +46,7 @@ from pipeline.job import SourceJob
 from pipeline.lease import ENDED_LEASE, Lease, hold_lease
 from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules, namespace_root
+from pipeline.measured import timing_of
 from pipeline.memory_check import MemoryCheck
 from pipeline.model import CALLS, ClientToken, DeadLetter
 from pipeline.pacing import Pacer
@@ -252,7 +253,7 @@ async def verify_source(settings: SourceSettings) -> tuple[Verification, SourceC
         open_destination(settings) as memory,
     ):
         rules = record_rules(settings)
-        verifier = Verifier(state, memory, rules, service_limits(), settings.destination.listing_lag_s, time.time)
+        verifier = Verifier(state, memory, rules, service_limits(), timing_of(settings).settle_s, time.time)
         found = await verifier.verify()
         source: SourceComparison | SourceError
         try:
@@ -376,6 +377,7 @@ def _job(
 ) -> SourceJob:
     rng = random.SystemRandom()
     rules = record_rules(settings)
+    timing = timing_of(settings)
     processes = settings.workers.processes
     parser = Parser(settings.parsing.rules())
     return SourceJob(
@@ -388,9 +390,7 @@ def _job(
         state=state,
         dead_letters=JsonLinesFile(settings.dead_letters_path, settings.name),
         pacer=pacer_of(settings),
-        check=MemoryCheck(
-            state, destination, rules, service_limits(), settings.destination.listing_lag_s, rng, time.time
-        ),
+        check=MemoryCheck(state, destination, rules, service_limits(), timing.settle_s, rng, time.time),
         lease=lease,
         deletes=deletes,
         observe=observe,
@@ -404,8 +404,9 @@ def _job(
         linger_s=settings.writers.linger_s,
         request_attempts_max=settings.writers.max_attempts,
         record_attempts_max=settings.dead_letters.max_attempts,
-        token_trust_s=settings.destination.token_trust_s,
-        settle_s=settings.destination.listing_lag_s,
+        token_trust_s=timing.token_trust_s,
+        settle_s=timing.settle_s,
+        young_record_s=timing.young_record_s,
         listing_basis=_basis(settings, parser),
     )
 

@@ -351,27 +351,21 @@ class AgentCoreSettings(Section):
     connect_timeout_s: float = Field(
         default=10.0, gt=0, le=900, description="Seconds to wait for a connection, up to 900."
     )
-    token_trust_s: float = Field(
-        default=600.0,
+    token_trust_s: float | None = Field(
+        default=None,
         ge=0,
         le=86_400,
-        description="Seconds for which the memory surely recognises a request that it has seen, up to 86400. What an"
-        " interrupted run sent before that is looked up before it is sent again.",
+        description="Seconds for which the memory surely recognises a request that it has seen, up to 86400; null: what"
+        " `memsync doctor --probe` measured, or 600. What an interrupted run sent before that is looked up before it is"
+        " sent again.",
     )
     settle_s: float | None = Field(
         default=None,
         ge=0,
         le=3_600,
-        description="Seconds by which the memory's listings may lag behind what was written, up to 3600; null: 90, and"
-        " 0 for a memory on this machine.",
+        description="Seconds by which the memory's listings may lag behind what was written, up to 3600; null: what"
+        " follows from what `memsync doctor --probe` measured, or 90, and 0 for a memory on this machine.",
     )
-
-    @property
-    def listing_lag_s(self) -> float:
-        """`settle_s`, or what it is where nothing was said."""
-        if self.settle_s is not None:
-            return self.settle_s
-        return 0.0 if self.is_on_this_machine else 90.0
 
     @property
     def is_on_this_machine(self) -> bool:

@@ -55,8 +55,8 @@ class Delivery:
 
     `under_way` bounds the requests that wait for an answer, `attempts_max` the tries of one whose outcome stays
     unknown; throttling does not count. `token_trust_s` is how long the memory can be trusted to recognise a token,
-    `settle_s` how long its listing may lag behind what was written. Nothing is sent before `check` has passed, nor
-    without the lease.
+    `settle_s` how long its listing may lag behind what was written, `young_record_s` how long a record may be too young
+    to be updated. Nothing is sent before `check` has passed, nor without the lease.
     """
 
     destination: Destination
@@ -70,6 +70,7 @@ class Delivery:
     attempts_max: int
     token_trust_s: float
     settle_s: float
+    young_record_s: float
     clock: Callable[[], float]
     now: Callable[[], float]
     observe: Observer
@@ -85,7 +86,7 @@ class Delivery:
         """
         # An update that an earlier run saw fail may be of a record that is still too young for it.
         may_be_young = batch.operation is Operation.UPDATE and _failures(batch) > 0
-        waiting = [(batch, was_sent, YOUNG_RECORD_S if may_be_young else 0.0)]
+        waiting = [(batch, was_sent, self.young_record_s if may_be_young else 0.0)]
         # A record that alone is refused for its rate, again and again, is refused for something else.
         believes_throttles_until = self.clock() + REFUSED_MAX_S
         while waiting:
@@ -203,7 +204,7 @@ class Delivery:
         if any(failure.is_throttle for failure in result.failed):
             wait_s = self.pacer.pause_s()
         if any(failure.code == NOT_FOUND for failure in result.failed):
-            wait_s = YOUNG_RECORD_S
+            wait_s = self.young_record_s
         return [(follow_up, wait_s) for follow_up in settlement.follow_ups]
 
     async def _lost(self, batch: Batch, result: BatchResult) -> set[RecordKey]:

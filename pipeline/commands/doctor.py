@@ -1,6 +1,7 @@
 """`memsync doctor`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.commands.shared import (
     safe,
     source_option,
     style_here,
+    typed,
 )
 
 if TYPE_CHECKING:
@@ -30,21 +32,51 @@ if TYPE_CHECKING:
 @source_option
 @json_option
 @click.option("--policy", "is_policy", is_flag=True, help="Print the IAM policy that a run needs, and nothing else.")
+@click.option("--probe", "is_probe", is_flag=True, help="Measure what AWS does not document; needs --memory-id.")
+@click.option("--memory-id", metavar="ID", help="For --probe: a memory that is there to be thrown away.")
+@click.option(
+    "--token-wait",
+    "token_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 86_400),
+    default=900.0,
+    show_default=True,
+    help="For --probe: how long to try client tokens.",
+)
+@click.option("--yes", "is_agreed", is_flag=True, help="For --probe: do not ask before it writes.")
 @command
-async def doctor_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, is_policy: bool) -> int:
+async def doctor_command(
+    paths: tuple[Path, ...],
+    names: tuple[str, ...],
+    as_json: bool,
+    is_policy: bool,
+    is_probe: bool,
+    memory_id: str | None,
+    token_s: float,
+    is_agreed: bool,
+) -> int:
     """See that all is there that a run needs.
 
     The configuration, packages and secrets; the source, of which one document is read; the state; AWS credentials,
     permissions and quotas; the memory, its strategies and indexes; and what to do where something is lacking. Changes
     nothing.
+
+    With --probe, it measures on another memory how long listings lag, how long client tokens are recognised and the
+    like, deletes what it wrote there, and keeps the answers for runs to use.
     """
+    if is_probe != (memory_id is not None):
+        raise click.UsageError("--probe and --memory-id go together.")
+    if is_policy and is_probe:
+        raise click.UsageError("--policy and --probe do not go together.")
+    sources = load(paths, names)
     if is_policy:
-        return await _print_policy(load(paths, names), as_json=as_json)
+        return await _print_policy(sources, as_json=as_json)
+    if memory_id is not None:
+        return await _probe(sources, memory_id, token_s, is_agreed=is_agreed, as_json=as_json)
 
     from pipeline.doctor.examination import examine
     from pipeline.reporting.examinations import render_findings
 
-    sources = load(paths, names)
     files = files_of(sources)
     examined = [await examine(settings, files[settings.name]) for settings in sources]
     if as_json:
@@ -68,3 +100,44 @@ async def _print_policy(sources: "Sequence[SourceSettings]", *, as_json: bool) -
     else:
         click.echo(json.dumps(policy, indent=2))
     return 0
+
+
+async def _probe(
+    sources: "Sequence[SourceSettings]", memory_id: str, token_s: float, *, is_agreed: bool, as_json: bool
+) -> int:
+    from pipeline.doctor.measuring import check_place, measure, rows_of
+    from pipeline.measured import timing_by
+    from pipeline.reporting.measurements import render_measurements
+    from pipeline.reporting.text import duration, moment
+
+    check_place(sources, memory_id)
+    if not is_agreed:
+        _ask_leave(
+            f"The probe writes some 15 records into the memory {safe(memory_id)}, deletes them again, and takes"
+            f" {duration(token_s)} or a little more. The memory should be there to be thrown away, and hold nothing."
+        )
+    measured, files = await measure(sources, memory_id, token_s, lambda told: click.echo(f"memsync: {told}", err=True))
+    timings = {settings.name: timing_by(settings, measured) for settings in sources}
+    if as_json:
+        print_json(
+            "memsync/probe/1",
+            measured=asdict(measured),
+            sources=[{"name": name, **timing._asdict()} for name, timing in timings.items()],
+        )
+    else:
+        where = f"Measured on {measured.memory_id} in {measured.region}, {moment(measured.measured_at)}"
+        rows = rows_of(measured, timings[sources[0].name])
+        click.echo(render_measurements(rows, where=where, files=[*map(typed, files)], style=style_here()))
+    return 0
+
+
+def _ask_leave(question: str) -> None:
+    """Go on only if a person says so.
+
+    Raises:
+        UsageError: nobody is there to be asked.
+        Abort: the answer was no.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Say --yes if that is so.")
+    click.confirm(f"{question}\nGo on?", abort=True, err=True)

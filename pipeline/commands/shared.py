@@ -119,7 +119,12 @@ def load(paths: Sequence[Path], names: Sequence[str]) -> "list[SourceSettings]":
 
 def files_of(sources: "Sequence[SourceSettings]") -> dict[str, str]:
     """The YAML file of each source, as short as it can be typed from here."""
-    return {settings.name: min(str(settings.file), os.path.relpath(settings.file), key=len) for settings in sources}
+    return {settings.name: typed(settings.file) for settings in sources}
+
+
+def typed(file: Path) -> str:
+    """The path of `file`, as short as it can be typed from here."""
+    return min(str(file), os.path.relpath(file), key=len)
 
 
 def print_json(schema: str, **members: Any) -> None:

@@ -111,13 +111,14 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     Each record in the memory says which document it is of. So a new machine carries on where another one left off, and
     nothing is written a second time. Takes a minute or two: listings of the memory lag behind.
     """
+    from pipeline.measured import timing_of
     from pipeline.reporting.listings import RecoveredSource, render_recover
     from pipeline.runner import recover_source
 
     results, errors = [], []
     sources = load(paths, names)
     for settings in sources:
-        if wait_s := settings.destination.listing_lag_s:
+        if wait_s := timing_of(settings).settle_s:
             click.echo(
                 f"memsync: {safe(settings.name)}: lists the memory twice, {wait_s:g} s apart, since listings lag",
                 err=True,

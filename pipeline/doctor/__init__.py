@@ -11,5 +11,6 @@ memory.py         the memory, its region, strategies, indexed keys and clock
 permissions.py    what the credentials may do
 policy.py         what they must be allowed to do, as an IAM policy
 quotas.py         the configured rate beside the account's
+measuring.py      the probe for sources, and what was measured beside what a run reckons with
 probe.py          what AWS does not document, measured on a memory that is there to be thrown away
 """

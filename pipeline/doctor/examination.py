@@ -2,6 +2,7 @@
 
 import shlex
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 from pipeline.doctor.account import Account, open_account
 from pipeline.doctor.checks import Check, run_checks
 from pipeline.doctor.credentials import check_caller, check_credentials
+from pipeline.doctor.measuring import check_measured
 from pipeline.doctor.memory import check_clock, check_memory, check_region
 from pipeline.doctor.permissions import check_reads, check_writes
 from pipeline.doctor.quotas import check_quotas
@@ -50,6 +52,7 @@ def checks_of_aws(settings: SourceSettings, account: Account, file: str) -> list
         Check("region", partial(check_region, account), when_silent="problem"),
         Check("memory", partial(check_memory, account, settings.record)),
         Check("clock", partial(check_clock, account)),
+        Check("timing", partial(check_measured, settings, file, time.time())),
         Check("reading the memory", partial(check_reads, account, namespace_root(record_rules(settings)), file)),
     ]
     if settings.destination.is_on_this_machine:

@@ -18,7 +18,18 @@ import yaml
 from botocore.config import Config
 
 from .aws_stub import ACCOUNT, AwsStub, aws_stub
-from .conftest import CREDENTIALS, MEMORY_ID, SECRET_CANARY, Completed, Folder, Json, Memory, Memsync, free_port
+from .conftest import (
+    CLEAN_MEMORY_ID,
+    CREDENTIALS,
+    MEMORY_ID,
+    SECRET_CANARY,
+    Completed,
+    Folder,
+    Json,
+    Memory,
+    Memsync,
+    free_port,
+)
 
 AWS = {"endpoint_url": None}  # a memory in AWS, as far as the settings say; variables lead to servers of this machine
 
@@ -85,7 +96,7 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(
 
     assert done.exit_code == 0, done.stdout
     assert done.stdout.startswith("docs  docs.yaml\n  ✓ configuration       valid, type filesystem\n")
-    assert done.stdout.endswith("\nNothing stands in the way of a run. 18 ok.\n")
+    assert done.stdout.endswith("\nNothing stands in the way of a run. 19 ok.\n")
     assert done.stderr == ""
     for part in (
         "lists 2 documents",
@@ -661,3 +672,77 @@ def test_an_embedded_memory_needs_no_policy(folder: Folder, memsync: Memsync) ->
 
     assert done.exit_code == 2
     assert "needs no policy" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------------- the probe
+
+
+def test_a_probe_measures_and_the_next_commands_use_it(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """AWS says nothing of these times; whoever has measured them need not wait for the worst that is imaginable."""
+    memory.create(CLEAN_MEMORY_ID)
+    memory.play(list_lag_s=0.5, update_lag_s=0.2)
+    docs.write_documents(1)
+    probe = ("doctor", "--probe", "--memory-id", CLEAN_MEMORY_ID, "--token-wait", "0.5", "--yes", "docs.yaml")
+
+    done = memsync(*probe, "--json")
+    shown = memsync(*probe)
+    recovered = memsync("recover", "docs.yaml")
+    looked = memsync("doctor", "docs.yaml", "--json")
+
+    assert (done.exit_code, shown.exit_code) == (0, 0), done.stderr
+    measured = done.report["measured"]
+    assert (done.report["schema"], measured["memory_id"]) == ("memsync/probe/1", CLEAN_MEMORY_ID)
+    assert 0.5 <= measured["list_lag_s"] < 10
+    assert 0.2 <= measured["update_lag_s"] < 10
+    assert measured["token_recognised_s"] >= 0.5
+    assert done.report["sources"][0]["settle_s"] == pytest.approx(3 * measured["list_lag_s"])
+    assert memory.records(CLEAN_MEMORY_ID) == memory.records() == []
+    assert "listings show it after" in shown.stdout
+    assert shown.stdout.endswith("\n  .memsync/docs/measured.json\n")
+    kept = json.loads((docs.state / "measured.json").read_text())
+    assert f"lists the memory twice, {3 * kept['list_lag_s']:g} s apart" in recovered.stderr
+    assert f"on {CLEAN_MEMORY_ID}" in findings(looked)["timing"]["found"]
+
+
+def test_a_probe_touches_no_memory_that_is_used(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Neither the source's own, nor one that holds anything, nor any without leave."""
+    docs.write_documents(1)
+    memory.create(CLEAN_MEMORY_ID)
+    memsync("run", "docs.yaml")
+    docs.configure(memory.url, file="other.yaml", name="other", destination={"memory_id": CLEAN_MEMORY_ID})
+    before = memory.contents()
+
+    own = memsync("doctor", "--probe", "--yes", "--memory-id", MEMORY_ID, "docs.yaml")
+    others = memsync("doctor", "--probe", "--yes", "--memory-id", MEMORY_ID, "other.yaml")
+    unasked = memsync("doctor", "--probe", "--memory-id", CLEAN_MEMORY_ID, "docs.yaml")
+    unnamed = memsync("doctor", "--probe", "docs.yaml")
+
+    assert [done.exit_code for done in (own, others, unasked, unnamed)] == [2, 2, 2, 2]
+    assert "is the memory of the source 'docs'" in own.stderr
+    assert "holds records, such as in the namespace '/docs/docs/'" in others.stderr
+    assert "Say --yes if that is so." in unasked.stderr
+    assert "go together" in unnamed.stderr
+    assert memory.contents() == before
+    assert memory.records(CLEAN_MEMORY_ID) == []
+
+
+def test_measurements_that_do_not_hold_are_told(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """A run does without them, and nobody would notice."""
+    docs.write_documents(1)
+    memory.create(CLEAN_MEMORY_ID)
+    memsync("doctor", "--probe", "--memory-id", CLEAN_MEMORY_ID, "--token-wait", "0", "--yes", "docs.yaml")
+    file = docs.state / "measured.json"
+    measured = json.loads(file.read_text())
+    said = {}
+    for name, change in (
+        ("elsewhere", {"region": "eu-west-1"}),
+        ("long ago", {"measured_at": 1.0}),
+        ("broken", {"x": 1}),
+    ):
+        file.write_text(json.dumps(measured | change))
+        said[name] = findings(memsync("doctor", "docs.yaml", "--json"))["timing"]
+
+    assert {finding["verdict"] for finding in said.values()} == {"warning"}
+    assert "was elsewhere, in eu-west-1" in said["elsewhere"]["found"]
+    assert said["long ago"]["found"].endswith("long ago")
+    assert "cannot be read" in said["broken"]["found"]

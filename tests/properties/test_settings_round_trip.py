@@ -33,7 +33,7 @@ destinations = st.fixed_dictionaries(
         "profile": plain | st.none(),
         "read_timeout_s": seconds,
         "settle_s": seconds | st.none(),
-        "token_trust_s": seconds,
+        "token_trust_s": seconds | st.none(),
     },
 )
 optional = {

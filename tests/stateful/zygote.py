@@ -127,13 +127,13 @@ def _import_everything() -> None:
 def _shorten_waits() -> None:
     """The memory of these tests carries a request out at once or never, and shows it at once."""
     import pipeline.lease
+    import pipeline.measured
     import pipeline.memory_check
     import pipeline.pacing
-    import pipeline.writer
 
     pipeline.lease.Lease.wait_for_unheard.__defaults__ = (0.0,)
     pipeline.memory_check.YOUNG_RECORD_S = 0.0
-    pipeline.writer.YOUNG_RECORD_S = 0.0
+    pipeline.measured.YOUNG_RECORD_S = 0.0
     pipeline.pacing.Pacer.backoff_s = lambda *_: 0.001  # type: ignore[method-assign]
 
 
