@@ -66,6 +66,17 @@ async def test_only_one_run_has_the_lease(first: SqliteStateStore, second: Sqlit
     assert await second.is_leased(has_lock=False, now=NOW + 1)
 
 
+async def test_who_has_the_lease_can_be_asked(first: SqliteStateStore, second: SqliteStateStore) -> None:
+    """Whoever is kept out wants to know by whom, also by one that was killed and never gave it back."""
+    assert await second.lease_holder() is None
+
+    await first.take_lease("run 1 on a", has_lock=False, now=NOW, ends_at=LATER)
+
+    assert await second.lease_holder() == ("run 1 on a", LATER)
+    await first.release_lease(NOW + 5)
+    assert await second.lease_holder() is None
+
+
 async def test_a_lease_that_was_given_back_or_has_ended_is_free(
     first: SqliteStateStore, second: SqliteStateStore
 ) -> None:
