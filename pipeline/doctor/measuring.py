@@ -18,7 +18,7 @@ from pipeline.measured import (
     timing_by,
     write_measured,
 )
-from pipeline.reporting.findings import Finding
+from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import duration, moment
 from pipeline.runner import connection_of, offload
 from pipeline.settings import LOCAL, SourceSettings

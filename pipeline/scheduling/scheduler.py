@@ -18,7 +18,7 @@ from anyio import CancelScope, Event, create_task_group, move_on_after, to_threa
 from anyio.abc import TaskGroup
 
 from pipeline.errors import ConfigurationError, SyncError
-from pipeline.reporting.listings import StatusRow
+from pipeline.reporting.statuses import StatusRow
 from pipeline.reporting.relay import relay
 from pipeline.scheduling.agenda import Agenda, Skip, Start
 from pipeline.scheduling.clocks import Clocks
@@ -275,7 +275,7 @@ class Scheduler:
         health.running_since = self._running_since.get(settings.name)
         self._health.sources[settings.name] = health
         try:
-            row = await status_row(settings)
+            row = await status_row(settings, now)
         except SyncError as error:
             self._log.warning("state_not_read", source=settings.name, message=str(error))
             row = None

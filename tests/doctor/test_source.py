@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pipeline.doctor.source import check_source
-from pipeline.reporting.findings import Finding
+from pipeline.reporting.examinations import Finding
 from pipeline.settings import load_sources
 from tests.connectors.git_world import GIT, without_configuration
 from tests.connectors.s3_server import s3_server

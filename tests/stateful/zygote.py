@@ -133,7 +133,7 @@ def _shorten_waits() -> None:
 
     pipeline.lease.Lease.wait_for_unheard.__defaults__ = (0.0,)
     pipeline.memory_check.YOUNG_RECORD_S = 0.0
-    pipeline.measured.YOUNG_RECORD_S = 0.0
+    pipeline.measured.YOUNG_RECORD_S = 0.0  # type: ignore[attr-defined]
     pipeline.pacing.Pacer.backoff_s = lambda *_: 0.001  # type: ignore[method-assign]
 
 
