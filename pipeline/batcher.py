@@ -119,7 +119,13 @@ def _entry(change: Change, outcome: DocumentOutcome | None) -> tuple[Operation, 
     match change:
         case Create(record):
             return Operation.CREATE, Entry(
-                record.key, record.document, record.namespace, record.digest, record.order, counted_as=outcome
+                record.key,
+                record.document,
+                record.namespace,
+                record.digest,
+                record.order,
+                edited_from=record.edited_from,
+                counted_as=outcome,
             )
         case Update(known, record):
             return Operation.UPDATE, Entry(
@@ -130,6 +136,7 @@ def _entry(change: Change, outcome: DocumentOutcome | None) -> tuple[Operation, 
                 record.order,
                 memory_record_id=known.memory_record_id,
                 replaces=known.key,
+                edited_from=record.edited_from,
                 counted_as=outcome,
             )
         case Delete(known):

@@ -44,6 +44,13 @@ class Reconciled:
 
 
 @dataclass(frozen=True, slots=True)
+class LettersDue:
+    """Dead letters that this run sends again by itself."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentsListed:
     count: int
 
@@ -225,6 +232,7 @@ RunEvent = (
     RunStarted
     | StateIsCopy
     | Reconciled
+    | LettersDue
     | DocumentsListed
     | DocumentsRenamed
     | ScanFinished

@@ -1,14 +1,15 @@
 """What the sync of one source works with, and the stages that are made of it."""
 
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from anyio import Semaphore
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from pipeline.auto_replay import AutoReplay
 from pipeline.batcher import Batcher, make_batches
 from pipeline.deriving import Deriver
 from pipeline.events import Observer
@@ -16,7 +17,7 @@ from pipeline.lease import Lease
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules
 from pipeline.memory_check import MemoryCheck
-from pipeline.model import Batch, Checkpoint, ClientToken, DocumentId, DocumentPlan
+from pipeline.model import Batch, Checkpoint, ClientToken, DocumentPlan, RecordContent, Resends
 from pipeline.pacing import Pacer
 from pipeline.planner import DeletePolicy, Planner
 from pipeline.protocols import (
@@ -50,7 +51,8 @@ class SourceJob:
     """All that the sync of one source works with. Nothing in here is chosen by the pipeline itself.
 
     `clock` measures durations in seconds, `now` is the time of day in seconds since the epoch. `listing_basis` names
-    all that decides what is listed and what becomes of it: with another one, no checkpoint counts.
+    all that decides what is listed and what becomes of it: with another one, no checkpoint counts. A replay sends the
+    letters whose ids are `chosen`, or all, and takes the records of some from `edits`.
     """
 
     run_id: str
@@ -78,6 +80,9 @@ class SourceJob:
     settle_s: float = SETTLE_S
     young_record_s: float = YOUNG_RECORD_S
     listing_basis: str = ""
+    auto_replay: AutoReplay = field(default_factory=AutoReplay)
+    chosen: Collection[str] | None = None
+    edits: Mapping[str, RecordContent] = field(default_factory=dict)
 
     def deriver(self) -> Deriver:
         reader = self.connector.document_reader if isinstance(self.connector, HasDocumentReader) else None
@@ -89,7 +94,7 @@ class SourceJob:
             return None
         return Renames(self.state, self.connector, sightings, self.observe, is_dry)
 
-    def planner(self, sightings: Sightings, resends: Collection[DocumentId]) -> Planner:
+    def planner(self, sightings: Sightings, resends: Resends) -> Planner:
         return Planner(
             source=self.rules.source,
             recipe=self.rules.recipe,

@@ -9,6 +9,9 @@ from pipeline.model import ClientToken, DeadLetter, Delete, DocumentId, Document
 
 SCHEMA = "memsync/dead-letter/1"
 
+# Faults of reading that another hour may not have: the machine was busy, or short of memory.
+PASSING_PARSE_FAULTS = frozenset({"parser_crashed", "parser_too_slow"})
+
 
 def document_letter_id(source: str, document: DocumentId) -> str:
     """The id of a letter about a whole document; a later failure of the same document replaces it."""
@@ -26,13 +29,13 @@ def standing_letters(plan: DocumentPlan) -> set[str]:
     return {
         *plan.standing,
         *(letter.id for letter in plan.letters),
-        *(record_letter_id(record.key, record.digest) for record in versions),
+        *(record_letter_id(record.key, record.version) for record in versions),
     }
 
 
 def to_json(letter: DeadLetter) -> bytes:
     """One line, without its end, holding all that is needed to understand the letter and to send it again."""
-    line = {
+    line: dict[str, Any] = {
         "schema": SCHEMA,
         "id": letter.id,
         "source": letter.source,
@@ -47,12 +50,17 @@ def to_json(letter: DeadLetter) -> bytes:
         "last_failed_at": _written(letter.last_failed_at),
         "run_id": letter.run_id,
         "client_token": letter.client_token,
+        "rounds": letter.rounds,
+        "retryable": letter.is_retryable,
+        "edited": letter.is_edited,
     }
+    if letter.dropped_at is not None:
+        line["dropped_at"] = _written(letter.dropped_at)
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def from_json(line: bytes) -> DeadLetter:
-    """Read what `to_json` wrote.
+def from_json(line: bytes | str) -> DeadLetter:
+    """Read what `to_json` wrote, also that of versions which knew fewer members.
 
     Raises:
         ValueError, KeyError, TypeError: it is no dead letter of a schema that this version knows.
@@ -61,12 +69,15 @@ def from_json(line: bytes) -> DeadLetter:
     if read["schema"] != SCHEMA:
         raise ValueError(f"schema {read['schema']!r} is not {SCHEMA!r}")
     record = read["record"]
+    stage, code = read["error"]["stage"], read["error"]["code"]
+    operation = Operation(read["operation"]) if read["operation"] else None
+    dropped_at = read.get("dropped_at")
     return DeadLetter(
         id=read["id"],
         source=read["source"],
         document_id=DocumentId(read["document_id"]),
-        stage=read["error"]["stage"],
-        code=read["error"]["code"],
+        stage=stage,
+        code=code,
         message=read["error"]["message"],
         attempts=read["attempts"],
         first_failed_at=datetime.fromisoformat(read["first_failed_at"]).timestamp(),
@@ -74,10 +85,22 @@ def from_json(line: bytes) -> DeadLetter:
         run_id=read["run_id"],
         key=RecordKey(read["key"]) if read["key"] else None,
         digest=read["digest"],
-        operation=Operation(read["operation"]) if read["operation"] else None,
+        operation=operation,
         record=_compact(record) if record is not None else None,
         client_token=ClientToken(read["client_token"]) if read["client_token"] else None,
+        rounds=read.get("rounds", 1),
+        is_retryable=read.get("retryable", _was_retryable(stage, code, operation)),
+        is_edited=read.get("edited", False),
+        dropped_at=None if dropped_at is None else datetime.fromisoformat(dropped_at).timestamp(),
     )
+
+
+def _was_retryable(stage: str, code: str, operation: Operation | None) -> bool:
+    """What a letter would say if its version had known the member: the only memory there was is AgentCore."""
+    if stage == "write":
+        is_young = code == "404" and operation is Operation.UPDATE
+        return is_young or (code.isdecimal() and (int(code) == 429 or int(code) >= 500))
+    return stage == "parse" and code in PASSING_PARSE_FAULTS
 
 
 def _compact(record: object) -> bytes:

@@ -7,8 +7,22 @@ from datetime import UTC, datetime
 from pipeline.chunking import chunk
 from pipeline.identity import digest_of, encode_metadata, encode_namespace_segment, record_digests, record_keys
 from pipeline.limits import ServiceLimits
-from pipeline.model import ORDER_METADATA_KEY, Chunk, DocumentRef, MetadataValue, ParsedDocument, Record
-from pipeline.provenance import DIGEST_METADATA_KEY, KEY_METADATA_KEY, document_provenance, own_metadata
+from pipeline.model import (
+    ORDER_METADATA_KEY,
+    Chunk,
+    DocumentRef,
+    MetadataValue,
+    ParsedDocument,
+    Record,
+    RecordContent,
+)
+from pipeline.provenance import (
+    DIGEST_METADATA_KEY,
+    KEY_METADATA_KEY,
+    PROVENANCE_KEYS,
+    document_provenance,
+    own_metadata,
+)
 from pipeline.templates import render, template_fields
 
 # The timestamp of a document whose source has none. It must not depend on when the run happens: it is a part of
@@ -95,6 +109,17 @@ def derive_records(
             )
         )
     return records
+
+
+def edited_record(record: Record, content: RecordContent) -> Record:
+    """`record` with what a person has made of it; it keeps its key, its place and its provenance."""
+    own = own_metadata(content.metadata)
+    digest = record_digests(record.namespace, record.strategy_id, own)(record.key, content.text)
+    if digest == record.digest:
+        return record
+    provenance = {key: value for key, value in record.metadata.items() if key in PROVENANCE_KEYS}
+    metadata = {**own, **provenance, DIGEST_METADATA_KEY: digest}
+    return record._replace(text=content.text, metadata=metadata, digest=digest, edited_from=record.version)
 
 
 def namespace_root(rules: RecordRules) -> str:

@@ -215,7 +215,8 @@ class Record(NamedTuple):
 
     `digest` covers all that is sent, but for two members that an edit elsewhere in the document may move without
     the record having changed: `timestamp`, and `order`, the number that sorts the chunks of a document.
-    `metadata` is encoded already.
+    `metadata` is encoded already. A record that a person has edited holds `edited_from`, the digest of the version that
+    its document asks for and that it takes the place of.
     """
 
     key: RecordKey
@@ -227,12 +228,25 @@ class Record(NamedTuple):
     digest: str
     order: float
     strategy_id: str | None = None
+    edited_from: str | None = None
+
+    @property
+    def version(self) -> str:
+        """The digest that the document asks for."""
+        return self.edited_from or self.digest
 
     def at(self, order: float) -> "Record":
         """The same record at another place of its document."""
         if order == self.order and order == self.metadata.get(ORDER_METADATA_KEY):
             return self
         return self._replace(order=order, metadata={**self.metadata, ORDER_METADATA_KEY: order})
+
+
+class RecordContent(NamedTuple):
+    """What a person may edit of a record. `metadata` is encoded already; of it, provenance is never a person's."""
+
+    text: str
+    metadata: Mapping[str, MetadataValue]
 
 
 class Derived(NamedTuple):
@@ -324,13 +338,15 @@ class KnownDocument(NamedTuple):
     state: DocumentState
     records: int  # that the memory holds of it
     dead_letters: int
+    dropped: int = 0  # dead letters that a person has dropped
 
 
 @dataclass(frozen=True, slots=True)
 class StateCounts:
     """How much the ledger holds. `pending` counts records in the outbox, `letters` dead letters by code.
 
-    `unattributed` of the `records` are of no document. `rows` counts files of parts and what was skipped, too.
+    `unattributed` of the `records` are of no document. `rows` counts files of parts and what was skipped, too. Letters
+    that a person has `dropped` are not among the others.
     """
 
     documents: int
@@ -340,6 +356,7 @@ class StateCounts:
     batches: int
     pending: int
     letters: Mapping[str, int]
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +450,7 @@ class Entry(NamedTuple):
     memory_record_id: MemoryRecordId | None = None  # None: a create
     replaces: RecordKey | None = None  # an update that gives the record a new key
     attempts: int = 0  # known failures so far; a lost answer is not one
+    edited_from: str | None = None  # as of the record
     counted_as: "DocumentOutcome | None" = None  # how this run has counted the document; not saved
 
 
@@ -507,6 +525,10 @@ class DeadLetter:
 
     `record` is the exact member of the request, as the destination writes it; None if the document never got
     that far. Times are in seconds since the epoch.
+
+    `attempts` counts requests, `rounds` how often it was given up on: once, and once more after each replay in vain.
+    `is_retryable` tells that its reason may pass, `is_edited` that `record` is as a person has edited it. One with a
+    `dropped_at` is given up for good, until its document changes.
     """
 
     id: str
@@ -524,7 +546,32 @@ class DeadLetter:
     operation: Operation | None = None
     record: bytes | None = None
     client_token: ClientToken | None = None
+    rounds: int = 1
+    is_retryable: bool = False
+    is_edited: bool = False
+    dropped_at: float | None = None
 
     def again_after(self, earlier: "DeadLetter") -> "DeadLetter":
         """This letter, as a further failure of what `earlier` spoke of."""
-        return replace(self, attempts=earlier.attempts + self.attempts, first_failed_at=earlier.first_failed_at)
+        return replace(
+            self,
+            attempts=earlier.attempts + self.attempts,
+            rounds=earlier.rounds + self.rounds,
+            first_failed_at=earlier.first_failed_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resends:
+    """The dead letters that a run sends again, by their ids.
+
+    `origins` are the documents to be read for that, whatever their fingerprint says. `edits` is what a person has made
+    of some of the records.
+    """
+
+    letters: frozenset[str] = frozenset()
+    origins: frozenset[DocumentId] = frozenset()
+    edits: Mapping[str, RecordContent] = field(default_factory=dict)
+
+
+NO_RESENDS = Resends()

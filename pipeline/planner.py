@@ -18,9 +18,11 @@ from pipeline.events import (
     Wait,
     telling,
 )
-from pipeline.letters import document_letter_id, record_letter_id
+from pipeline.letters import PASSING_PARSE_FAULTS, document_letter_id, record_letter_id
+from pipeline.mapping import edited_record
 from pipeline.model import (
     FIRST_PLACE,
+    NO_RESENDS,
     Change,
     Checkpoint,
     Create,
@@ -40,6 +42,7 @@ from pipeline.model import (
     PartsEnd,
     Planned,
     RecordKey,
+    Resends,
     ScanError,
     Stage,
     Unread,
@@ -66,8 +69,8 @@ WITHHELD_TOLD_MAX = 500  # documents whose deletion was held back, by name
 class Planner:
     """Compares what documents should be with what the ledger says they are. Reads the state, never writes it.
 
-    `resends` are documents whose dead-lettered records are planned again; those of others stay given up on. `abilities`
-    are the parser's.
+    The records of dead letters in `resends` are planned again; those of others stay given up on. `abilities` are the
+    parser's.
     """
 
     source: str
@@ -78,7 +81,7 @@ class Planner:
     sightings: Sightings
     observe: Observer
     now: Callable[[], float]
-    resends: Collection[DocumentId] = ()
+    resends: Resends = NO_RESENDS
     abilities: str = ""
     _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # the oldest first
     _parts_of_last: dict[DocumentId, Sequence[KnownDocument]] = field(default_factory=dict)  # sorted, of one document
@@ -165,9 +168,9 @@ class Planner:
         return False
 
     async def _letters(self, document: KnownDocument | None) -> dict[str, DeadLetter]:
-        if document is None or not document.dead_letters:
+        if document is None or not document.dead_letters + document.dropped:
             return {}
-        return {letter.id: letter for letter in await self.state.letters([document.state.id])}
+        return {letter.id: letter for letter in await self.state.letters([document.state.id], with_dropped=True)}
 
     def _plan_records(
         self,
@@ -190,9 +193,11 @@ class Planner:
             letter = letters.get(record_letter_id(change.record.key, change.record.digest)) if letters else None
             if letter is not None:
                 standing.add(letter.id)
-            if letter is not None and letter.operation is not Operation.DELETE and item.ref.id not in self.resends:
-                given_up = True
-                continue
+            if letter is not None and letter.operation is not Operation.DELETE:
+                if letter.id not in self.resends.letters:
+                    given_up = given_up or letter.dropped_at is None
+                    continue
+                change = self._as_edited(change, letter)  # noqa: PLW2901 - the same change, as a person wants it
             if problem := self.destination.check(change):
                 new_letters.append(self._record_letter(change, problem))
                 given_up = True
@@ -220,6 +225,13 @@ class Planner:
         fingerprint = item.ref.fingerprint
         state = DocumentState(item.document, item.ref.id, fingerprint, self.recipe)
         return DocumentPlan(state, tuple(changes), found.obsolete, tuple(new_letters), frozenset(standing), outcome)
+
+    def _as_edited(self, change: Create | Update, letter: DeadLetter) -> Create | Update:
+        """`change` with what a person has made of its record, now or for an earlier attempt."""
+        content = self.resends.edits.get(letter.id)
+        if content is None and letter.is_edited and letter.record is not None:
+            content = self.destination.content_of(letter.record)
+        return change if content is None else change._replace(record=edited_record(change.record, content))
 
     async def _plan_parts_end(self, ref: DocumentRef, records: Collection[KnownRecord]) -> DocumentPlan:
         """Remember the file as read, unless it lost parts: until these are deleted, every run must read it again.
@@ -251,14 +263,25 @@ class Planner:
         for part in parts:
             if self.sightings.mark_first(part.row):  # those that went before have been counted
                 unchanged += self.sightings.count_unchanged(part.state.id, part.records)
-        self.observe(DocumentsDecided("failed", 1, unchanged=unchanged, document=item.ref.id))
-        letter = self._document_letter(item.ref.id, item.stage, item.code, item.message)
-        standing = {letter.id, *await self._letters(before)}
+        earlier = await self._letters(before)
         fingerprint = item.ref.fingerprint if item.stage == "parse" else None
         has_parts = item.has_parts or bool(parts) or (before is not None and before.state.has_parts)
         has_parts = has_parts and item.origin is None  # parts of a part are the whole document's
         state = self._state(item.ref, fingerprint, origin=item.origin, has_parts=has_parts)
-        return DocumentPlan(state, obsolete=None, letters=(letter,), standing=frozenset(standing))
+        if self._is_dropped(item, before, earlier):
+            self.observe(DocumentsDecided("unchanged", 1, unchanged=unchanged))
+            return DocumentPlan(state, obsolete=None, standing=frozenset(earlier))
+        self.observe(DocumentsDecided("failed", 1, unchanged=unchanged, document=item.ref.id))
+        letter = self._document_letter(item.ref.id, item.stage, item.code, item.message)
+        return DocumentPlan(state, obsolete=None, letters=(letter,), standing=frozenset({letter.id, *earlier}))
+
+    def _is_dropped(self, item: Unread, before: KnownDocument | None, letters: Mapping[str, DeadLetter]) -> bool:
+        """Whether a person has given up just this version of a document that cannot be read, and asked for no more."""
+        letter = letters.get(document_letter_id(self.source, item.ref.id))
+        if letter is None or letter.dropped_at is None or before is None or letter.id in self.resends.letters:
+            return False
+        is_same_version = item.stage == "parse" and before.state.fingerprint == item.ref.fingerprint
+        return is_same_version and (letter.code, letter.message) == (item.code, item.message)
 
     async def _plan_left_out(self, item: LeftOut, before: KnownDocument | None) -> DocumentPlan:
         """Remember why, so that it is not fetched again; but a document with records does not lose them for it."""
@@ -301,15 +324,26 @@ class Planner:
     def _document_letter(self, document: DocumentId, stage: Stage, code: str, message: str) -> DeadLetter:
         self.observe(DeadLettered(document, stage, code, message))
         now = self.now()
-        letter_id = document_letter_id(self.source, document)
-        return DeadLetter(letter_id, self.source, document, stage, code, message, 1, now, now, self.run_id)
+        return DeadLetter(
+            id=document_letter_id(self.source, document),
+            source=self.source,
+            document_id=document,
+            stage=stage,
+            code=code,
+            message=message,
+            attempts=1,
+            first_failed_at=now,
+            last_failed_at=now,
+            run_id=self.run_id,
+            is_retryable=stage == "parse" and code in PASSING_PARSE_FAULTS,
+        )
 
     def _record_letter(self, change: Create | Update, problem: str) -> DeadLetter:
         record = change.record
         self.observe(DeadLettered(record.document, "derive", "limit", problem))
         now = self.now()
         return DeadLetter(
-            id=record_letter_id(record.key, record.digest),
+            id=record_letter_id(record.key, record.version),
             source=self.source,
             document_id=record.document,
             stage="derive",
@@ -320,9 +354,10 @@ class Planner:
             last_failed_at=now,
             run_id=self.run_id,
             key=record.key,
-            digest=record.digest,
+            digest=record.version,
             operation=Operation.CREATE if isinstance(change, Create) else Operation.UPDATE,
             record=self.destination.encode(change),
+            is_edited=record.edited_from is not None,
         )
 
 
@@ -352,9 +387,17 @@ async def healed_letters(state: StateStore, sightings: Sightings) -> list[str]:
     """The dead letters about parts of the source that could not be listed once and were listed by this scan."""
     return [
         letter.id
-        for letter in await state.letters()
+        for letter in await state.letters(with_records=False)
         if letter.stage == "scan" and sightings.is_healed_scope(letter.document_id)
     ]
+
+
+async def moot_letters(state: StateStore) -> list[str]:
+    """The dead letters about deletions of records that the ledger has no more: somebody else has deleted them."""
+    letters = await state.letters(with_records=False)
+    deletions = [(letter, letter.key) for letter in letters if letter.operation is Operation.DELETE and letter.key]
+    known = await state.records_at([(letter.document_id, key) for letter, key in deletions])
+    return [letter.id for letter, key in deletions if key not in known]
 
 
 # ------------------------------------------------------------------------------------------------ removals
@@ -467,14 +510,16 @@ async def plan_deletes(
     planned: MemoryObjectSendStream[list[DocumentPlan | Checkpoint]],
     *,
     only: Collection[DocumentId] | None = None,
+    resends: Resends = NO_RESENDS,
 ) -> None:
     """Delete what no document asks for any more. To be run once everything else is settled: new before old.
 
-    `only` the records of some documents, unless that is None.
+    `only` the records of some documents, unless that is None. What has failed to be deleted is tried again if its
+    letter is among `resends`.
     """
     async with planned:
         after = FIRST_PLACE
-        while page := await state.obsolete(after, limit=PAGE):
+        while page := await state.obsolete(after, limit=PAGE, despite=resends.letters):
             after = page[-1].place
             doomed = tuple(Delete(record) for record in page if only is None or record.document in only)
             await planned.send([DocumentPlan(None, changes=doomed)])

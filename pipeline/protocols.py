@@ -30,6 +30,7 @@ from pipeline.model import (
     Parsed,
     PastRun,
     Planned,
+    RecordContent,
     RecordKey,
     RecordPlace,
     Settlement,
@@ -240,6 +241,10 @@ class Destination(Protocol):
         """Return `member`, which updates a record that is not there, as one that creates it."""
         ...
 
+    def content_of(self, member: bytes) -> RecordContent:
+        """Return what `member`, which creates or updates a record, says of its text and metadata."""
+        ...
+
     async def get(self, memory_record_id: MemoryRecordId) -> MemoryRecord | None:
         """Return the record of this id, however young; None if there is none.
 
@@ -360,11 +365,29 @@ class StateStore(Protocol):
         """
         ...
 
-    async def letters(self, documents: Collection[DocumentId] | None = None) -> Sequence[DeadLetter]:
-        """The dead letters of `documents`, or all, oldest first."""
+    async def letters(
+        self,
+        documents: Collection[DocumentId] | None = None,
+        *,
+        with_dropped: bool = False,
+        with_records: bool = True,
+    ) -> Sequence[DeadLetter]:
+        """The dead letters of `documents`, or all, oldest first.
+
+        Those that a person has dropped only `with_dropped`. Not `with_records`: to look at many without their texts.
+        """
         ...
 
-    async def drop_letters(self, ids: Collection[str]) -> None: ...
+    async def remove_letters(self, ids: Collection[str]) -> None:
+        """Forget letters of which nothing is to be said any more."""
+        ...
+
+    async def drop_letters(self, ids: Collection[str], now: float) -> None:
+        """Keep letters as dropped by a person at `now`: they count as such, and no run sends them by itself.
+
+        They end as others do: when their document has another version or is gone, or their record is stored after all.
+        """
+        ...
 
     async def checkpoint(self) -> Checkpoint | None: ...
 
@@ -397,10 +420,11 @@ class StateStore(Protocol):
 
     async def batch(self, token: ClientToken) -> Batch: ...
 
-    async def obsolete(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
+    async def obsolete(self, after: RecordPlace, *, limit: int, despite: Collection[str] = ()) -> Sequence[KnownRecord]:
         """Up to `limit` records that nothing asks for any more, behind `after`, in order.
 
-        Not those of documents with dead letters: the old stays until the new is stored.
+        Not those of documents with dead letters, other than those whose ids are in `despite`: the old stays until the
+        new is stored.
         """
         ...
 

@@ -33,6 +33,7 @@ from pipeline.model import (
     Fetched,
     KnownDocument,
     Planned,
+    Resends,
     ScanComplete,
     ScanError,
     ScanIncremental,
@@ -88,15 +89,18 @@ async def locate_documents(connector: SourceConnector, documents: Iterable[Docum
             yield [ref]
 
 
-async def locate_unread(
-    connector: SourceConnector, state: StateStore, sightings: Sightings, observe: Observer
+async def locate_waiting(
+    connector: SourceConnector, state: StateStore, sightings: Sightings, resends: Resends, observe: Observer
 ) -> Listing:
-    """List the documents that an earlier run could not fetch, where a scan does not show them once more."""
-    failed = {letter.document_id for letter in await state.letters() if letter.stage == "fetch"}
-    known = await state.documents(failed)
-    unread = [document for document in sorted(failed) if document in known and not sightings.has(known[document].row)]
+    """List the documents that an earlier run could not fetch, and those with dead letters to be sent again, where a
+    scan does not show them once more.
+    """
+    letters = await state.letters(with_records=False)
+    asked_for = {letter.document_id for letter in letters if letter.stage == "fetch"} | resends.origins
+    known = await state.documents(asked_for)
+    waiting = [each for each in sorted(asked_for) if each in known and not sightings.has(known[each].row)]
     with suppress(SourceError):  # they wait for the next run
-        async with aclosing(locate_documents(connector, unread, observe)) as located:
+        async with aclosing(locate_documents(connector, waiting, observe)) as located:
             async for refs in located:
                 yield refs
 

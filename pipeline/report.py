@@ -35,13 +35,17 @@ class DocumentCounts:
 
 @dataclass(slots=True)
 class RecordCounts:
-    """created, updated and deleted were confirmed by the memory; pending ones wait in the outbox."""
+    """created, updated and deleted were confirmed by the memory; pending ones wait in the outbox.
+
+    dropped are dead letters that a person has given up for good; they are not among the dead_lettered.
+    """
 
     created: int = 0
     updated: int = 0
     deleted: int = 0
     unchanged: int = 0
     dead_lettered: int = 0
+    dropped: int = 0
     pending: int = 0
 
 
@@ -56,6 +60,11 @@ class RequestCounts:
 
 @dataclass(slots=True)
 class SourceReport:
+    """Of the dead letters, `resent` is how many this run sent again by itself, and `quarantined` are sent so no more.
+
+    `next_attempt_at` is when the first of the others is due, in seconds since the epoch.
+    """
+
     name: str
     status: Status = "in_sync"
     documents: DocumentCounts = field(default_factory=DocumentCounts)
@@ -66,6 +75,9 @@ class SourceReport:
     withheld_documents: int = 0  # removed documents whose deletion the guard, or a setting, held back
     dead_letters_by_code: dict[str, int] = field(default_factory=dict)
     dead_letters_path: str | None = None
+    resent: int = 0
+    quarantined: int = 0
+    next_attempt_at: float | None = None
 
 
 def overall_status(statuses: list[Status]) -> Status:

@@ -6,9 +6,9 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ import anyio
 import structlog
 from filelock import FileLock, Timeout
 
+from pipeline.auto_replay import AutoReplay
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
 from pipeline.errors import (
@@ -48,7 +49,7 @@ from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules, namespace_root
 from pipeline.measured import timing_of
 from pipeline.memory_check import MemoryCheck
-from pipeline.model import CALLS, ClientToken, DeadLetter
+from pipeline.model import CALLS, ClientToken, DeadLetter, RecordContent
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
@@ -72,6 +73,8 @@ Result = TypeVar("Result")
 STATE_FILE = "state.sqlite3"
 LOCK_FILE = "run.lock"
 LOCAL_MEMORY_FILE = "local-memory.sqlite3"
+
+NO_EDITS: Mapping[str, RecordContent] = {}
 
 REQUEST_OVERHEAD_S = 5.0  # what a request takes beside its timeouts: signing, waiting for its turn on this machine
 
@@ -123,10 +126,13 @@ async def run_source(
     observers: tuple[Observer, ...] = (),
     allow_mass_delete: bool = False,
     repaired: Reconciled | None = None,
+    chosen: Collection[str] | None = None,
+    edits: Mapping[str, RecordContent] = NO_EDITS,
 ) -> Outcome:
     """Run, plan or replay one source to its end, whatever that is: faults are in the report, not raised.
 
-    `repaired` is what was mended in the ledger just before, for the report that the run leaves.
+    `repaired` is what was mended in the ledger just before, for the report that the run leaves. A replay sends the
+    letters whose ids are `chosen`, or all that are not dropped, with the `edits` of some.
     """
     tally = Tally(settings.name)
     report = tally.report
@@ -140,6 +146,7 @@ async def run_source(
                 job = await stack.enter_async_context(_open_plan(settings, run_id, deletes, observe))
             else:
                 job = await stack.enter_async_context(open_job(settings, run_id, deletes, observe))
+                job = replace(job, chosen=chosen, edits=edits)
             await execute(job, verb, report, stop)
     except* Exception as errors:  # a fault of ours must not take the other sources with it
         error = first_error(errors)
@@ -195,8 +202,13 @@ async def _close_account(job: SourceJob, verb: Verb, report: SourceReport) -> No
     last = await job.state.last_run(before=job.run_id)
     letters = sum(counts.letters.values())
     report.records.dead_lettered = letters
+    report.records.dropped = counts.dropped
     report.records.pending = counts.pending
     report.dead_letters_by_code = dict(counts.letters)
+    outstanding = await job.state.letters(with_records=False)
+    report.quarantined = sum(map(job.auto_replay.is_quarantined, outstanding))
+    due_at = filter(None, map(job.auto_replay.next_attempt_at, outstanding))
+    report.next_attempt_at = min(due_at, default=None)
     if report.status == "in_sync":
         if report.withheld_documents and job.deletes.is_enabled:
             report.status = "guarded"
@@ -408,7 +420,14 @@ def _job(
         settle_s=timing.settle_s,
         young_record_s=timing.young_record_s,
         listing_basis=_basis(settings, parser),
+        auto_replay=auto_replay(settings),
     )
+
+
+def auto_replay(settings: SourceSettings) -> AutoReplay:
+    """When a run of the source sends its dead letters again by itself."""
+    letters = settings.dead_letters
+    return AutoReplay(letters.auto_replay, letters.quarantine_after, letters.backoff_s, letters.backoff_max_s)
 
 
 def _basis(settings: SourceSettings, parser: Parser) -> str:

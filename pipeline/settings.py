@@ -446,6 +446,27 @@ class DeadLetterSettings(Section):
     max_attempts: int = Field(
         default=5, ge=1, le=100, description="Failures of one record before it becomes a dead letter."
     )
+    auto_replay: bool = Field(
+        default=True,
+        description="Let runs send a dead letter again by themselves, if its reason may pass: the memory was too busy,"
+        " or failed.",
+    )
+    quarantine_after: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Replays of one dead letter in vain before no run sends it by itself any more.",
+    )
+    backoff_s: float = Field(
+        default=900.0,
+        ge=0,
+        le=604_800,
+        description="Seconds from a failure to the first replay by a run, up to 604800; each further one waits twice as"
+        " long.",
+    )
+    backoff_max_s: float = Field(
+        default=86_400.0, ge=0, le=2_592_000, description="Seconds that a replay by a run waits at most, up to 2592000."
+    )
 
 
 class TelemetrySettings(Section):

@@ -84,7 +84,7 @@ class Settler:
     def adopted(self, batch: Batch, found: Mapping[RecordKey, KnownRecord]) -> Settlement:
         """Settle creates by what the memory was seen to hold: that is taken over, the rest is sent anew."""
         stored = tuple(
-            (entry._replace(digest=there.digest, order=there.order), there.memory_record_id)
+            (_as_found(entry, there), there.memory_record_id)
             for entry in batch.entries
             if (there := found.get(entry.key)) is not None
         )
@@ -119,8 +119,9 @@ class Settler:
 
     def _letter(self, batch: Batch, entry: Entry, member: bytes, failure: FailedRecord) -> DeadLetter:
         now = self.now()
+        version = entry.edited_from or entry.digest
         return DeadLetter(
-            id=record_letter_id(entry.key, entry.digest),
+            id=record_letter_id(entry.key, version),
             source=self.source,
             document_id=entry.document,
             stage="write",
@@ -131,8 +132,16 @@ class Settler:
             last_failed_at=now,
             run_id=self.run_id,
             key=entry.key,
-            digest=entry.digest,
+            digest=version,
             operation=batch.operation,
             record=member,
             client_token=batch.client_token,
+            is_retryable=failure.is_retryable,
+            is_edited=entry.edited_from is not None,
         )
+
+
+def _as_found(entry: Entry, there: KnownRecord) -> Entry:
+    """`entry` as the memory holds it, which may be another version than the one that was to be sent."""
+    edited_from = entry.edited_from if there.digest == entry.digest else None
+    return entry._replace(digest=there.digest, order=there.order, edited_from=edited_from)

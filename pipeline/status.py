@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.model import PastRun
 from pipeline.report import Status
 from pipeline.reporting.statuses import StatusRow
-from pipeline.runner import is_running, open_source_state
+from pipeline.runner import auto_replay, is_running, open_source_state
 from pipeline.settings import SourceSettings
 from pipeline.time_zones import zone_called
 from pipeline.timetable import Timetable
@@ -26,10 +26,12 @@ async def status_row(settings: SourceSettings, now: float) -> StatusRow:
         runs = await state.runs(limit=RUNS_LOOKED_AT)
         last = runs[0] if runs else None
         is_at_work = last is not None and last.report is None and await is_running(settings, state)
+        letters = await state.letters(with_records=False)
     report = _report(last)
     status: Status | None = None
     if last is not None:
         status = report["status"] if report else "locked" if is_at_work else "interrupted"
+    rule = auto_replay(settings)
     return StatusRow(
         settings.name,
         status,
@@ -43,6 +45,9 @@ async def status_row(settings: SourceSettings, now: float) -> StatusRow:
         due_since=None if is_at_work else _due_since(last, settings, now),
         withheld_documents=report.get("withheld_documents", 0),
         error=report.get("error"),
+        quarantined=sum(map(rule.is_quarantined, letters)),
+        dropped=counts.dropped,
+        next_attempt_at=min(filter(None, map(rule.next_attempt_at, letters)), default=None),
     )
 
 

@@ -1,6 +1,6 @@
 """THE pipeline, wired from top to bottom. Start reading here."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -8,17 +8,28 @@ from anyio import create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pipeline.errors import SourceError
-from pipeline.events import Reconciled, StateIsCopy, Wait, telling
+from pipeline.events import LettersDue, Reconciled, StateIsCopy, Wait, telling
 from pipeline.job import SourceJob
-from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Fetched, Operation, Planned, RecordKey
-from pipeline.planner import find_vanished, healed_letters, may_delete, plan_changes, plan_deletes
+from pipeline.model import (
+    NO_RESENDS,
+    Batch,
+    Checkpoint,
+    DeadLetter,
+    DocumentId,
+    DocumentPlan,
+    Fetched,
+    Planned,
+    RecordKey,
+    Resends,
+)
+from pipeline.planner import find_vanished, healed_letters, may_delete, moot_letters, plan_changes, plan_deletes
 from pipeline.reader import (
     Listing,
     Selected,
     derive_documents,
     fetch_documents,
     locate_documents,
-    locate_unread,
+    locate_waiting,
     scan_source,
     select_documents,
 )
@@ -40,14 +51,16 @@ async def sync(job: SourceJob) -> None:
     delivered = await job.delivery().deliver_outbox()
     await look_again(job)
     sightings = await look_out(job, delivered)
+    resends = await due_letters(job)
     listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
-    await bring_in(job, sightings, listing)
+    await bring_in(job, sightings, listing, resends=resends)
     if sightings.incremental:
-        await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings, job.observe))
-    await job.state.drop_letters(await healed_letters(job.state, sightings))
+        waiting = locate_waiting(job.connector, job.state, sightings, resends, job.observe)
+        await bring_in(job, sightings, waiting, resends=resends)
+    await job.state.remove_letters([*await healed_letters(job.state, sightings), *await moot_letters(job.state)])
     if not sightings.complete and not sightings.incremental:
         raise SourceError(why_incomplete(sightings))
-    has_taken_out = await take_out(job, sightings)
+    has_taken_out = await take_out(job, sightings, resends=resends)
     if sightings.checkpoint and (has_taken_out or not job.deletes.is_enabled):
         await job.state.save([], [], sightings.checkpoint)
 
@@ -153,12 +166,31 @@ async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]
     )
 
 
+async def due_letters(job: SourceJob) -> Resends:
+    """The dead letters whose reason may have passed and whose time has come."""
+    letters = await job.state.letters(with_records=False)
+    due = [letter for letter in letters if job.auto_replay.is_due(letter, job.now())]
+    if due:
+        job.observe(LettersDue(len(due)))
+    return await resends_of(job, due)
+
+
+async def resends_of(job: SourceJob, letters: Collection[DeadLetter]) -> Resends:
+    """What it takes to send `letters` again."""
+    known = await job.state.documents({letter.document_id for letter in letters})
+    origins = {
+        known[letter.document_id].state.origin if letter.document_id in known else letter.document_id
+        for letter in letters
+    }
+    return Resends(frozenset(letter.id for letter in letters), frozenset(origins), job.edits)
+
+
 async def bring_in(
     job: SourceJob,
     sightings: Sightings,
     listing: Listing,
     *,
-    resends: Collection[DocumentId] = (),
+    resends: Resends = NO_RESENDS,
     is_dry: bool = False,
 ) -> None:
     """The way of a document: list, select, fetch, derive (parse and chunk), plan, batch, write (which settles).
@@ -174,7 +206,7 @@ async def bring_in(
 
     select = partial(
         select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, sightings=sightings,
-        always=resends, observe=job.observe, renames=job.renames(sightings, is_dry=is_dry),
+        always=resends.origins, observe=job.observe, renames=job.renames(sightings, is_dry=is_dry),
     )  # fmt: skip
     fetch = partial(fetch_documents, connector=job.connector, observe=job.observe)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))
@@ -188,7 +220,9 @@ async def bring_in(
         tasks.start_soon(job.write(), batches)
 
 
-async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False) -> bool:
+async def take_out(
+    job: SourceJob, sightings: Sightings, *, resends: Resends = NO_RESENDS, is_dry: bool = False
+) -> bool:
     """Delete what the source has no more, once everything that it has is stored; nothing, if the guard objects.
 
     Returns False if something is left for another run.
@@ -201,16 +235,18 @@ async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False
             if not is_dry:
                 await job.state.remove(vanished)
     if not is_dry:
-        await delete_obsolete(job)
+        await delete_obsolete(job, resends=resends)
     return not any(map(sightings.is_broken_scope, sightings.removed | sightings.shrunk))
 
 
-async def delete_obsolete(job: SourceJob, *, only: Collection[DocumentId] | None = None) -> None:
+async def delete_obsolete(
+    job: SourceJob, *, only: Collection[DocumentId] | None = None, resends: Resends = NO_RESENDS
+) -> None:
     """Delete the records that nothing asks for any more; with `only`, those of these documents."""
     planned_in, planned = create_memory_object_stream[list[DocumentPlan | Checkpoint]](1)
     batches_in, batches = create_memory_object_stream[Batch](job.writers)
     async with create_task_group() as tasks:
-        tasks.start_soon(partial(plan_deletes, only=only), job.state, planned_in)
+        tasks.start_soon(partial(plan_deletes, only=only, resends=resends), job.state, planned_in)
         tasks.start_soon(job.batch(), planned, batches_in)
         tasks.start_soon(job.write(), batches)
 
@@ -231,32 +267,36 @@ async def preview(job: SourceJob) -> None:
         SourceError, StateError: as for `sync`.
     """
     sightings = await look_out(job)
+    resends = await due_letters(job)
     listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
-    await bring_in(job, sightings, listing, is_dry=True)
+    await bring_in(job, sightings, listing, resends=resends, is_dry=True)
     await take_out(job, sightings, is_dry=True)
 
 
 async def replay(job: SourceJob) -> None:
-    """Try again whatever was given up on.
+    """Try again what was given up on: the chosen letters, or all that nobody has dropped.
 
-    Each document with a dead letter is read afresh and planned again: a letter that a newer version has overtaken
-    is dropped by that, and running it twice sends nothing twice.
+    Each of their documents is read afresh and planned again: a letter that a newer version has overtaken goes by that,
+    and running it twice sends nothing twice. The other letters of a document stay as they are.
 
     Raises:
         SourceError, FatalError, StateError: as for `sync`.
     """
     await trust_state(job)
     delivered = await job.delivery().deliver_outbox()
-    letters = [letter for letter in await job.state.letters() if letter.stage != "scan"]
-    known = await job.state.documents({letter.document_id for letter in letters})
-    origins = {
-        known[letter.document_id].state.origin if letter.document_id in known else letter.document_id
-        for letter in letters
-    }
-    # A failed delete is planned again by what the ledger holds; its letter would stand in the way.
-    await job.state.drop_letters([letter.id for letter in letters if letter.operation is Operation.DELETE])
-    listing = locate_documents(job.connector, sorted(origins), job.observe)
-    await bring_in(job, await look_out(job, delivered), listing, resends=origins)
+    letters = [letter for letter in await replayable_letters(job) if letter.stage != "scan"]
+    resends = await resends_of(job, letters)
+    listing = locate_documents(job.connector, sorted(resends.origins), job.observe)
+    await bring_in(job, await look_out(job, delivered), listing, resends=resends)
     # Deletions of other documents wait for the next sync, which lists the source and asks the guard.
     if job.deletes.is_enabled:
-        await delete_obsolete(job, only=origins.union(letter.document_id for letter in letters))
+        only = resends.origins.union(letter.document_id for letter in letters)
+        await delete_obsolete(job, only=only, resends=resends)
+    await job.state.remove_letters(await moot_letters(job.state))
+
+
+async def replayable_letters(job: SourceJob) -> Sequence[DeadLetter]:
+    if job.chosen is None:
+        return await job.state.letters(with_records=False)
+    letters = await job.state.letters(with_dropped=True, with_records=False)
+    return [letter for letter in letters if letter.id in job.chosen]

@@ -47,6 +47,7 @@ from pipeline.model import (
     MetadataValue,
     Operation,
     Record,
+    RecordContent,
     RecordKey,
 )
 from pipeline.protocols import Gate
@@ -196,6 +197,10 @@ class AgentCoreDestination:
         content.pop("sourceNamespaces", None)
         del content["memoryRecordId"]
         return _dump({"requestIdentifier": entry.key, **content})
+
+    def content_of(self, member: bytes) -> RecordContent:
+        content = orjson.loads(member)
+        return RecordContent(content["content"]["text"], _metadata(content))
 
     async def write(self, batch: Batch) -> BatchResult:
         with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}", batch.body):
@@ -469,19 +474,22 @@ def _known_record(entry: Entry, record: MemoryRecord) -> KnownRecord:
 
 
 def _memory_record(summary: dict[str, Any]) -> MemoryRecord:
-    metadata = {
-        key: next((tuple(inner) if isinstance(inner, list) else inner for inner in value.values()), "")
-        for key, value in summary.get("metadata", {}).items()
-    }
     return MemoryRecord(
         id=MemoryRecordId(summary["memoryRecordId"]),
         namespace=next(iter(summary["namespaces"]), ""),
         text=summary["content"].get("text", ""),
-        metadata=metadata,
+        metadata=_metadata(summary),
         created_at=summary["createdAt"].astimezone(UTC),
         score=summary.get("score"),
         expires_at=summary.get("expiresAt"),
     )
+
+
+def _metadata(record: Mapping[str, Any]) -> dict[str, MetadataValue]:
+    return {
+        key: next((tuple(inner) if isinstance(inner, list) else inner for inner in value.values()), "")
+        for key, value in record.get("metadata", {}).items()
+    }
 
 
 # -------------------------------------------------------------------------------------------------- answers

@@ -28,6 +28,7 @@ from pipeline.events import (
     DocumentsListed,
     DocumentsRemoved,
     DocumentsRenamed,
+    LettersDue,
     Reconciled,
     RequestSent,
     RunEvent,
@@ -259,10 +260,10 @@ class LogListener:
                     duplicate=event.duplicate,
                     unattributed=event.unattributed,
                 )
-            case DocumentsListed():
-                log.debug("documents_listed", count=event.count)
-            case DocumentsRenamed():
-                log.info("documents_renamed", documents=event.documents)
+            case LettersDue():
+                log.info("dead_letters_due", count=event.count)
+            case DocumentsListed() | DocumentsRenamed():
+                self._log_listed(event)
             case ScanFinished():
                 self._log_scan_end(event)
             case ScanProblem():
@@ -330,10 +331,18 @@ class LogListener:
             deleted=records.deleted,
             unchanged=records.unchanged,
             dead_lettered=records.dead_lettered,
+            quarantined=report.quarantined,
+            dropped=records.dropped,
             pending=records.pending,
             duration_s=round(report.seconds, 3),
             error=report.error,
         )
+
+    def _log_listed(self, event: DocumentsListed | DocumentsRenamed) -> None:
+        if isinstance(event, DocumentsListed):
+            self._log.debug("documents_listed", count=event.count)
+        else:
+            self._log.info("documents_renamed", documents=event.documents)
 
     def _log_withheld(self, event: DeletesWithheld) -> None:
         level = {"guard": logging.ERROR, "disabled": logging.INFO}[event.reason]

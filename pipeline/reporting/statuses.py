@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.report import Status
-from pipeline.reporting.text import PLAIN, Style, amount
+from pipeline.reporting.text import PLAIN, Style, amount, moment
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 _ERROR_CHARACTERS_MAX = 300
@@ -41,6 +41,9 @@ class StatusRow:
     last_in_sync_at: float | None = None
     due_since: float | None = None
     withheld_documents: int = 0
+    quarantined: int = 0  # of the dead letters: sent again in vain too often, and by itself no more
+    dropped: int = 0  # dead letters that a person has given up for good, not among the others
+    next_attempt_at: float | None = None  # when a run sends the first dead letter again by itself
     error: str | None = None
 
     @property
@@ -131,15 +134,28 @@ def _notes(row: StatusRow, now: float, style: Style) -> Iterator[str]:
     if row.status == "guarded":
         gone = amount(row.withheld_documents, "document")
         yield f"{name}: {gone} gone from the source; the records were kept. `memsync report` names them."
+    if letters := list(_letters_notes(row)):
+        yield f"{name}: {amount(row.dead_letters, 'dead letter')}, {', '.join(letters)}."
     if row.due_since is not None:
         yield f"{name}: it was due {age(now - row.due_since)} ago and has not run. Does what starts it still run?"
+
+
+def _letters_notes(row: StatusRow) -> Iterator[str]:
+    """What the number of dead letters does not tell."""
+    if row.next_attempt_at is not None:
+        yield f"some are sent again by a run from {moment(row.next_attempt_at)} on"
+    if row.quarantined:
+        yield f"{row.quarantined:,} quarantined after replays in vain"
+    if row.dropped:
+        yield f"{row.dropped:,} more dropped by hand"
 
 
 def _verdict(rows: Sequence[StatusRow], style: Style) -> str:
     behind_count = sum(not row.is_in_sync for row in rows)
     if behind_count:
         return style.paint(f"Not in sync: {behind_count:,} of {amount(len(rows), 'source')}.", "yellow")
+    words = "In sync since the last run" + ("" if len(rows) == 1 else f": all {len(rows):,} sources")
+    dropped = sum(row.dropped for row in rows)
     return style.paint(
-        "In sync since the last run." if len(rows) == 1 else f"In sync since the last run: all {len(rows):,} sources.",
-        "green",
+        f"{words}, but for {amount(dropped, 'dead letter')} dropped by hand." if dropped else f"{words}.", "green"
     )

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipeline.events import DeletesWithheld
 from pipeline.report import RequestCounts, SourceReport, Status
-from pipeline.reporting.text import PLAIN, Style, amount, duration
+from pipeline.reporting.text import PLAIN, Style, amount, duration, moment
 
 _NAMED_MAX = 5
 # Only our own extras: a reason can hold the ending of a name, and names are others'.
@@ -195,6 +195,7 @@ def _records_words(source: _Source) -> str:
         (records.deleted, "deleted"),
         (records.unchanged, "unchanged"),
         (records.dead_lettered, "dead-lettered"),
+        (records.dropped, "dropped by hand"),
         (records.pending, "waiting in the outbox"),
     )
     return words or "none"
@@ -303,10 +304,20 @@ def _dead_letters_note(source: _Source) -> Iterator[Note]:
         [
             f"{_dead_letters_words(source)}{place}" + (":" if reasons else "."),
             *reasons,
+            *_outlook(report),
             "To see why, and to send them again once the cause is gone:",
         ],
         [source.command("dead-letters"), source.command("replay")],
     )
+
+
+def _outlook(report: SourceReport) -> Iterator[str]:
+    """What becomes of the dead letters by itself."""
+    if report.next_attempt_at is not None:
+        yield f"What may have passed is sent again by itself, from {moment(report.next_attempt_at)} on."
+    if report.quarantined:
+        were = "was" if report.quarantined == 1 else "were"
+        yield f"{report.quarantined:,} quarantined: {were} sent again in vain too often, and by itself no more."
 
 
 def _dead_letters_words(source: _Source) -> str:
@@ -334,8 +345,13 @@ def _verdict(sources: Sequence[_Source], style: Style) -> str:
 def _in_sync_words(sources: Sequence[_Source]) -> str:
     words = "In sync" if len(sources) == 1 else f"In sync: all {len(sources):,} sources"
     kept = sum(source.report.withheld_documents for source in sources)
-    if kept:
-        words += f", but for {amount(kept, 'document')} gone from the source and kept as configured"
+    dropped = sum(source.report.records.dropped for source in sources)
+    exceptions = [
+        *([f"{amount(kept, 'document')} gone from the source and kept as configured"] if kept else []),
+        *([f"{amount(dropped, 'dead letter')} dropped by hand"] if dropped else []),
+    ]
+    if exceptions:
+        words += f", but for {' and '.join(exceptions)}"
     return f"{words}."
 
 
@@ -371,7 +387,9 @@ def _plan_block(source: _Source) -> Iterator[str]:
     yield from _documents_lines(source)
     rest = _listed(
         (report.records.unchanged, "unchanged"),
-        (report.records.dead_lettered, "dead-lettered, and not sent again by a run"),
+        (report.resent, "dead-lettered, and sent again by a run"),
+        (report.records.dead_lettered - report.resent, "dead-lettered, and not sent again by a run"),
+        (report.records.dropped, "dropped by hand"),
     )
     if rest:
         yield f"    records    {rest}"

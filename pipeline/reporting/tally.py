@@ -8,6 +8,7 @@ from pipeline.events import (
     DocumentSkippedByReason,
     DocumentsRemoved,
     DocumentsRenamed,
+    LettersDue,
     RequestSent,
     RunEvent,
     RunStarted,
@@ -36,6 +37,8 @@ class Tally:
         match event:
             case RunStarted():
                 self._is_plan = event.verb == "plan"
+            case LettersDue():
+                self.report.resent += event.count
             case DocumentsDecided():
                 self._count_documents(event)
             case DocumentSkippedByReason():

@@ -18,8 +18,8 @@ from anyio import CancelScope, Event, create_task_group, move_on_after, to_threa
 from anyio.abc import TaskGroup
 
 from pipeline.errors import ConfigurationError, SyncError
-from pipeline.reporting.statuses import StatusRow
 from pipeline.reporting.relay import relay
+from pipeline.reporting.statuses import StatusRow
 from pipeline.scheduling.agenda import Agenda, Skip, Start
 from pipeline.scheduling.clocks import Clocks
 from pipeline.scheduling.health import SUCCESSES, Health, SourceHealth, status_of

@@ -49,6 +49,10 @@ ALTER TABLE outbox_key_by_document RENAME TO outbox_key;
     4: """
 CREATE INDEX document_fingerprint ON document (fingerprint) WHERE fingerprint IS NOT NULL;
 """,
+    5: """
+ALTER TABLE record ADD COLUMN edited_from TEXT;
+ALTER TABLE dead_letter ADD COLUMN dropped_at REAL;
+""",
 }
 
 

@@ -37,6 +37,7 @@ CREATE TABLE record (
     position         REAL NOT NULL,
     memory_record_id TEXT NOT NULL,
     obsolete         INTEGER NOT NULL DEFAULT 0,
+    edited_from      TEXT,  -- the digest that the document asks for, where a person's edit is stored in its place
     PRIMARY KEY (document, key)
 ) WITHOUT ROWID;
 CREATE INDEX record_obsolete ON record (document, key) WHERE obsolete = 1;
@@ -64,7 +65,8 @@ CREATE TABLE dead_letter (
     stage           TEXT NOT NULL,
     code            TEXT NOT NULL,
     first_failed_at REAL NOT NULL,
-    letter          BLOB NOT NULL
+    letter          BLOB NOT NULL,
+    dropped_at      REAL  -- by a person, who gave it up for good; in seconds since the epoch
 ) WITHOUT ROWID;
 CREATE INDEX dead_letter_document ON dead_letter (document);
 CREATE INDEX dead_letter_key ON dead_letter (key);

@@ -53,7 +53,7 @@ from pipeline.state.comparison import SqliteComparison
 from pipeline.state.mark import FileMark, Mark
 from pipeline.state.migrations import back_up, migrate
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
 # 32 MiB of log before it is copied into the file: the pages of the outbox are written again and again until then.
@@ -68,7 +68,8 @@ Item = TypeVar("Item")
 _RECORD_COUNT = "(SELECT count(*) FROM record r WHERE r.document = d.id AND r.obsolete = 0)"
 _DOCUMENT_COLUMNS = f"""
     d.row, d.id, d.origin, d.fingerprint, d.recipe, d.has_parts, d.skipped, {_RECORD_COUNT},
-    (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.stage <> 'scan')
+    (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.stage <> 'scan' AND l.dropped_at IS NULL),
+    (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.dropped_at IS NOT NULL)
 """  # noqa: S608 - constants
 _SAVED_OF_ENTRY = Entry._fields.index("counted_as")  # this many members; those from here on are not saved
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
@@ -245,7 +246,9 @@ class SqliteStateStore:
         documents, rows = self._connection.execute(
             "SELECT count(*) FILTER (WHERE has_parts = 0 AND skipped IS NULL), count(*) FROM document"
         ).fetchone()
-        letters = self._connection.execute("SELECT code, count(*) FROM dead_letter GROUP BY code ORDER BY 2 DESC, 1")
+        letters = self._connection.execute(
+            "SELECT code, count(*) FROM dead_letter WHERE dropped_at IS NULL GROUP BY code ORDER BY 2 DESC, 1"
+        )
         return StateCounts(
             documents=documents,
             rows=rows,
@@ -254,6 +257,7 @@ class SqliteStateStore:
             batches=number("SELECT count(*) FROM outbox"),
             pending=number("SELECT coalesce(sum(json_array_length(entries)), 0) FROM outbox"),
             letters=dict(letters.fetchall()),
+            dropped=number("SELECT count(*) FROM dead_letter WHERE dropped_at IS NOT NULL"),
         )
 
     async def last_row(self) -> int:
@@ -344,7 +348,12 @@ class SqliteStateStore:
         found: dict[DocumentId, list[KnownRecord]] = {document: [] for document in documents}
         for some in _portions(documents):
             marks = ",".join("?" * len(some))
-            for record in self._select_records(f"WHERE document IN ({marks}) ORDER BY document, position", some):
+            query = f"""
+                SELECT {_RECORD_COLUMNS.replace("digest", "coalesce(edited_from, digest)")} FROM record
+                WHERE document IN ({marks}) ORDER BY document, position
+            """  # noqa: S608 - constants, and only marks
+            for row in self._connection.execute(query, some):
+                record = _known_record(row)
                 found[record.document].append(record)
         return found
 
@@ -353,14 +362,17 @@ class SqliteStateStore:
         condition = f"WHERE (document, key) > (?, ?) {settled_only} ORDER BY document, key LIMIT ?"
         return await self._read(self._select_records, condition, (*place, limit))
 
-    async def obsolete(self, after: RecordPlace, *, limit: int) -> Sequence[KnownRecord]:
+    async def obsolete(self, after: RecordPlace, *, limit: int, despite: Collection[str] = ()) -> Sequence[KnownRecord]:
         condition = """
             WHERE obsolete = 1 AND (document, key) > (?, ?)
-              AND document NOT IN (SELECT document FROM dead_letter)
+              AND document NOT IN (
+                SELECT document FROM dead_letter
+                WHERE dropped_at IS NULL AND id NOT IN (SELECT value FROM json_each(?))
+              )
               AND key NOT IN (SELECT key FROM outbox_key)
             ORDER BY document, key LIMIT ?
         """
-        return await self._read(self._select_records, condition, (*after, limit))
+        return await self._read(self._select_records, condition, (*after, orjson.dumps(list(despite)).decode(), limit))
 
     def _select_records(self, condition: str, parameters: Sequence[object]) -> list[KnownRecord]:
         query = f"SELECT {_RECORD_COLUMNS} FROM record {condition}"  # noqa: S608 - constants of this file
@@ -370,24 +382,35 @@ class SqliteStateStore:
         query = """
             SELECT count(DISTINCT document) FROM record
             WHERE obsolete = 1
-              AND document NOT IN (SELECT document FROM dead_letter)
+              AND document NOT IN (SELECT document FROM dead_letter WHERE dropped_at IS NULL)
               AND EXISTS (SELECT 1 FROM document d WHERE d.id = record.document)
               AND NOT EXISTS (SELECT 1 FROM record other WHERE other.document = record.document AND other.obsolete = 0)
         """
         return await self._read(lambda: int(self._connection.execute(query).fetchone()[0]))
 
-    async def letters(self, documents: Collection[DocumentId] | None = None) -> Sequence[DeadLetter]:
-        return await self._read(self._letters, None if documents is None else list(documents))
+    async def letters(
+        self,
+        documents: Collection[DocumentId] | None = None,
+        *,
+        with_dropped: bool = False,
+        with_records: bool = True,
+    ) -> Sequence[DeadLetter]:
+        among = None if documents is None else list(documents)
+        return await self._read(self._letters, among, with_dropped=with_dropped, with_records=with_records)
 
-    def _letters(self, documents: list[DocumentId] | None) -> list[DeadLetter]:
-        query = "SELECT first_failed_at, id, letter FROM dead_letter"
+    def _letters(
+        self, documents: list[DocumentId] | None, *, with_dropped: bool, with_records: bool
+    ) -> list[DeadLetter]:
+        letter = "letter" if with_records else "json_set(CAST(letter AS TEXT), '$.record', NULL)"
+        kept = "" if with_dropped else "AND dropped_at IS NULL"
+        query = f"SELECT first_failed_at, id, {letter} FROM dead_letter WHERE true {kept}"  # noqa: S608 - constants
         if documents is None:
             rows = self._connection.execute(query).fetchall()
         else:
             rows = []
             for some in _portions(documents):
                 marks = ",".join("?" * len(some))
-                rows += self._connection.execute(f"{query} WHERE document IN ({marks})", some).fetchall()
+                rows += self._connection.execute(f"{query} AND document IN ({marks})", some).fetchall()
         return [letter_json.from_json(letter) for _, _, letter in sorted(rows)]
 
     async def checkpoint(self) -> Checkpoint | None:
@@ -484,21 +507,29 @@ class SqliteStateStore:
 
     def _add_letters(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:
-            before = self._connection.execute("SELECT letter FROM dead_letter WHERE id = ?", (letter.id,)).fetchone()
-            merged = letter if before is None else letter.again_after(letter_json.from_json(before[0]))
-            self._connection.execute(
-                "INSERT OR REPLACE INTO dead_letter (id, document, key, stage, code, first_failed_at, letter)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    merged.id,
-                    merged.document_id,
-                    merged.key,
-                    merged.stage,
-                    merged.code,
-                    merged.first_failed_at,
-                    letter_json.to_json(merged),
-                ),
-            )
+            # A delete that failed leaves its record without a digest, so that the next failure has another id.
+            is_delete = letter.operation is Operation.DELETE
+            where, name = ("key = ?", letter.key) if is_delete else ("id = ?", letter.id)
+            query = f"SELECT letter FROM dead_letter WHERE {where}"  # noqa: S608 - constants
+            before = self._connection.execute(query, (name,)).fetchone()
+            self._connection.execute(f"DELETE FROM dead_letter WHERE {where}", (name,))  # noqa: S608
+            self._put_letter(letter if before is None else letter.again_after(letter_json.from_json(before[0])))
+
+    def _put_letter(self, letter: DeadLetter) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO dead_letter (id, document, key, stage, code, first_failed_at, letter, dropped_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                letter.id,
+                letter.document_id,
+                letter.key,
+                letter.stage,
+                letter.code,
+                letter.first_failed_at,
+                letter_json.to_json(letter),
+                letter.dropped_at,
+            ),
+        )
 
     def _for_rows(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Carry out `statement` for all of `rows` at once, which stand for its `{rows}`.
@@ -512,9 +543,18 @@ class SqliteStateStore:
             values = f"VALUES {','.join([row] * len(some))}"
             self._connection.execute(statement.format(rows=values), list(chain.from_iterable(some)))
 
-    async def drop_letters(self, ids: Collection[str]) -> None:
+    async def remove_letters(self, ids: Collection[str]) -> None:
         query = "DELETE FROM dead_letter WHERE id = ?"
         await self._write(lambda: self._connection.executemany(query, [(letter_id,) for letter_id in ids]))
+
+    async def drop_letters(self, ids: Collection[str], now: float) -> None:
+        await self._write(self._drop_letters, list(ids), now)
+
+    def _drop_letters(self, ids: list[str], now: float) -> None:
+        query = "SELECT letter FROM dead_letter WHERE id = ? AND dropped_at IS NULL"
+        for letter_id in ids:
+            for (letter,) in self._connection.execute(query, (letter_id,)).fetchall():
+                self._put_letter(replace(letter_json.from_json(letter), dropped_at=now))
 
     async def settle(self, settlement: Settlement) -> None:
         await self._write(self._settle, settlement)
@@ -532,14 +572,23 @@ class SqliteStateStore:
         gone += [(entry.document, entry.key) for entry in settlement.deleted]
         self._for_rows("DELETE FROM record WHERE (document, key) IN (SELECT * FROM ({rows}))", _also_of_none(gone))
         self._for_rows(
-            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}) {{rows}}",
+            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, edited_from) {{rows}}",
             [
-                (entry.key, entry.document, entry.namespace, entry.digest, entry.order, memory_record_id)
+                (
+                    entry.key,
+                    entry.document,
+                    entry.namespace,
+                    entry.digest,
+                    entry.order,
+                    memory_record_id,
+                    entry.edited_from,
+                )
                 for entry, memory_record_id in settlement.stored
             ],
         )
         self._for_rows(
-            "DELETE FROM dead_letter WHERE key IN (SELECT * FROM ({rows}))", [(entry.key,) for entry in stored]
+            "DELETE FROM dead_letter WHERE key IN (SELECT * FROM ({rows}))",
+            [(entry.key,) for entry in (*stored, *settlement.deleted)],
         )
         # An update or delete that failed for good may have been carried out by an earlier attempt whose answer was
         # lost: whatever the document says next, the record is written then.
@@ -548,7 +597,8 @@ class SqliteStateStore:
             (entry.document, entry.replaces or entry.key) for entry in settlement.batch.entries if entry.key in given_up
         ]
         self._for_rows(
-            "UPDATE record SET digest = '' WHERE (document, key) IN (SELECT * FROM ({rows}))", _also_of_none(doubted)
+            "UPDATE record SET digest = '', edited_from = NULL WHERE (document, key) IN (SELECT * FROM ({rows}))",
+            _also_of_none(doubted),
         )
         self._add_letters(settlement.letters)
         self._add_to_outbox(settlement.follow_ups)
@@ -607,7 +657,9 @@ class SqliteStateStore:
     def _forget(self, missing: list[RecordPlace], changed: list[RecordPlace]) -> None:
         self._derive_anew([document for document, _ in missing + changed])
         self._connection.executemany("DELETE FROM record WHERE document = ? AND key = ?", missing)
-        self._connection.executemany("UPDATE record SET digest = '' WHERE document = ? AND key = ?", changed)
+        self._connection.executemany(
+            "UPDATE record SET digest = '', edited_from = NULL WHERE document = ? AND key = ?", changed
+        )
 
     async def adopt(
         self, found: Sequence[FoundRecord], surplus: Sequence[FoundRecord], unattributed: Sequence[FoundRecord] = ()
@@ -931,9 +983,9 @@ def _read_entries(written: str) -> tuple[Entry, ...]:
 
 
 def _known_document(row: tuple[Any, ...]) -> KnownDocument:
-    number, document, origin, fingerprint, recipe, has_parts, skipped, records, dead_letters = row
+    number, document, origin, fingerprint, recipe, has_parts, skipped, records, dead_letters, dropped = row
     state = DocumentState(document, origin, fingerprint, recipe, bool(has_parts), skipped)
-    return KnownDocument(number, state, records, dead_letters)
+    return KnownDocument(number, state, records, dead_letters, dropped)
 
 
 def _known_record(row: Sequence[str]) -> KnownRecord:

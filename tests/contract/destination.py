@@ -467,6 +467,15 @@ class DestinationContract:
 
             assert list(world.destination.members(batch)) == [world.destination.encode(change) for change in changes]
 
+    async def test_what_was_encoded_can_be_read_for_a_person(self, world: DestinationWorld) -> None:
+        """A dead letter holds a record as it was to be sent; whoever mends it begins with that."""
+        metadata = {"team": "support", "weight": 0.5, "tags": ("a", "b"), KEY_METADATA_KEY: "key"}
+        there = record("the text, 日本語", metadata=metadata)
+        for change in (Create(there), Update(known(record("another one"), ABSENT), there)):
+            content = world.destination.content_of(world.destination.encode(change))
+
+            assert content == (there.text, metadata)
+
     async def test_encoding_twice_gives_the_same_bytes(self, world: DestinationWorld) -> None:
         """The same token always goes with the same bytes."""
         first, second = creates(world.destination, "first"), creates(world.destination, "first")

@@ -357,7 +357,7 @@ class StateStoreContract:
         before, now = DocumentId("a.md"), DocumentId("b.md")
         await state.save([], [plan("a.md", letters=(letter("1"),)), plan("a.md.bak")])
         await store(state, entry("a"), entry("b", "a.md.bak"))
-        row, was, _, _ = (await state.documents([before]))[before]
+        row, was, *_ = (await state.documents([before]))[before]
 
         await state.rename({before: now})
 
@@ -544,7 +544,7 @@ class StateStoreContract:
         await state.save([], [plan("a.md", obsolete=(RecordKey("a"),), letters=(letter("1"),))])
         before = await pages_of_obsolete(state)
 
-        await state.drop_letters(["1"])
+        await state.remove_letters(["1"])
 
         assert (before, await pages_of_obsolete(state)) == ([], ["a"])
 
@@ -660,7 +660,7 @@ class StateStoreContract:
         await state.settle(settled(saved, stored=(), letters=(later,)))
 
         (merged,) = await state.letters()
-        assert merged == replace(later, attempts=3, first_failed_at=FAILED_AT)
+        assert merged == replace(later, attempts=3, rounds=2, first_failed_at=FAILED_AT)
 
     async def test_storing_a_record_ends_its_letters(self, state: StateStore) -> None:
         """A replay that succeeds needs no second step, in which it could be interrupted."""
@@ -698,14 +698,116 @@ class StateStoreContract:
 
         assert {each.id for each in await state.letters()} == {"1", "2"}
 
-    async def test_letters_can_be_dropped(self, state: StateStore) -> None:
+    async def test_letters_can_be_removed(self, state: StateStore) -> None:
         """Replay drops what was overtaken; dropping twice does no harm."""
         await state.save([], [plan("a.md", letters=(letter("1"), letter("2")))])
 
-        await state.drop_letters(["1"])
-        await state.drop_letters(["1", "unknown"])
+        await state.remove_letters(["1"])
+        await state.remove_letters(["1", "unknown"])
 
         assert [each.id for each in await state.letters()] == ["2"]
+
+    async def test_letters_can_be_looked_at_without_their_texts(self, state: StateStore) -> None:
+        """A thousand letters can be judged in a moment; a file name that is no text does not stand in the way."""
+        strange = letter("1", message="caf\udce9", record=b'{"content":{"text":"\\udce9"}}')
+        await state.save([], [plan("a.md", letters=(strange,))])
+
+        (head,) = await state.letters(with_records=False)
+        (whole,) = await state.letters()
+
+        assert head == replace(strange, record=None)
+        assert whole == strange
+
+    async def test_a_dropped_letter_is_counted_apart(self, state: StateStore) -> None:
+        """A person has decided: nobody is to be woken for it, and nobody is to forget it."""
+        await saved_documents(state, "a.md")
+        await state.save([], [plan("a.md", letters=(letter("1"), letter("2")))])
+
+        await state.drop_letters(["1", "unknown"], FAILED_AT + 9)
+        await state.drop_letters(["1"], FAILED_AT + 99)
+
+        counts, (document,) = await state.counts(), (await state.documents([DocumentId("a.md")])).values()
+        assert (counts.letters, counts.dropped) == ({"400": 1}, 1)
+        assert (document.dead_letters, document.dropped) == (1, 1)
+        assert [each.id for each in await state.letters()] == ["2"]
+        of_both = await state.letters([DocumentId("a.md")], with_dropped=True)
+        assert [(each.id, each.dropped_at) for each in of_both] == [("1", FAILED_AT + 9), ("2", None)]
+
+    async def test_a_dropped_letter_ends_as_others_do(self, state: StateStore) -> None:
+        """By a new version, by its record being stored, with its document; what fails again is no longer dropped."""
+        names = ("overtaken.md", "stored.md", "removed.md", "failed.md")
+        letters = {name: letter(name, name, key=RecordKey(name)) for name in names}
+        await state.save([], [plan(name, letters=(letters[name],)) for name in names])
+        await state.drop_letters(names, FAILED_AT + 9)
+
+        await state.save([], [plan("overtaken.md")])
+        await store(state, entry("stored.md", "stored.md"))
+        await state.remove([DocumentId("removed.md")])
+        await state.save([], [DocumentPlan(None, letters=(letters["failed.md"],))])
+
+        assert [(each.id, each.dropped_at) for each in await state.letters(with_dropped=True)] == [("failed.md", None)]
+
+    async def test_a_document_whose_letters_are_all_dropped_loses_what_it_asks_for_no_more(
+        self, state: StateStore
+    ) -> None:
+        """Nothing new is awaited any more that the old would have to wait for."""
+        await store(state, entry("a"))
+        await state.save([], [plan("a.md", obsolete=(RecordKey("a"),), letters=(letter("1"),))])
+
+        await state.drop_letters(["1"], FAILED_AT)
+
+        assert await pages_of_obsolete(state) == ["a"]
+
+    async def test_a_delete_that_failed_can_be_tried_again(self, state: StateStore) -> None:
+        """Its letter stands in the way of others only; whatever comes of it, one thing has one letter."""
+        await store(state, entry("a"), entry("b", "b.md"))
+        obsolete = [plan("a.md", obsolete=(RecordKey("a"),)), plan("b.md", obsolete=(RecordKey("b"),))]
+        await state.save([], obsolete)
+        doomed = entry("a", memory_record_id=memory_id("a"))
+        failed = letter("1", key=RecordKey("a"), operation=Operation.DELETE)
+        deletes = [batch(f"token-{number}", doomed, operation=Operation.DELETE) for number in range(3)]
+        found = []
+        for delete, told in zip(deletes, [failed, replace(failed, id="2"), None], strict=True):
+            await state.save([delete], [])
+            outcome = {"letters": (told,)} if told else {"deleted": (doomed,)}
+            await state.settle(settled(delete, stored=(), **outcome))
+            letters = await state.letters()
+            again = await state.obsolete(FIRST_PLACE, limit=9, despite=[each.id for each in letters])
+            found.append(([(each.id, each.rounds) for each in letters], [each.key for each in again]))
+
+        assert found == [([("1", 1)], ["a", "b"]), ([("2", 2)], ["a", "b"]), ([], ["b"])]
+
+    # ------------------------------------------------------------------------------------------------ edits
+
+    async def test_a_record_that_a_person_has_edited_counts_as_what_its_document_asks_for(
+        self, state: StateStore
+    ) -> None:
+        """A run must not write over the edit; and whoever compares the memory with the ledger must find it right."""
+        edited = entry("a", digest="of-the-edit", edited_from="of-the-document")
+        await state.save([batch("token-1", edited)], [])
+        (saved,) = (await state.batch(ClientToken("token-1"))).entries
+
+        await state.settle(settled(await state.batch(ClientToken("token-1"))))
+
+        assert saved == edited
+        (asked_for,) = (await records_of(state, [DocumentId("a.md")]))[DocumentId("a.md")]
+        (held,) = await state.records_after(FIRST_PLACE, limit=9)
+        assert (asked_for.digest, held.digest) == ("of-the-document", "of-the-edit")
+
+    async def test_an_edit_ends_when_the_memory_may_hold_something_else(self, state: StateStore) -> None:
+        """What it takes the place of must not be taken for stored then."""
+        await store(state, *(entry(key, digest="of-the-edit", edited_from="of-the-document") for key in "abcd"))
+        held = {record.key: record for record in await state.records_after(FIRST_PLACE, limit=9)}
+        in_doubt = batch("token-1", update("b", replaces="b"), operation=Operation.UPDATE)
+
+        await state.forget([], [held[RecordKey("a")]])
+        await state.save([in_doubt], [])
+        await state.settle(settled(in_doubt, stored=(), letters=(letter("1", key=RecordKey("b")),)))
+        await store(state, entry("c", digest="other"), token="token-2")
+
+        records = (await records_of(state, [DocumentId("a.md")]))[DocumentId("a.md")]
+        digests = {record.key: record.digest for record in records}
+        assert digests == {"a": "", "b": "", "c": "other", "d": "of-the-document"}
 
     # ------------------------------------------------------------------------------------------- forgetting
 

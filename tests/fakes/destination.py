@@ -25,6 +25,7 @@ from pipeline.model import (
     MemoryRecordId,
     Operation,
     Record,
+    RecordContent,
     RecordKey,
 )
 
@@ -123,6 +124,10 @@ class MemoryDestination:
 
     def encode_lost(self, entry: Entry, member: bytes) -> bytes:
         return _dump({"record": json.loads(member)["record"]})
+
+    def content_of(self, member: bytes) -> RecordContent:
+        record = _read_record(json.loads(member)["record"])
+        return RecordContent(record.text, record.metadata)
 
     async def get(self, memory_record_id: MemoryRecordId) -> MemoryRecord | None:
         await checkpoint()

@@ -234,15 +234,18 @@ LEDGER = (
         "a document whose new version was refused loses its old one",
         STATE,
         "            WHERE obsolete = 1 AND (document, key) > (?, ?)\n"
-        "              AND document NOT IN (SELECT document FROM dead_letter)\n",
-        "            WHERE obsolete = 1 AND (document, key) > (?, ?)\n",
+        "              AND document NOT IN (\n"
+        "                SELECT document FROM dead_letter\n"
+        "                WHERE dropped_at IS NULL AND id NOT IN (SELECT value FROM json_each(?))\n"
+        "              )\n",
+        "            WHERE obsolete = 1 AND (document, key) > (?, ?) AND ? <> ''\n",
     ),
     Mutant(
         "refused_forever_forgotten",
         "a standing dead letter is dropped by the next plan, and the run says in sync",
         PLANNER,
-        " and item.ref.id not in self.resends:\n                given_up = True\n",
-        " and item.ref.id not in self.resends:\n                standing.clear()\n",
+        "                    given_up = given_up or letter.dropped_at is None\n",
+        "                    standing.clear()\n",
     ),
 )
 

@@ -294,6 +294,10 @@ dead_letters = some.builds(
     operation=some.none() | some.sampled_from(Operation),
     record=some.none() | records,
     client_token=some.none() | texts.filter(bool).map(ClientToken),
+    rounds=some.integers(1, 1_000),
+    is_retryable=some.booleans(),
+    is_edited=some.booleans(),
+    dropped_at=some.none() | moments,
 )
 
 
@@ -329,7 +333,37 @@ def test_a_line_says_all_that_is_needed_to_understand_it() -> None:
         "last_failed_at": "2024-05-06T07:09:09.500000+00:00",
         "run_id": "run-1",
         "client_token": "token-1",
+        "rounds": 1,
+        "retryable": False,
+        "edited": False,
     }
+
+
+def test_a_line_of_an_older_version_is_read_as_what_it_would_say_now() -> None:
+    """Its letters go on: those whose reason may pass are sent again, the others wait for a person."""
+    newer = ("rounds", "retryable", "edited")
+
+    def of_older(**members: Any) -> DeadLetter:
+        line = json.loads(letter_json.to_json(letter("1", **members)))
+        return letter_json.from_json(json.dumps({name: line[name] for name in line if name not in newer}))
+
+    passing = [
+        of_older(code="500"),
+        of_older(code="429", operation=Operation.CREATE),
+        of_older(code="404"),
+        of_older(stage="parse", code="parser_too_slow", operation=None),
+    ]
+    lasting = [
+        of_older(code="400"),
+        of_older(code="404", operation=Operation.CREATE),
+        of_older(code="ValidationException"),
+        of_older(stage="derive", code="limit"),
+        of_older(stage="parse", code="broken_json", operation=None),
+    ]
+
+    assert [each.is_retryable for each in passing] == [True] * len(passing)
+    assert [each.is_retryable for each in lasting] == [False] * len(lasting)
+    assert {(each.rounds, each.is_edited, each.dropped_at) for each in (*passing, *lasting)} == {(1, False, None)}
 
 
 def test_text_stands_in_a_line_as_people_read_it() -> None:

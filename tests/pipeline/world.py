@@ -3,8 +3,8 @@
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import anyio
 
@@ -59,8 +59,8 @@ class AnyWorld:
         self.rng = random.Random(self.seed)
         self.letters = LetterList()
 
-    async def do(self, verb: Callable[[SourceJob], Awaitable[None]] = sync) -> SourceReport:
-        """One run; raises what the run raised."""
+    async def do(self, verb: Callable[[SourceJob], Awaitable[None]] = sync, **members: Any) -> SourceReport:
+        """One run with such `members` of its job; raises what the run raised."""
         tally = Tally("docs")
         job = SourceJob(
             run_id=str(self.rng.random()),
@@ -88,7 +88,7 @@ class AnyWorld:
             listing_basis=self.rules.recipe,
         )
         try:
-            await verb(job)
+            await verb(replace(job, **members))
         except BaseExceptionGroup as group:
             raise first_error(group) from group
         return tally.report

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import trio
 from trio.testing import MockClock
 
+from pipeline.auto_replay import AutoReplay
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination
 from pipeline.errors import DestinationError, SourceLocked, SyncError, first_error
 from pipeline.job import SourceJob
@@ -39,6 +40,7 @@ RULES = RecordRules(source="docs", recipe="r1", namespace="/docs/{folder}/", max
 REQUEST_S = READ_TIMEOUT_S + 5.0
 RUN_S_MAX = 24 * 3600.0
 SETTLE_S = 90.0
+AUTO_REPLAY = AutoReplay(replays_max=3, backoff_s=60.0, backoff_max_s=600.0)
 
 
 @dataclass
@@ -174,6 +176,8 @@ class History:
         process.require_life()
         self.checker.ended(process, outcome.code, self.letters.letters)
         report = tally.report
+        if report.resent and verb == "run":
+            self.world.hits["run: dead letters sent again"] += 1
         outcome.status = report.status if verb in ("run", "replay") or outcome.code else "done"
         outcome.withheld, outcome.dead_lettered = report.withheld_documents, report.records.dead_lettered
         if outcome.status == "done":
@@ -217,6 +221,7 @@ class History:
                     request_attempts_max=4,
                     record_attempts_max=4,
                     settle_s=SETTLE_S,
+                    auto_replay=AUTO_REPLAY,
                 )
 
     @asynccontextmanager

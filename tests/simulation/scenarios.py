@@ -62,6 +62,7 @@ MUST_HAPPEN = (
     "service: update of a young record",
     "service: update of a record that is not there",
     "service: delete of a record that is not there",
+    "run: dead letters sent again",
     "operator: old state restored",
     "operator: state lost",
     "process: killed",
@@ -462,6 +463,27 @@ async def journal(history: History) -> None:
             await history.run(rng.choice(("repair", "replay", "run")))
 
 
+async def ill_for_a_while(history: History) -> None:
+    """Records fail until they are given up on, and runs send them again by themselves, whenever these die."""
+    rng, service = history.world.rng, history.service
+    names = await prepare(history, 4, paragraphs=2)
+    edit(history, names[0])
+    history.source.put("a/new.md", {f"p{n}": history.source.paragraph() for n in range(3)})
+    history.source.put(names[1], None)
+    service.faults["service: record failed"] = rng.choice((0.7, 1.0))
+    await history.run()
+    for _ in range(rng.randint(1, 5)):
+        await trio.sleep(rng.choice((30, 61, 130, 700)))
+        if rng.random() < 0.3:
+            history.source.edit_something()
+        point = rng.choice(("before save", "after save", "before settle", "after settle", "after letters"))
+        await killed_run(history, point)
+        if rng.random() < 0.5:
+            service.faults["service: record failed"] = rng.choice((0.0, 0.3, 1.0))
+    service.faults.clear()
+    await trio.sleep(700)
+
+
 async def killed_run(history: History, point: str) -> None:
     """A run that is killed at `point`, or somewhere else; people edit meanwhile."""
     rng = history.world.rng
@@ -490,4 +512,5 @@ SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "mended_by_repair": mended_by_repair,
     "other_names": other_names,
     "journal": journal,
+    "ill_for_a_while": ill_for_a_while,
 }

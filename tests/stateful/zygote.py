@@ -23,8 +23,8 @@ Json = dict[str, Any]
 # `_settle` and `_save` are the work within a transaction: what comes after them is not committed.
 POINTS = {
     "SqliteStateStore": (
-        "begin_run", "save", "_save", "settle", "_settle", "remove", "drop_letters", "forget", "adopt",
-        "discard_outbox", "note_acquainted", "put_mark", "end_run", "release_lease",
+        "begin_run", "save", "_save", "settle", "_settle", "remove", "remove_letters", "forget", "adopt",
+        "drop_letters", "discard_outbox", "note_acquainted", "put_mark", "end_run", "release_lease",
     ),
     "JsonLinesFile": ("append", "rewrite"),
     "AgentCoreDestination": ("write",),
