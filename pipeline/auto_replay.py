@@ -1,10 +1,18 @@
 """When a run sends a dead letter again by itself, and when no more. Pure computation: the time is passed in."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.model import DeadLetter
 
 DOUBLINGS_MAX = 64  # beyond any waiting time, and still a number
+
+
+class Outlook(NamedTuple):
+    """What becomes of a letter by itself. `next_attempt_at` is in seconds since the epoch; None: nothing."""
+
+    next_attempt_at: float | None = None
+    is_quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,9 @@ class AutoReplay:
     def is_due(self, letter: DeadLetter, now: float) -> bool:
         due_at = self.next_attempt_at(letter)
         return due_at is not None and due_at <= now
+
+    def outlook(self, letter: DeadLetter) -> Outlook:
+        return Outlook(self.next_attempt_at(letter), self.is_quarantined(letter))
 
     def _may_pass(self, letter: DeadLetter) -> bool:
         return self.is_enabled and letter.is_retryable and letter.dropped_at is None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigurationError
-from pipeline.model import Create, Delete, MetadataValue, Record, Update
+from pipeline.model import Create, Delete, MetadataValue, Record, RecordContent, Update
 
 # The model counts characters; whether the service counts bytes is not documented, so texts stay below both,
 # and below them by a margin, since neither is it documented how characters beyond the BMP count.
@@ -74,6 +74,17 @@ class ServiceLimits:
             return f"memoryRecordId {problem}"
         return None if isinstance(change, Delete) else self._breach_of_record(change.record)
 
+    def breach_of_content(self, content: RecordContent) -> str | None:
+        """Tell which limit a record's text or metadata breaks, as `breach` does."""
+        if problem := self._breach_of_text(content.text):
+            return f"content.text {problem}"
+        if len(content.metadata) > self.metadata_entries_max:
+            return f"metadata has {len(content.metadata)} entries, {self.metadata_entries_max} are allowed"
+        for key, entry in content.metadata.items():
+            if problem := _breach(self.metadata_key, key) or self._breach_of_value(entry):
+                return f"metadata {key!r} {problem}"
+        return None
+
     def _breach_of_record(self, record: Record) -> str | None:
         if problem := self.request_identifier.breach(record.key):
             return f"requestIdentifier {problem}"
@@ -81,14 +92,7 @@ class ServiceLimits:
             return f"namespaces {problem}"
         if record.strategy_id is not None and (problem := _breach(self.strategy_id, record.strategy_id)):
             return f"memoryStrategyId {problem}"
-        if problem := self._breach_of_text(record.text):
-            return f"content.text {problem}"
-        if len(record.metadata) > self.metadata_entries_max:
-            return f"metadata has {len(record.metadata)} entries, {self.metadata_entries_max} are allowed"
-        for key, entry in record.metadata.items():
-            if problem := _breach(self.metadata_key, key) or self._breach_of_value(entry):
-                return f"metadata {key!r} {problem}"
-        return None
+        return self.breach_of_content(RecordContent(record.text, record.metadata))
 
     def _breach_of_text(self, text: str) -> str | None:
         if problem := self.text.breach(text):

@@ -551,6 +551,11 @@ class DeadLetter:
     is_edited: bool = False
     dropped_at: float | None = None
 
+    @property
+    def can_be_dropped(self) -> bool:
+        """False for what every run tries again anyway, and for deletions, of which something would be left for ever."""
+        return self.stage in ("parse", "derive", "write") and self.operation is not Operation.DELETE
+
     def again_after(self, earlier: "DeadLetter") -> "DeadLetter":
         """This letter, as a further failure of what `earlier` spoke of."""
         return replace(

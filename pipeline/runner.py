@@ -315,6 +315,21 @@ async def recover_source(settings: SourceSettings) -> Verification:
             return await rebuild(job)
 
 
+async def drop_letters(settings: SourceSettings, ids: Collection[str]) -> int:
+    """Give dead letters up for good; return how many that were.
+
+    Raises:
+        SyncError: none was dropped, or another run has the source.
+    """
+    with ungrouped():
+        async with _hold_source(settings, new_run_id()) as (state, _):
+            before = await state.counts()
+            await state.drop_letters(ids, time.time())
+            # The ledger decides; the file follows, at the latest with the next run.
+            await JsonLinesFile(settings.dead_letters_path, settings.name).rewrite(await state.letters())
+            return (await state.counts()).dropped - before.dropped
+
+
 async def search_source(settings: SourceSettings, query: str, count_max: int) -> list[SearchHit]:
     """The records of a source that answer `query` best.
 
@@ -347,22 +362,31 @@ async def open_job(
         SourceLocked: another run does.
         SyncError: the state or the settings cannot be used.
     """
-    async with AsyncExitStack() as stack:
-        has_lock = stack.enter_context(_os_lock(settings))
-        state = await stack.enter_async_context(open_source_state(settings, is_read_only=False, observe=observe))
-        destination = await stack.enter_async_context(open_destination(settings, observe=observe))
-        timeouts_s = settings.destination.connect_timeout_s + settings.destination.read_timeout_s
-        lease = await stack.enter_async_context(
-            hold_lease(
-                state,
-                f"run {run_id[:8]}, process {os.getpid()} on {socket.gethostname()}",
-                has_lock=has_lock,
-                request_s=timeouts_s + REQUEST_OVERHEAD_S,
-                now=time.time,
-            )
-        )
-        connector = await stack.enter_async_context(open_connector(settings))
+    async with (
+        _hold_source(settings, run_id, observe) as (state, lease),
+        open_destination(settings, observe=observe) as destination,
+        open_connector(settings) as connector,
+    ):
         yield _job(settings, run_id, connector, state, destination, lease, deletes, observe)
+
+
+@asynccontextmanager
+async def _hold_source(
+    settings: SourceSettings, run_id: str, observe: Observer = nobody
+) -> AsyncIterator[tuple[StateStore, Lease]]:
+    """The ledger of a source, for nobody but us.
+
+    Raises:
+        SourceLocked: another run has it.
+        SyncError: the state or the settings cannot be used.
+    """
+    timeouts_s = settings.destination.connect_timeout_s + settings.destination.read_timeout_s
+    with _os_lock(settings) as has_lock:
+        async with open_source_state(settings, is_read_only=False, observe=observe) as state:
+            holder = f"run {run_id[:8]}, process {os.getpid()} on {socket.gethostname()}"
+            request_s = timeouts_s + REQUEST_OVERHEAD_S
+            async with hold_lease(state, holder, has_lock=has_lock, request_s=request_s, now=time.time) as lease:
+                yield state, lease
 
 
 @asynccontextmanager

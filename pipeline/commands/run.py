@@ -3,13 +3,14 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.letter_options import choose_letters, letter_filter_options
 from pipeline.commands.shared import (
     EXIT_SIGNAL,
     command,
@@ -24,8 +25,14 @@ from pipeline.commands.shared import (
 
 if TYPE_CHECKING:
     from pipeline.events import Observer
+    from pipeline.letter_filter import LetterFilter
+    from pipeline.model import RecordContent
     from pipeline.reporting.text import Style
     from pipeline.runner import Outcome, Verb
+    from pipeline.settings import SourceSettings
+
+NOTHING_CHOSEN: Mapping[str, Collection[str]] = {}
+NO_EDITS: "Mapping[str, RecordContent]" = {}
 
 
 @click.command("run")
@@ -49,7 +56,7 @@ async def run_command(
 
     Each source is listed, what changed is read, and the memory is made equal to it.
     """
-    code = await _run_all("run", paths, names, as_json=as_json, allow_mass_delete=allow_mass_delete)
+    code = await run_all("run", load(paths, names), as_json=as_json, allow_mass_delete=allow_mass_delete)
     return 0 if code in accepted else code
 
 
@@ -60,27 +67,44 @@ async def run_command(
 @command
 async def plan_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
     """Show what a run would do; touch nothing."""
-    return await _run_all("plan", paths, names, as_json=as_json)
+    return await run_all("plan", load(paths, names), as_json=as_json)
 
 
 @click.command("replay")
 @paths_argument
 @source_option
+@letter_filter_options
 @json_option
 @command
-async def replay_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
-    """Send the dead letters again.
+async def replay_command(paths: tuple[Path, ...], names: tuple[str, ...], wanted: "LetterFilter", as_json: bool) -> int:
+    """Send the dead letters again: all that are not dropped, or those that the options choose.
 
-    Each of their documents is read afresh: a letter that a newer version has overtaken is dropped.
+    Each of their documents is read afresh: a letter that a newer version has overtaken goes. Letters that are not
+    chosen stay as they are. One that was dropped is sent if --id names it.
     """
-    return await _run_all("replay", paths, names, as_json=as_json)
-
-
-async def _run_all(
-    verb: "Verb", paths: Sequence[Path], names: Sequence[str], *, as_json: bool, allow_mass_delete: bool = False
-) -> int:
     sources = load(paths, names)
+    if wanted.is_empty:
+        return await run_all("replay", sources, as_json=as_json)
+    chosen = await choose_letters(sources, wanted, with_dropped=bool(wanted.ids))
+    if not any(chosen.values()):
+        click.echo("memsync: no dead letter is like that, so none is sent", err=True)
+    ids = {name: {letter.id for letter in letters} for name, letters in chosen.items()}
+    return await run_all("replay", sources, as_json=as_json, chosen=ids)
 
+
+async def run_all(
+    verb: "Verb",
+    sources: "Sequence[SourceSettings]",
+    *,
+    as_json: bool = False,
+    allow_mass_delete: bool = False,
+    chosen: Mapping[str, Collection[str]] = NOTHING_CHOSEN,
+    edits: "Mapping[str, RecordContent]" = NO_EDITS,
+) -> int:
+    """Do what `verb` says with `sources`, one after the other, and print what came of it; return the exit code.
+
+    A replay sends the letters whose ids are `chosen`, by source, or all; with `edits` of their records, by id.
+    """
     from pipeline.report import EXIT_CODES, overall_status, plan_report, run_report
 
     with _without("rich"):  # structlog takes it for tracebacks that it never prints here: a sixth of the start
@@ -110,6 +134,8 @@ async def _run_all(
                             stop=stop,
                             observers=(log, *display, *run.observers),
                             allow_mass_delete=allow_mass_delete,
+                            chosen=chosen.get(settings.name),
+                            edits=edits,
                         )
                     log.close(outcome.report if verb != "plan" else None)
                     await run.finish(outcome.report)

@@ -1,65 +1,13 @@
-"""What `memsync dead-letters`, `search` and `verify` print."""
+"""What `memsync search` and `verify` print."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.model import DeadLetter
-from pipeline.reporting.reasons import Reason, reason_of
-from pipeline.reporting.text import PLAIN, Style, amount, moment
+from pipeline.reporting.text import PLAIN, Style, amount
 
-_DOCUMENTS_PER_REASON_MAX = 5
 _EXCERPT_CHARACTERS_MAX = 600
 _QUERY_WORD_TOO_SHORT = 2  # characters; shorter ones say little of where an answer is
-_MESSAGE_CHARACTERS_MAX = 500
-
-
-# ------------------------------------------------------------------------------------------- dead letters
-
-
-def render_dead_letters(
-    letters: Sequence[DeadLetter], *, paths: Mapping[str, str] | None = None, style: Style = PLAIN
-) -> str:
-    """Return the letters grouped by their reason, the most frequent first.
-
-    Messages that differ only in numbers, or in the document that they name, are one reason. `paths` names the
-    configuration file of each source, for the command that sends its letters again.
-    """
-    if not letters:
-        return "No dead letters."
-    groups: dict[Reason, list[DeadLetter]] = {}
-    for letter in letters:
-        reason = reason_of(letter.stage, letter.code, letter.message, letter.document_id)
-        groups.setdefault(reason, []).append(letter)
-    by_count = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    blocks = ["\n".join(_reason_block(group, style)) for _, group in by_count]
-    count = f"{amount(len(letters), 'dead letter')} for {amount(len(groups), 'reason')}."
-    return "\n\n".join([*blocks, "\n".join([count, *_replay_lines(letters, paths or {}, style)])])
-
-
-def _reason_block(letters: Sequence[DeadLetter], style: Style) -> Iterator[str]:
-    example = letters[0]
-    title = style.paint(f"{len(letters):,} x {style.text(example.code)}", "bold")
-    yield f"{title} ({style.text(example.stage)})"
-    yield f"    {style.text(example.message, characters_max=_MESSAGE_CHARACTERS_MAX)}"
-    documents = list(dict.fromkeys((letter.source, letter.document_id) for letter in letters))
-    yield from (
-        f"      {style.text(source)}: {style.text(document)}"
-        for source, document in documents[:_DOCUMENTS_PER_REASON_MAX]
-    )
-    if len(documents) > _DOCUMENTS_PER_REASON_MAX:
-        yield f"      and {amount(len(documents) - _DOCUMENTS_PER_REASON_MAX, 'more document')}"
-    first_s = min(letter.first_failed_at for letter in letters)
-    last_s = max(letter.last_failed_at for letter in letters)
-    attempts = max(letter.attempts for letter in letters)
-    yield f"    first {moment(first_s)}, last {moment(last_s)}, up to {amount(attempts, 'attempt')}"
-
-
-def _replay_lines(letters: Sequence[DeadLetter], paths: Mapping[str, str], style: Style) -> Iterator[str]:
-    used_paths = dict.fromkeys(paths[letter.source] for letter in letters if letter.source in paths)
-    if used_paths:
-        yield "To send them again once the cause is gone:"
-        yield f"  {style.command('replay', *used_paths)}"
 
 
 # ------------------------------------------------------------------------------------------------- search

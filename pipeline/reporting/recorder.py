@@ -28,7 +28,7 @@ from pipeline.events import (
 from pipeline.model import Operation
 from pipeline.report import SourceReport
 from pipeline.reporting.changed_documents import ChangedDocuments
-from pipeline.reporting.reasons import Reason, advice, reason_of
+from pipeline.reporting.reasons import Kind, kind_of, reason_of
 from pipeline.reporting.timeline import Timeline
 
 SCHEMA = "memsync/report/1"
@@ -262,10 +262,9 @@ def _rounded(counts: OperationCounts) -> dict[str, Any]:
 
 def _by_reason(letters: Sequence[OutstandingLetter]) -> dict[str, Any]:
     """The letters grouped by their reason, the most frequent first."""
-    groups: dict[Reason, list[OutstandingLetter]] = {}
+    groups: dict[Kind, list[OutstandingLetter]] = {}
     for letter in letters:
-        reason = reason_of(letter.stage, letter.code, letter.message, letter.document_id)
-        groups.setdefault(reason, []).append(letter)
+        groups.setdefault(kind_of(letter), []).append(letter)
     by_count = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     return {
         "total": len(letters),
@@ -281,7 +280,8 @@ def _reason(letters: Sequence[OutstandingLetter]) -> dict[str, Any]:
         "stage": example.stage,
         "code": example.code,
         "message": example.message,
-        "advice": advice(example.stage),
+        "cause": reason_of(example).cause,
+        "advice": reason_of(example).cure,
         "count": len(letters),
         "documents": {"total": len(documents), "first": documents[:NAMED_PER_REASON_MAX]},
         "attempts": max(letter.attempts for letter in letters),

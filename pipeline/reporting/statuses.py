@@ -135,7 +135,7 @@ def _notes(row: StatusRow, now: float, style: Style) -> Iterator[str]:
         gone = amount(row.withheld_documents, "document")
         yield f"{name}: {gone} gone from the source; the records were kept. `memsync report` names them."
     if letters := list(_letters_notes(row)):
-        yield f"{name}: {amount(row.dead_letters, 'dead letter')}, {', '.join(letters)}."
+        yield f"{name}: {', '.join(letters)}."
     if row.due_since is not None:
         yield f"{name}: it was due {age(now - row.due_since)} ago and has not run. Does what starts it still run?"
 
@@ -143,11 +143,11 @@ def _notes(row: StatusRow, now: float, style: Style) -> Iterator[str]:
 def _letters_notes(row: StatusRow) -> Iterator[str]:
     """What the number of dead letters does not tell."""
     if row.next_attempt_at is not None:
-        yield f"some are sent again by a run from {moment(row.next_attempt_at)} on"
+        yield f"what may have passed is sent again by a run from {moment(row.next_attempt_at)} on"
     if row.quarantined:
-        yield f"{row.quarantined:,} quarantined after replays in vain"
+        yield f"{amount(row.quarantined, 'dead letter')} quarantined after replays in vain"
     if row.dropped:
-        yield f"{row.dropped:,} more dropped by hand"
+        yield f"{amount(row.dropped, 'dead letter')} dropped by hand"
 
 
 def _verdict(rows: Sequence[StatusRow], style: Style) -> str:

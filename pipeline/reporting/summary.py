@@ -317,7 +317,7 @@ def _outlook(report: SourceReport) -> Iterator[str]:
         yield f"What may have passed is sent again by itself, from {moment(report.next_attempt_at)} on."
     if report.quarantined:
         were = "was" if report.quarantined == 1 else "were"
-        yield f"{report.quarantined:,} quarantined: {were} sent again in vain too often, and by itself no more."
+        yield f"{report.quarantined:,} quarantined: {were} sent again in vain too often, and by no run any more."
 
 
 def _dead_letters_words(source: _Source) -> str:

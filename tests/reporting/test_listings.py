@@ -2,12 +2,10 @@
 
 import pytest
 
-from pipeline.model import DeadLetter, DocumentId
 from pipeline.reporting.listings import (
     ComparedDocuments,
     SearchHit,
     VerifiedSource,
-    render_dead_letters,
     render_search,
     render_verify,
 )
@@ -16,63 +14,17 @@ PATHS = {"handbook": "handbook.yaml", "wiki": "my wiki.yaml"}
 HOSTILE = "evil\x1b[2J\nNo dead letters.\u202e\ud800"
 
 
-def letter(document: str, *, code: str = "too_large", message: str = "too large", at: float = 0.0) -> DeadLetter:
-    return DeadLetter(
-        id=document,
-        source="handbook",
-        document_id=DocumentId(document),
-        stage="derive",
-        code=code,
-        message=message,
-        attempts=2,
-        first_failed_at=at,
-        last_failed_at=at + 60,
-        run_id="run-1",
-    )
-
-
-def test_letters_of_one_reason_are_told_once() -> None:
-    """Messages that differ in numbers or in the document they name are one reason; five documents suffice."""
-    letters = [letter(f"{n}.md", message=f"{n}.md has {16_000 + n:,} characters", at=n * 3_600) for n in range(7)]
-
-    text = render_dead_letters([letter("x.pdf", code="broken"), *letters], paths=PATHS)
-
-    assert text.splitlines() == [
-        "7 x too_large (derive)",
-        "    0.md has 16,000 characters",
-        *(f"      handbook: {n}.md" for n in range(5)),
-        "      and 2 more documents",
-        "    first 1970-01-01 00:00 UTC, last 1970-01-01 06:01 UTC, up to 2 attempts",
-        "",
-        "1 x broken (derive)",
-        "    too large",
-        "      handbook: x.pdf",
-        "    first 1970-01-01 00:00 UTC, last 1970-01-01 00:01 UTC, up to 2 attempts",
-        "",
-        "8 dead letters for 2 reasons.",
-        "To send them again once the cause is gone:",
-        "  memsync replay handbook.yaml",
-    ]
-
-
-def test_no_letters_are_told_in_a_line() -> None:
-    """An empty answer must not look like a fault."""
-    assert render_dead_letters([]) == "No dead letters."
-
-
 @pytest.mark.parametrize(
     "text",
     [
-        render_dead_letters([letter(HOSTILE, code=HOSTILE, message=HOSTILE)]),
         render_search([SearchHit(0.5, HOSTILE, HOSTILE, HOSTILE, HOSTILE)]),
         render_verify([VerifiedSource(HOSTILE, 1)]),
     ],
-    ids=["dead-letters", "search", "verify"],
+    ids=["search", "verify"],
 )
 def test_what_came_from_outside_cannot_drive_a_terminal(text: str) -> None:
     """Names and messages are shown escaped, and no line of theirs stands at the margin."""
     assert all(line.isprintable() for line in text.splitlines())
-    assert "No dead letters." not in text.splitlines()
 
 
 def test_search_shows_where_a_text_is_from_and_its_beginning() -> None:

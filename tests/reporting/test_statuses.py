@@ -109,3 +109,21 @@ def test_what_came_from_outside_cannot_drive_a_terminal() -> None:
 def test_ages_are_told_as_people_do(seconds: float, words: str) -> None:
     """A clock that was put back must not show minus five seconds."""
     assert age(seconds) == words
+
+
+def test_the_status_tells_what_becomes_of_dead_letters() -> None:
+    """A number does not say whether to wait or to act, and a dropped letter is no reason to say that all is there."""
+    waiting = StatusRow("handbook", "dead_letters", NOW, dead_letters=3, next_attempt_at=60.0, quarantined=1, dropped=1)
+    dropped = StatusRow("wiki", "in_sync", NOW, dropped=2)
+
+    assert render_status([waiting], now=NOW).splitlines()[-3:] == [
+        "handbook: what may have passed is sent again by a run from 1970-01-01 00:01 UTC on, 1 dead letter quarantined"
+        " after replays in vain, 1 dead letter dropped by hand.",
+        "",
+        "Not in sync: 1 of 1 source.",
+    ]
+    assert render_status([dropped], now=NOW).splitlines()[-3:] == [
+        "wiki: 2 dead letters dropped by hand.",
+        "",
+        "In sync since the last run, but for 2 dead letters dropped by hand.",
+    ]

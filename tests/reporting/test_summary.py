@@ -91,6 +91,39 @@ def test_dead_letters_are_told_by_reason_with_the_next_commands() -> None:
     ]
 
 
+def test_a_run_tells_what_becomes_of_its_dead_letters_by_itself() -> None:
+    """Who has to act, and who has only to wait."""
+    report = SourceReport("handbook", "dead_letters", quarantined=2, next_attempt_at=1_790_000_000.0)
+    report.records.dead_lettered = 5
+
+    lines = render_run([report], paths=PATHS).splitlines()
+
+    assert "    What may have passed is sent again by itself, from 2026-09-21 14:13 UTC on." in lines
+    assert "    2 quarantined: were sent again in vain too often, and by no run any more." in lines
+
+
+def test_in_sync_names_what_was_dropped_by_hand() -> None:
+    """Somebody has decided to go without it; whoever reads the report must know."""
+    report = SourceReport("handbook", records=RecordCounts(unchanged=4, dropped=2), withheld_documents=1)
+
+    text = render_run([report], paths=PATHS)
+
+    assert "    records    4 unchanged, 2 dropped by hand" in text.splitlines()
+    assert last_line(text) == (
+        "In sync, but for 1 document gone from the source and kept as configured and 2 dead letters dropped by hand."
+    )
+
+
+def test_a_plan_tells_which_dead_letters_a_run_sends_again() -> None:
+    """The others wait for a person."""
+    report = SourceReport("handbook", "dead_letters", resent=1)
+    report.records = RecordCounts(created=1, dead_lettered=3)
+
+    text = render_plan([report], paths=PATHS)
+
+    assert "1 dead-lettered, and sent again by a run, 2 dead-lettered, and not sent again by a run" in text
+
+
 def test_the_guard_tells_how_many_of_how_many_and_how_to_allow_them() -> None:
     """Whoever must decide has to see what is at stake."""
     report = SourceReport("wiki", "guarded", withheld_documents=312)
