@@ -5,6 +5,7 @@ region that this tells. Endpoints come the usual AWS way, such as AWS_ENDPOINT_U
 """
 
 import json
+import shlex
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -188,5 +189,6 @@ def _password(reference: Reference) -> str:
         said = str(error).partition("\n")[0] or type(error).__name__
         raise LookupError(f"the keyring cannot be asked for {reference}: {said}; unlock it, or set one up") from error
     if password is None:
-        raise LookupError(f"the keyring has nothing for {reference}; store it: keyring set {service} {user}")
+        stored = shlex.join(["keyring", "set", service, user])
+        raise LookupError(f"the keyring has nothing for {reference}; store it: {stored}")
     return password

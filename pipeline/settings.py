@@ -828,7 +828,8 @@ def _files_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}", path=str(folder)) from error
     if not files:
-        raise ConfigurationError("the folder holds no .yaml or .yml file", path=str(folder))
+        hint = "; those that begin with `_` are for others to extend" if found else ""
+        raise ConfigurationError(f"the folder holds no .yaml or .yml file{hint}", path=str(folder))
     return files
 
 
@@ -846,7 +847,7 @@ def _settings_of(file: SourceFile, from_environment: Mapping[str, Any]) -> Sourc
     elif isinstance(type_name, str):
         problem = f"`source.type` is {shown(type_name)}; {did_you_mean(type_name, _connector_types())}"
         faults.append(fault(problem, ("source", "type"), file, from_environment))
-    values: dict[str, Any] = {"name": file.path.stem}
+    values: dict[str, Any] = {}
     for key, value in file.values.items():
         if key in model.model_fields:
             values[key] = value
@@ -858,7 +859,7 @@ def _settings_of(file: SourceFile, from_environment: Mapping[str, Any]) -> Sourc
     values = merged(values, from_environment)
     references = References(values, file, from_environment)
     faults += references.faults
-    filled = references.filled(values)
+    filled = {"name": file.path.stem, **references.filled(values)}
     settings: SourceSettings | None = None
     try:
         with references.plain_parts():

@@ -114,6 +114,18 @@ def test_a_password_in_a_url_may_have_any_characters(password: str) -> None:
     assert unquote(urlsplit(url).password or "") == password
 
 
+def test_the_name_of_a_file_refers_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files come from archives and other people, and the name of a source is shown everywhere."""
+    monkeypatch.setenv("PW", SECRET)
+    file = tmp_path / "${env:PW}.yaml"
+    file.write_text("source: {type: filesystem, path: .}\ndestination: {endpoint_url: local}\n")
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_sources([file])
+
+    assert SECRET not in str(caught.value)
+
+
 def test_every_kind_is_named_in_the_advice() -> None:
     with pytest.raises(ValueError, match="no reference") as caught:
         parse("${x}")
