@@ -6,13 +6,11 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from connectors import connector_types
-from pipeline.references import has_marks, parse, texts_with_marks
+from pipeline.references import Location, has_marks, parse, texts_with_marks
 from pipeline.reporting.explanations import ExplainedSource, Kind, Origin, Setting
 from pipeline.setting_faults import is_secret, variable_of, without_passwords
 from pipeline.settings import LoadedSource, ReferringSettings
 from pipeline.source_files import SourceFile, merged
-
-Location = tuple[str | int, ...]
 
 _ABSENT = object()
 
@@ -61,7 +59,7 @@ class _Explainer:
         said = _at(self._said, location)
         texts = [text for _, text in texts_with_marks(said)] if said is not _ABSENT else []
         references = [str(reference) for text in texts for reference in parse(text).references]
-        shown = said if references else TypeAdapter(object).dump_python(value, mode="json")
+        shown = said if texts else TypeAdapter(object).dump_python(value, mode="json")
         return Setting(location, _without_secret(shown, location), self._origin(location), references)
 
     def _origin(self, location: Location) -> Origin:

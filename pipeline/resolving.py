@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from connectors import ConnectorType, connector_types
 from pipeline.concealing import NOTHING_CONCEALED, Concealer
-from pipeline.errors import ConfigurationError, SourceError
+from pipeline.errors import ConfigurationError, SourceError, SyncError
 from pipeline.model import Checkpoint, Document, DocumentId, DocumentRef, ScanError, SourceEvent
 from pipeline.protocols import SourceConnector
 from pipeline.references import Location, Template, parse, plain_parts, replaced, texts_with_marks
@@ -153,21 +153,21 @@ def concealed_errors(concealer: Concealer) -> Iterator[None]:
             each.args = tuple(concealer.conceal(said) if isinstance(said, str) else said for said in each.args)
             if isinstance(each, ConfigurationError):
                 each.problem = concealer.conceal(each.problem)
-        if concealer.conceal(str(error)) != str(error):  # its words come from something else
-            raise SourceError(
-                f"The source cannot be read: {type(error).__name__}. Nothing was concluded from that."
-            ) from None
+        # The words of some come from elsewhere, such as the name of the file of an `OSError`.
+        talkative = [each for each in _with_causes(error) if concealer.conceal(str(each)) != str(each)]
+        if talkative and isinstance(error, SyncError) and error not in talkative:
+            raise error from None
+        if talkative:
+            kind = type(error).__name__
+            raise SourceError(f"The source cannot be read: {kind}. Nothing was concluded from that.") from None
         raise
 
 
-def _with_causes(error: BaseException | None, known: frozenset[int] = frozenset()) -> Iterator[BaseException]:
-    """`error`, the errors of the group that it is, and all those that led to it."""
-    if error is None or id(error) in known:
-        return
-    known = known | {id(error)}
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _with_causes(each, known)
-    yield from _with_causes(error.__cause__, known)
-    yield from _with_causes(error.__context__, known)
+def _with_causes(error: BaseException) -> list[BaseException]:
+    """`error`, the errors of the group that it is, and all those that led to it, each once."""
+    found = [error]
+    for each in found:
+        others = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        led_to_it = [other for other in (*others, each.__cause__, each.__context__) if other is not None]
+        found += [other for other in led_to_it if not any(other is known for known in found)]
+    return found

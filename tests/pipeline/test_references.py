@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import traceback
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -379,3 +380,15 @@ def test_the_password_of_a_url_is_taken_out_by_itself_too() -> None:
     concealer = Concealer({f"postgresql://reader:{SECRET}@db/wiki": "${env:URL}"})
 
     assert concealer.conceal(f"password {SECRET} refused") == "password ${env:URL} refused"
+
+
+@pytest.mark.parametrize("error", [ValueError("unexpected"), SourceError("It cannot be read.")])
+def test_an_error_behind_one_that_names_a_file_by_itself_does_not_show(error: Exception) -> None:
+    """The words of an `OSError` are put together from its parts when they are asked for."""
+    concealer = Concealer({SECRET: "${env:A}"})
+
+    with pytest.raises(SourceError) as caught, concealed_errors(concealer):
+        raise error from FileNotFoundError(2, "No such file", SECRET)
+
+    assert caught.value.__suppress_context__ or caught.value.__cause__ is None
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
