@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from stat import S_ISREG
 
 from pipeline.references import Reference
 
@@ -27,7 +28,10 @@ def _variable(name: str) -> str:
 
 def _content(base_folder: Path, name: str) -> str:
     try:
-        with (base_folder / Path(name).expanduser()).open("rb") as file:
+        path = base_folder / Path(name).expanduser()
+        if not S_ISREG(path.stat().st_mode):  # a pipe would be empty when it is read once more, or never end
+            raise LookupError(f"{name} is no regular file; name one that holds the value")
+        with path.open("rb") as file:
             content = file.read(BYTES_MAX + 1)
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such home folder, or no such name"

@@ -41,7 +41,7 @@ async def make_connector(settings: SourceSettings) -> SourceConnector:
     if concealer is NOTHING_CONCEALED:
         return connector_type(source, settings.folder)
     with concealed_errors(concealer):
-        return _discreet(connector_type, concealer)(source, settings.folder)
+        return discreet(connector_type, concealer)(source, settings.folder)
 
 
 async def resolved(settings: SourceSettings) -> ResolvedSettings:
@@ -113,7 +113,7 @@ def _concealed(type_name: str) -> type[BaseModel]:
     return create_model(model.__name__, __base__=(_Concealed, model))
 
 
-def _discreet(connector_type: ConnectorType, concealer: Concealer) -> ConnectorType:
+def discreet(connector_type: ConnectorType, concealer: Concealer) -> ConnectorType:
     """A connector of this type whose words hold no value of a reference."""
     base: Any = connector_type
     if not isinstance(base, type):  # a function that makes one

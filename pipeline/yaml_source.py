@@ -4,6 +4,7 @@ YAML 1.2 on libyaml: `no` is a word, and a key that stands twice is an error. Se
 plain values; tags, further documents, and nesting or aliases without end are refused.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,9 @@ def read_yaml(path: Path) -> YamlDocument:
 def as_yaml(value: object) -> str:
     """`value`, of what JSON can say, in one line of YAML."""
     written = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False)
-    return str(written).removesuffix("...\n").strip()  # which ends a document that is a single word
+    line = str(written).removesuffix("...\n").strip()  # which ends a document that is a single word
+    # Text of several lines stays so in YAML's quotes; in those of JSON, which are YAML too, it does not.
+    return json.dumps(value, ensure_ascii=False) if "\n" in line else line
 
 
 def _read(path: Path) -> bytes:

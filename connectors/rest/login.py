@@ -81,7 +81,7 @@ class Login:
     def _secret(self, setting: str, given: SecretStr | None, variable: str | None) -> str:
         secret = secret_of(f"auth.{setting}", given, variable).strip()
         if not secret.isprintable():
-            raise SourceError(f"What cannot be sent is in the secret. Nothing was done. {self.advice}")
+            raise SourceError(f"The secret holds characters that cannot be sent. Nothing was done. {self.advice}")
         self._secrets.add(secret)
         return secret
 

@@ -213,6 +213,17 @@ def test_on_a_terminal_defaults_are_dim(explained: Folder, memsync: Memsync) -> 
     assert "\x1b[36m# _shared.yaml:2" in shown
 
 
+def test_a_hostile_value_is_explained_harmlessly(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """It may come from a file of others, or from a variable that anybody could set."""
+    docs.configure(memory.url, record={"metadata": {"a": "\x1b]0;x\x07\u202e", "b": "b\n# default"}})
+
+    done = memsync("explain", "docs.yaml")
+
+    assert done.exit_code == 0
+    assert not set(done.stdout) & set("\x1b\x07\u202e")
+    assert yaml.safe_load(done.stdout)["record"]["metadata"] == {"a": "\x1b]0;x\x07\u202e", "b": "b\n# default"}
+
+
 # --------------------------------------------------------------------------------------------------- schema
 
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import traceback
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -10,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.kit.contract import scan_into
 from pipeline.concealing import Concealer
-from pipeline.errors import ConfigurationError, SourceError
+from pipeline.errors import ConfigurationError, SourceError, UnreadableDocument
+from pipeline.model import Checkpoint, Document, DocumentId, DocumentRef, ScanError, SourceEvent
+from pipeline.protocols import RecognisesRenames
 from pipeline.references import FORM_BY_SCHEME, Reference, parse
-from pipeline.resolving import concealed_errors, resolved
+from pipeline.resolving import concealed_errors, discreet, resolved
 from pipeline.settings import SourceSettings, listing_basis, load_sources, recipe
 
 SECRET = "hunter2-of-the-marsh"
@@ -299,6 +303,15 @@ async def test_a_value_that_is_not_right_is_told_without_it(file: Path, monkeypa
     assert SECRET not in str(caught.value)
 
 
+def test_a_pipe_is_no_file_with_a_secret(file: Path) -> None:
+    """Read to be checked, it would be empty for the run; and one that nobody writes to would never end."""
+    os.mkfifo(file.parent / "pipe")
+
+    (told,) = faults(file, SQL.format(url="sqlite:///a.db") + "schedule: ${file:pipe}")
+
+    assert "pipe is no regular file" in told
+
+
 def test_another_password_is_no_reason_to_list_everything_anew(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are changed every month; an incremental source would begin at its beginning each time."""
     text = SQL.format(url="postgresql://reader:${env:CODE}@${env:HOST}/${env:DB_PASSWORD}")
@@ -392,3 +405,46 @@ def test_an_error_behind_one_that_names_a_file_by_itself_does_not_show(error: Ex
 
     assert caught.value.__suppress_context__ or caught.value.__cause__ is None
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+class TalkativeConnector:
+    """Says the secret whenever it can, and has a method that not every connector has."""
+
+    def __init__(self, _settings: object, _base_folder: Path) -> None:
+        pass
+
+    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        yield [ScanError("a/", "denied", f"Cannot list with {SECRET}.")]
+        raise SourceError(f"Lost {SECRET}.")
+
+    async def fetch(self, ref: DocumentRef) -> Document:
+        raise UnreadableDocument("denied", f"Cannot read with {SECRET}.")
+
+    async def locate(self, document: DocumentId) -> DocumentRef | None:
+        raise SourceError(f"Cannot look with {SECRET}.")
+
+    def trace(self, ref: DocumentRef) -> str | None:
+        return None
+
+
+async def test_whatever_a_connector_says_is_without_the_secret(tmp_path: Path) -> None:
+    """Its words go into logs, reports and dead letters. What it can do beside, it can do still."""
+    connector_type = discreet(TalkativeConnector, Concealer({SECRET: "${env:A}"}))  # type: ignore[arg-type]
+    connector = connector_type(None, tmp_path)
+    events: list[SourceEvent] = []
+
+    with pytest.raises(SourceError) as lost:
+        await scan_into(events, connector)
+    with pytest.raises(UnreadableDocument) as unread:
+        await connector.fetch(DocumentRef(DocumentId("a/b"), "a/b"))
+    with pytest.raises(SourceError) as unknown:
+        await connector.locate(DocumentId("a/b"))
+
+    assert events == [ScanError("a/", "denied", "Cannot list with ${env:A}.")]
+    assert [str(each.value) for each in (lost, unread, unknown)] == [
+        "Lost ${env:A}.",
+        "Cannot read with ${env:A}.",
+        "Cannot look with ${env:A}.",
+    ]
+    assert unread.value.code == "denied"
+    assert isinstance(connector, RecognisesRenames)
