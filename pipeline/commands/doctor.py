@@ -1,6 +1,7 @@
 """`memsync doctor`."""
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ import click
 
 from pipeline.commands.shared import (
     EXIT_FAILED,
+    EXIT_SIGNAL,
     command,
     files_of,
     json_option,
@@ -19,6 +21,7 @@ from pipeline.commands.shared import (
     print_json,
     safe,
     source_option,
+    stopping,
     style_here,
     typed,
 )
@@ -92,8 +95,7 @@ async def _print_policy(sources: "Sequence[SourceSettings]", *, as_json: bool) -
     places = [(settings, await memory_place(settings)) for settings in sources]
     for settings, place in places:
         if place.note:
-            said = f"the account is not known, and `*` stands for it ({place.note})"
-            click.echo(f"memsync: {safe(settings.name)}: {safe(said)}", err=True)
+            _tell(f"{settings.name}: the account is not known, and `*` stands for it ({place.note})")
     policy = policy_for(places)
     if as_json:
         print_json("memsync/policy/1", policy=policy)
@@ -116,7 +118,12 @@ async def _probe(
             f"The probe writes some 15 records into the memory {safe(memory_id)}, deletes them again, and takes"
             f" {duration(token_s)} or a little more. The memory should be there to be thrown away, and hold nothing."
         )
-    measured, files = await measure(sources, memory_id, token_s, lambda told: click.echo(f"memsync: {told}", err=True))
+    async with stopping() as stop:
+        with stop.heeded() as scope:
+            measured, files = await measure(sources, memory_id, token_s, _tell)
+    if scope.cancelled_caught:
+        _tell("interrupted; nothing was kept of what was measured")
+        return EXIT_SIGNAL + (stop.signal_number or signal.SIGINT)
     timings = {settings.name: timing_by(settings, measured) for settings in sources}
     if as_json:
         print_json(
@@ -129,6 +136,10 @@ async def _probe(
         rows = rows_of(measured, timings[sources[0].name])
         click.echo(render_measurements(rows, where=where, files=[*map(typed, files)], style=style_here()))
     return 0
+
+
+def _tell(what: str) -> None:
+    click.echo(f"memsync: {safe(what)}", err=True)
 
 
 def _ask_leave(question: str) -> None:

@@ -59,7 +59,9 @@ class Account:
     def __init__(self, connection: AgentCoreConnection, session: Any, now: Callable[[], float]) -> None:
         self.connection = connection
         self.memory_id = connection.memory_id
-        self.clock_ahead_s: float | None = None  # this machine's, of AWS's; None: no answer has told the time yet
+        self.clock_ahead_s: float | None = (
+            None  # this machine's, of the service's; None: no answer has told the time yet
+        )
         self.credentials = Once(self._credentials)
         self.caller = Once(self._caller)
         self.memory = Once(self._memory)

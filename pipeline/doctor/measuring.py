@@ -138,8 +138,8 @@ async def check_measured(settings: SourceSettings, file: str, now: float) -> Seq
     holds = measured is not None and holds_for(measured, settings)
     timing = timing_by(settings, measured if holds else None)
     told = (
-        f"a run reckons with listings that lag {duration(timing.settle_s)}, client tokens that are recognised for"
-        f" {duration(timing.token_trust_s)}, records that can be updated after {duration(timing.young_record_s)}"
+        f"a run reckons with listings {duration(timing.settle_s)} late, updates after"
+        f" {duration(timing.young_record_s)}, client tokens that last {duration(timing.token_trust_s)}"
     )
     if measured is None:
         return [Finding("timing", "ok", f"{told}; not measured")]

@@ -216,13 +216,13 @@ async def check_clock(account: Account) -> Sequence[Finding]:
 
 
 def judge_clock(ahead_s: float | None) -> Finding:
-    """`ahead_s` is how far this machine's clock is ahead of the memory's; the latter tells whole seconds."""
+    """`ahead_s` is how far this machine's clock is ahead of the service's, which tells whole seconds."""
     if ahead_s is None:
         return Finding("clock", "not_known", "no answer told the time")
     off_s = abs(ahead_s)
     if off_s < 2:
         return Finding("clock", "ok", "right")
-    found = f"{duration(off_s)} {'ahead of' if ahead_s > 0 else 'behind'} the memory's"
+    found = f"{duration(off_s)} {'ahead of' if ahead_s > 0 else 'behind'} the service's"
     cure = "Set the clock, best by NTP (`timedatectl set-ntp true`)."
     if off_s > CLOCK_DIFFERENCE_MAX_S:
         return Finding("clock", "problem", f"{found}: AWS refuses requests beyond 5 minutes", cure)

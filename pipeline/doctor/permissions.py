@@ -2,11 +2,12 @@
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from pipeline.destinations.agentcore import CONTROL_SERVICE, DATA_SERVICE
-from pipeline.doctor.account import DENIED, Account, reason_elsewhere
+from pipeline.destinations.agentcore import DATA_SERVICE
+from pipeline.doctor.account import DENIED, NO_ANSWER, Account, reason_elsewhere
 from pipeline.doctor.policy import ANY_ACCOUNT, READS, WRITES, actions, memory_arn
 from pipeline.errors import DestinationError
 from pipeline.reporting.examinations import Finding
@@ -22,43 +23,44 @@ POLICY_CURE = "This prints what they need, as a policy:\n  memsync doctor --poli
 
 
 async def check_reads(account: Account, namespace_path: str, file: str) -> Sequence[Finding]:
-    """Try every call that only looks: for one record, or one that cannot exist."""
+    """Try every call that only looks."""
+    name = "reading the memory"
     denied: list[str] = []
     unclear: list[str] = []
-    calls: dict[str, tuple[str, str, dict[str, Any]]] = {
-        "GetMemory": (CONTROL_SERVICE, "get_memory", {}),
-        "GetMemoryRecord": (DATA_SERVICE, "get_memory_record", {"memoryRecordId": f"mem-{uuid.uuid4()}"}),
-        "ListMemoryRecords": (
-            DATA_SERVICE,
-            "list_memory_records",
-            {"namespacePath": namespace_path, "maxResults": 1},
-        ),
-        "RetrieveMemoryRecords": (
-            DATA_SERVICE,
-            "retrieve_memory_records",
-            {
-                "namespacePath": namespace_path,
-                "searchCriteria": {"searchQuery": "memsync", "topK": 1},
-                "maxResults": 1,
-            },
-        ),
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "GetMemory": account.memory,
+        **_data_calls(account, namespace_path),
     }
     assert tuple(calls) == READS
-    for name, (service, method, parameters) in calls.items():
+    for operation, call in calls.items():
         try:
-            await account.ask(service, method, memoryId=account.memory_id, **parameters)
+            await call()
         except DestinationError as error:
             if reason := reason_elsewhere(error):
-                return [Finding("reading the memory", "not_known", reason)]
+                return [Finding(name, "not_known", reason)]
+            if error.code in NO_ANSWER:
+                return [Finding(name, "not_known", "it could not be asked; see the region")]
             if error.code in DENIED:
-                denied.append(name)
+                denied.append(operation)
             elif error.code not in LET_IN:
-                unclear.append(f"{name} gave no clear answer: {error}")
+                unclear.append(str(error))
     if denied:
-        return [Finding("reading the memory", "problem", f"not permitted: {', '.join(denied)}", _cure(file))]
+        return [Finding(name, "problem", f"not permitted: {', '.join(denied)}", _cure(file))]
     if unclear:
-        return [Finding("reading the memory", "not_known", unclear[0])]
-    return [Finding("reading the memory", "ok", f"permitted: {', '.join(READS)}")]
+        return [Finding(name, "not_known", f"no clear answer: {unclear[0]}")]
+    return [Finding(name, "ok", f"permitted: {', '.join(READS)}")]
+
+
+def _data_calls(account: Account, namespace_path: str) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """The reads of records, by operation: of one record, or of one that cannot exist."""
+    ask = partial(account.ask, DATA_SERVICE, memoryId=account.memory_id)
+    where = {"namespacePath": namespace_path, "maxResults": 1}
+    criteria = {"searchQuery": "memsync", "topK": 1}
+    return {
+        "GetMemoryRecord": partial(ask, "get_memory_record", memoryRecordId=f"mem-{uuid.uuid4()}"),
+        "ListMemoryRecords": partial(ask, "list_memory_records", **where),
+        "RetrieveMemoryRecords": partial(ask, "retrieve_memory_records", searchCriteria=criteria, **where),
+    }
 
 
 # -------------------------------------------------------------------------------------------------- writes

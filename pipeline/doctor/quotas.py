@@ -41,7 +41,7 @@ def judge_quotas(writers: WriterSettings, said: Mapping[Call, float], error: Des
             return Finding(
                 "quotas",
                 "not_known",
-                f"Service Quotas could not be asked ({error.code}); {origin} {rates}",
+                f"Service Quotas could not be asked ({error.code}); {origin}: {rates}",
                 "A run then finds the rate by what is refused, from five requests a second on. Allow"
                 " servicequotas:ListServiceQuotas, or set writers.requests_per_second.",
             )

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import sqlite3
 import stat
 import threading
@@ -558,7 +559,7 @@ def test_who_may_ask_little_is_told_what_is_not_known(
     """A role with no more than its policy may neither ask IAM nor, perhaps, for quotas: that is no problem."""
     docs.configure(memory.url, destination=AWS, writers={"requests_per_second": None})
     docs.write_documents(1)
-    memory.play(script=("GetMemory:access_denied",) * 3)
+    memory.play(script=("GetMemory:access_denied",))
     aws.errors = {"SimulatePrincipalPolicy": "AccessDenied", "ListServiceQuotas": "AccessDeniedException"}
 
     done = memsync("doctor", "docs.yaml", "--json", environment=in_aws(memory, aws))
@@ -724,6 +725,25 @@ def test_a_probe_touches_no_memory_that_is_used(docs: Folder, memory: Memory, me
     assert "go together" in unnamed.stderr
     assert memory.contents() == before
     assert memory.records(CLEAN_MEMORY_ID) == []
+
+
+def test_a_probe_that_is_interrupted_deletes_what_it_wrote(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """It takes a quarter of an hour: somebody will."""
+    memory.create(CLEAN_MEMORY_ID)
+    running = memsync.start(
+        "doctor", "--probe", "--memory-id", CLEAN_MEMORY_ID, "--token-wait", "900", "--yes", "docs.yaml"
+    )
+    assert running.process.stderr is not None
+    for line in running.process.stderr:
+        if "before it sends a client token again" in line:
+            break
+
+    done = running.stop_by(signal.SIGTERM)
+
+    assert done.exit_code == 128 + signal.SIGTERM
+    assert done.stderr.endswith("memsync: interrupted; nothing was kept of what was measured\n")
+    assert memory.records(CLEAN_MEMORY_ID) == []
+    assert not docs.state.exists()
 
 
 def test_measurements_that_do_not_hold_are_told(docs: Folder, memory: Memory, memsync: Memsync) -> None:
