@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from pipeline.deploying.calendars import event_bridge
+from pipeline.deploying.lambda_handler import FILE_VARIABLE
 from pipeline.deploying.plan import (
     AGENTCORE_ACTIONS,
     RUNS_AT_ONCE,
@@ -439,7 +440,8 @@ def _fargate_mib(wanted_mib: int) -> int:
 
 def _function(deployment: Deployment, source: Source) -> Json:
     variables: Json = {
-        "MEMSYNC_FILE": f"{CONFIGURATION}/{source.slug}.yaml",
+        FILE_VARIABLE: f"{CONFIGURATION}/{source.slug}.yaml",
+        "MEMSYNC_STATE__PATH": LAMBDA_STATE,  # the image says where containers have it
     }
     for number, variable in enumerate(deployment.variables):
         if variable in source.variables:
