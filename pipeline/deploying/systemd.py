@@ -3,10 +3,12 @@
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from pipeline.deploying.calendars import on_calendar
 from pipeline.deploying.plan import RUNS_AT_ONCE, STOP_S, Deployment, GeneratedFile, Source, comment
+from pipeline.timetable import Timetable
 
 UNITS = "/etc/systemd/system"
 SECRETS = "/etc/memsync"
@@ -36,6 +38,21 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 UMask=0077
+"""
+
+
+RARE_S = 3600
+TIMES_LOOKED_AT = 100
+LIMIT = """\
+StartLimitIntervalSec=30min
+StartLimitBurst=4
+"""
+AGAIN = """\
+# A failure is tried again, three times. 2, the configuration, and 4, the guard against mass deletion, are for you to
+# look at.
+Restart=on-failure
+RestartSec=5min
+RestartPreventExitStatus=2 4
 """
 
 
@@ -86,25 +103,21 @@ def _run(deployment: Deployment, source: Source) -> str:
         f"  systemctl start {unit}.service       # runs it now",
         f"  journalctl -u {unit}.service -e      # what it said",
     )
+    # Each start counts, also those of the timer: where they come often, the next one is soon enough.
+    limit, again = (LIMIT, AGAIN) if _shortest_wait_s(source) >= RARE_S else ("", "")
     return f"""\
 {head}
 [Unit]
 Description=memsync {source.name}: make the agent's memory equal to its documents
 Wants=network-online.target
 After=network-online.target
-StartLimitIntervalSec=1h
-StartLimitBurst=4
-
+{limit}
 [Service]
 Type=oneshot
 ExecStart={_words([*deployment.program, "run", str(source.settings.file)])}
 # 3: done, dead letters wait for you. 5: another run is at it. 143: it was stopped, and the next one carries on.
 SuccessExitStatus=3 5 143
-# A failure is tried again. 2, the configuration, and 4, the guard against mass deletion, are for you to look at.
-Restart=on-failure
-RestartSec=5min
-RestartPreventExitStatus=2 4
-{_surroundings(deployment, [source], secrets)}"""
+{again}{_surroundings(deployment, [source], secrets)}"""
 
 
 def _service(deployment: Deployment) -> str:
@@ -177,6 +190,13 @@ def _surroundings(deployment: Deployment, sources: Sequence[Source], secrets: st
         f"PrivateTmp={'no' if is_temporary else 'yes'}",
     ]
     return "\n".join(lines) + "\n" + HARDENING
+
+
+def _shortest_wait_s(source: Source) -> float:
+    """The shortest time between two of the next times that the source is due."""
+    timetable, moment = Timetable(source.schedule), 0.0
+    times = [moment := timetable.due_after(moment) for _ in range(TIMES_LOOKED_AT)]
+    return min(later - earlier for earlier, later in pairwise(times))
 
 
 def _folders(source: Source) -> list[Path]:

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,17 +18,17 @@ from .conftest import CREDENTIALS, Folder, Memory, Memsync
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 
-SERVES_FOR_EVER = "local"
+STAY_UP = {"local", "schedule"}
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of README.md in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The fenced blocks of README.md, or another page, in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
 
 
-def commands() -> Iterator[list[str]]:
+def commands(page: str = README) -> Iterator[list[str]]:
     """The arguments of each `memsync` command in a block of shell."""
-    for block in blocks("sh"):
+    for block in blocks("sh", page):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words[:1] == ["memsync"]:
@@ -56,7 +57,28 @@ def test_every_command_is_accepted() -> None:
     """An option that was renamed must be renamed there too."""
     accepted = [parse(arguments).info_name for arguments in commands()]
 
-    assert {"run", "plan", "replay", "dead-letters", "status", "verify", "recover", "search", "local"} <= set(accepted)
+    assert {
+        "run",
+        "plan",
+        "replay",
+        "dead-letters",
+        "status",
+        "verify",
+        "recover",
+        "search",
+        "local",
+        "schedule",
+        "deploy",
+    } <= set(accepted)
+
+
+def test_every_command_of_the_page_on_running_is_accepted() -> None:
+    """It is what people copy into units and images."""
+    page = (PROJECT / "docs" / "running.md").read_text()
+
+    accepted = [parse(arguments).info_name for arguments in commands(page)]
+
+    assert set(accepted) == {"schedule", "watch", "deploy"}
 
 
 @pytest.mark.parametrize("target", ["make quickstart", "make test"])
@@ -73,7 +95,7 @@ def test_the_commands_work_with_the_configuration_that_stands_beside_them(
     folder: Folder, memory: Memory, memsync: Memsync
 ) -> None:
     """A reader copies the YAML, types the commands in their order, and each of them does what it should."""
-    typed = [arguments for arguments in commands() if arguments[0] != SERVES_FOR_EVER]
+    typed = [arguments for arguments in commands() if arguments[0] not in STAY_UP]
     settings = yaml.safe_load(blocks("yaml")[0])
     work = folder.path / "work"
     shutil.copytree(PROJECT / "configs", work / "configs", ignore=shutil.ignore_patterns(".memsync"))
@@ -97,6 +119,20 @@ def test_the_commands_work_with_the_configuration_that_stands_beside_them(
 
     assert failed == {}
     assert len(memory.records(settings["destination"]["memory_id"])) == 1
+
+
+def test_the_configuration_can_be_kept_in_sync(folder: Folder, memory: Memory, memsync: Memsync) -> None:
+    """What is typed to stay up does, with that YAML, until it is told to stop."""
+    settings = yaml.safe_load(blocks("yaml")[0])
+    folder.configure(memory.url, "handbook.yaml", schedule=settings["schedule"])
+    folder.write_documents(1)
+    (typed,) = [arguments for arguments in commands() if arguments[0] == "schedule"]
+
+    running = memsync.start(*typed)
+    running.wait_for_log("run_ended")
+
+    assert running.stop_by(signal.SIGTERM).exit_code == 0
+    assert len(memory.documents()) == 1
 
 
 def test_the_yaml_files_that_are_named_are_valid(memsync: Memsync) -> None:

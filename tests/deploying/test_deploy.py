@@ -119,6 +119,17 @@ def test_systemd_takes_the_service_that_stays_up(tmp_path: Path) -> None:
     assert all(path in only(files) for path in paths)
 
 
+def test_a_failure_is_tried_again_only_where_the_next_time_is_far(tmp_path: Path) -> None:
+    """systemd counts every start, also the timer's: with a limit, a source that is due often would soon not be run."""
+    units = deploy("systemd", *write(tmp_path, bucket=BUCKET, wiki=WIKI))
+
+    often, rare = units["memsync-bucket.service"], units["memsync-Wiki_pages.service"]
+    assert "StartLimit" not in often
+    assert "Restart=" not in often
+    assert "StartLimitBurst=4" in rare
+    assert "RestartPreventExitStatus=2 4" in rare
+
+
 @needs_systemd
 def test_the_units_are_hardened(tmp_path: Path) -> None:
     """A program that reads documents from everywhere should be able to do as little as possible: 10 is unprotected."""
