@@ -1,6 +1,7 @@
 """`memsync deploy`."""
 
 import getpass
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -42,7 +43,7 @@ async def deploy_command(
     user: str | None,
     mail_to: str | None,
 ) -> int:
-    """Print what has others run these sources when they are due: units, manifests, templates.
+    """Print units and manifests that run sources on time.
 
     Made for the configuration at hand: its schedules, exactly, or an error if they have no words for one; its folders,
     the variables that hold its secrets, and which exit codes are to be tried again. Nothing is installed.
@@ -65,6 +66,8 @@ async def deploy_command(
     files = RENDERERS[kind](deployment)
     for name in without:
         click.echo(f"memsync: {name} has no schedule and is left out.", err=True)
+    for variable in _settings_from_environment():
+        click.echo(f"memsync: {variable} is set here, and is not in what follows; set it there too.", err=True)
     if out is None:
         for file in files:
             if len(files) > 1:
@@ -73,6 +76,12 @@ async def deploy_command(
     else:
         _write(files, out)
     return 0
+
+
+def _settings_from_environment() -> list[str]:
+    from pipeline.setting_faults import SECTION_SEPARATOR, VARIABLE_PREFIX
+
+    return sorted(safe(name) for name in os.environ if name.startswith(VARIABLE_PREFIX) and SECTION_SEPARATOR in name)
 
 
 def _program() -> list[str]:

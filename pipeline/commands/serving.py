@@ -38,6 +38,7 @@ _OPTIONS = (
         default=2,
         show_default=True,
         type=click.IntRange(1, 64),
+        metavar="COUNT",
         help="Runs at a time; each is a process with a need of memory of its own.",
     ),
     click.option(

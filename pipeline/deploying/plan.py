@@ -120,6 +120,8 @@ class Source:
             values["dead_letters"] = {**values.get("dead_letters", {}), "path": None}
         if self.documents is not None:
             values["source"] = {**values["source"], "path": documents}
+        if self.settings.destination.profile is not None:  # it is of this machine; there a role is in its place
+            values["destination"] = {**values["destination"], "profile": None}
         return yaml_text(values)
 
 

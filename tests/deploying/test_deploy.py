@@ -17,8 +17,9 @@ import pytest
 import yaml
 from cronsim import CronSim
 
+from pipeline.commands.schedule import schedule_command
 from pipeline.deploying.lambda_handler import handle
-from pipeline.deploying.plan import Deployment, sources_to_deploy
+from pipeline.deploying.plan import RUNS_AT_ONCE, STOP_S, Deployment, sources_to_deploy
 from pipeline.deploying.renderers import RENDERERS
 from pipeline.errors import ConfigurationError
 from pipeline.settings import load_sources
@@ -271,7 +272,8 @@ def test_the_configuration_that_is_carried_along_is_valid_and_the_same(tmp_path:
         "name": "1e3",
         "record": {"metadata": {"a": "0o17", "b": "1e3", "c": "yes", "d": "~", "e": "x: y"}},
     }
-    paths = write(tmp_path, odd=odd, folder={**FOLDER, "dead_letters": {"path": "letters.jsonl"}})
+    folder = {**FOLDER, "dead_letters": {"path": "letters.jsonl"}, "destination": {**DESTINATION, "profile": "mine"}}
+    paths = write(tmp_path, odd=odd, folder=folder)
 
     found = manifests(only(deploy("kubernetes", *paths)))
 
@@ -283,6 +285,7 @@ def test_the_configuration_that_is_carried_along_is_valid_and_the_same(tmp_path:
         (carried,) = load_sources([tmp_path / "carried" / name])
         assert carried.name == original.name
         assert carried.record == original.record
+        assert carried.destination.profile is None
         assert carried.state_folder == Path("/var/lib/memsync") / original.name
         assert carried.dead_letters_path.parent == carried.state_folder
     assert carried.source.model_dump()["path"] == Path("/documents/folder")
@@ -389,16 +392,29 @@ def test_a_function_stops_its_run_before_its_time_is_up(local_source: Path) -> N
 # ------------------------------------------------------------------------------------------ the command line
 
 
-def test_files_are_written_where_they_are_wanted_and_shown_otherwise(tmp_path: Path) -> None:
+def test_what_is_deployed_knows_the_defaults_of_the_scheduler() -> None:
+    """It gives it memory for as many runs as it starts at once, and more time to stop than it gives them."""
+    defaults = {option.name: option.default for option in schedule_command.params}
+
+    assert defaults["concurrency"] == RUNS_AT_ONCE
+    assert isinstance(defaults["grace_s"], float)
+    assert defaults["grace_s"] < STOP_S
+
+
+def test_files_are_written_where_they_are_wanted_and_shown_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder of YAML files may hold some that are run by hand: they are left out, and named."""
     by_hand = {key: value for key, value in BUCKET.items() if key != "schedule"}
     paths = write(tmp_path, bucket=BUCKET, by_hand=by_hand)
 
     shown = call("ecs", *paths)
+    monkeypatch.setenv("MEMSYNC_DESTINATION__REGION", "eu-west-1")
     written = call("ecs", *paths, "--out", str(tmp_path / "out"))
 
     assert (shown.returncode, written.returncode) == (0, 0)
-    assert shown.stderr == written.stderr == "memsync: by_hand has no schedule and is left out.\n"
+    assert shown.stderr == "memsync: by_hand has no schedule and is left out.\n"
+    assert "MEMSYNC_DESTINATION__REGION is set here, and is not in what follows" in written.stderr
     names = ["template.yaml", "Containerfile", "sources/bucket.yaml"]
     for name in names:
         assert f"# ==> {name} <==\n" in shown.stdout
