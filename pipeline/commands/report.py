@@ -1,17 +1,31 @@
 """`memsync report` and `history`: what past runs did, to be looked at."""
 
 import webbrowser
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pipeline.commands.shared import command, json_option, load, paths_argument, print_json, source_option, style_here
-from pipeline.errors import ConfigurationError
+from pipeline.commands.shared import (
+    command,
+    exit_code_of,
+    json_option,
+    load,
+    paths_argument,
+    print_json,
+    safe,
+    source_option,
+    style_here,
+)
+from pipeline.errors import ConfigurationError, SyncError
 
 if TYPE_CHECKING:
     from pipeline.settings import SourceSettings
+
+Answer = TypeVar("Answer")
 
 
 @click.command("report")
@@ -44,15 +58,37 @@ async def report_command(
     if as_json:
         from pipeline.history import find_report
 
-        reports = [(await find_report(settings, run_id))[1] for settings in sources]
-        print_json("memsync/reports/1", reports=reports)
-        return 0
-    for settings in sources:
-        page = await _write_page(settings, run_id, out)
+        found, errors = await _asked(sources, partial(find_report, run_id=run_id))
+        print_json("memsync/reports/1", reports=[report for _, report in found.values()])
+        return exit_code_of(errors)
+    pages, errors = await _asked(sources, partial(_write_page, run_id=run_id, out=out))
+    for page in pages.values():
         click.echo(style_here().text(str(page)))
         if is_to_open and not webbrowser.open(page.absolute().as_uri()):
             click.echo("memsync: no browser could be opened here; the page is in the file above", err=True)
-    return 0
+    return exit_code_of(errors)
+
+
+async def _asked(
+    sources: "Sequence[SourceSettings]", ask: "Callable[[SourceSettings], Awaitable[Answer]]"
+) -> tuple[dict[str, Answer], list[SyncError]]:
+    """What `ask` answers for each source; what went wrong with some is said, and does not keep the others back.
+
+    Raises:
+        SyncError: it went wrong with all of them.
+    """
+    answers: dict[str, Answer] = {}
+    errors: list[SyncError] = []
+    for settings in sources:
+        try:
+            answers[settings.name] = await ask(settings)
+        except SyncError as error:
+            errors.append(error)
+    if errors and not answers:
+        raise errors[0]
+    for problem in errors:
+        click.echo(f"memsync: {safe(str(problem))}", err=True)
+    return answers, errors
 
 
 def _place(source: str, out: Path) -> Path:
@@ -101,10 +137,10 @@ async def history_command(paths: tuple[Path, ...], names: tuple[str, ...], count
     from pipeline.history import past_runs
     from pipeline.reporting.histories import render_history
 
-    runs = {settings.name: await past_runs(settings, count) for settings in load(paths, names)}
+    runs, errors = await _asked(load(paths, names), partial(past_runs, count=count))
     if as_json:
         sources = [{"name": name, "runs": [asdict(run) for run in past]} for name, past in runs.items()]
         print_json("memsync/history/1", sources=sources)
     else:
         click.echo(render_history(runs, style=style_here()))
-    return 0
+    return exit_code_of(errors)

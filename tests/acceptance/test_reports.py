@@ -241,6 +241,23 @@ def test_before_the_first_run_there_is_nothing_to_show(docs: Folder, memory: Mem
     assert not docs.state.exists()
 
 
+def test_a_source_that_never_ran_keeps_the_pages_of_others_back_no_more(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """Somebody has just written its configuration; whoever looks at last night does not wait for that."""
+    docs.configure(memory.url, "new.yaml", name="new")
+    docs.write("a.md")
+    memsync("run", "docs.yaml")
+
+    pages = memsync("report", ".")
+    as_json = memsync("report", ".", "--json")
+
+    assert (pages.exit_code, as_json.exit_code) == (1, 1)
+    assert pages.stdout.count(".html\n") == 1
+    assert "source 'new' has no report" in pages.stderr
+    assert [report["source"] for report in as_json.report["reports"]] == ["docs"]
+
+
 def test_a_damaged_report_is_told_and_stops_no_run(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """A power cut may leave an empty file."""
     docs.write("a.md")
