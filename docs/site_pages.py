@@ -16,9 +16,14 @@ from mkdocs.structure.pages import Page
 from pipeline.cli import main
 
 PROJECT = Path(__file__).parents[1]
-CONFIGS = PROJECT / "configs"
 MOVED = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
-SHOWN_AS_TEXT = ("configs/*.yaml", "docs/connector-example/**/*", "CONTRIBUTING.md", "pipeline/sync.py")
+SHOWN_AS_TEXT = (
+    "configs/*.yaml",
+    "docs/connector-example/**/*",
+    "CONTRIBUTING.md",
+    "Containerfile",
+    "pipeline/sync.py",
+)
 
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)(?=[)#])")
 
@@ -28,7 +33,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, content in (
         *((shown_as, (PROJECT / path).read_text(encoding="utf-8")) for path, shown_as in MOVED.items()),
         ("commands.md", "".join(_commands())),
-        ("settings.md", "".join(_settings())),
     ):
         files.append(File.generated(config, name, content=content))
     for path in _files_to_show():
@@ -80,14 +84,3 @@ def _help_of(group: click.Group, context: click.Context) -> Iterator[str]:
         yield f"\n## {its_context.command_path}\n\n```text\n{command.get_help(its_context)}\n```\n"
         if isinstance(command, click.Group):
             yield from _help_of(command, its_context)
-
-
-def _settings() -> Iterator[str]:
-    """The large example, which states and explains every setting, and those of the connectors."""
-    yield (
-        "# Settings\n\nEvery setting with its default and its meaning. What is not said for a type of source is as in"
-        " the first file. `memsync sources TYPE` prints the same for connectors of your own.\n"
-    )
-    first, left_out = CONFIGS / "agentcore.yaml", CONFIGS / "quickstart.yaml"
-    for path in (first, *sorted(set(CONFIGS.glob("*.yaml")) - {first, left_out})):
-        yield f"\n## {path.name}\n\n```yaml\n{path.read_text(encoding='utf-8')}```\n"

@@ -60,15 +60,15 @@ async def test_the_last_good_run_is_told_however_many_failed_since(hourly: Sourc
 
 
 @pytest.mark.parametrize(
-    ("late_s", "is_overdue"), [(0.0, False), (OVERDUE_AFTER_S, False), (OVERDUE_AFTER_S + 1, True)]
+    ("late_s", "is_overdue"), [(-60.0, False), (OVERDUE_AFTER_S, False), (OVERDUE_AFTER_S + 1, True)]
 )
 async def test_a_source_is_overdue_once_its_run_is_late_for_certain(
     late_s: float, is_overdue: bool, hourly: SourceSettings
 ) -> None:
-    """Cron may take its time; whoever looks in that minute must not be sent to look for a fault."""
+    """Cron may take its time, and so may the jitter; whoever looks then must not be sent to look for a fault."""
     await ran(hourly, [(NOON - HOUR, "in_sync")])
 
-    row = await status_row(hourly, NOON + late_s)
+    row = await status_row(hourly, NOON + hourly.schedule_jitter_s + late_s)
 
     assert row.due_since == (NOON if is_overdue else None)
     assert row.next_run_at == NOON + HOUR

@@ -118,8 +118,8 @@ def test_the_status_tells_what_becomes_of_dead_letters() -> None:
 
     assert render_status([waiting], now=NOW).splitlines()[-3:] == [
         (
-            "handbook: what may have passed is sent again by a run from 1970-01-01 00:01 UTC on, 1 dead letter quarantined"
-            " after replays in vain, 1 dead letter dropped by hand."
+            "handbook: what may have passed is sent again by a run from 1970-01-01 00:01 UTC on,"
+            " 1 dead letter quarantined after replays in vain, 1 dead letter dropped by hand."
         ),
         "",
         "Not in sync: 1 of 1 source.",
