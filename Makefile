@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 USABLE := $(VENV)/.usable
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture picture-report site simulate mutants kills powerloss io-errors stateful hostile bench bench-check reference format clean
+.PHONY: quickstart test lint picture picture-report picture-console site simulate mutants kills powerloss io-errors stateful hostile bench bench-check reference format clean
 .DEFAULT_GOAL := quickstart
 
 $(USABLE): pyproject.toml constraints.txt
@@ -99,6 +99,10 @@ site: $(READY)
 # The page of a run; needs Chromium.
 picture-report: $(READY)
 	$(BIN)/python docs/picture_report.py
+
+# The console; needs Chromium and its driver.
+picture-console: $(READY)
+	$(BIN)/python docs/picture_console.py
 
 # What is made of the models of the settings: the reference in docs/configuration.md, and the schema for editors.
 reference: $(READY)

@@ -9,6 +9,7 @@ import click
 
 # Where each command is: of which module which name.
 COMMANDS: Mapping[str, str] = {
+    "console": "console.console_command",
     "dead-letters": "dead_letters.dead_letters_command",
     "history": "report.history_command",
     "deploy": "deploy.deploy_command",

@@ -34,7 +34,7 @@ from pipeline.reporting.timeline import Timeline
 SCHEMA = "memsync/report/1"
 RUNNING = "running"  # the status of a report whose run has not ended, or was killed
 
-DRAFT_EVERY_S = 30.0  # what a killed run leaves is at most so old
+DRAFT_EVERY_S = 3.0  # what a killed run leaves, and what is shown of one at work, is at most so old
 NAMED_PER_REASON_MAX = 20
 REASONS_MAX = 50
 PROBLEMS_MAX = 50
@@ -74,7 +74,7 @@ class OperationCounts:
 
 @dataclass(slots=True)
 class RunRecorder:
-    """A listener that keeps the report of one run, and saves it: a draft at once and every half minute, then the whole.
+    """A listener that keeps the report of one run, and saves it: a draft at once and every few seconds, then the whole.
 
     `account` is kept up to date by somebody who hears the same events before. `save` takes a report and whether it is
     the last word. `allowed_per_s` tells how many requests of an operation may be sent now, `versions` what is at work,

@@ -1,0 +1,150 @@
+"""What the page shows of the sources, read out of their state. Nothing here writes, and nothing asks a source."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import SyncError
+from pipeline.history import find_report, past_runs
+from pipeline.letters import to_json
+from pipeline.model import DeadLetter
+from pipeline.reporting.histories import PastRunRow
+from pipeline.reporting.reasons import reason_of
+from pipeline.runner import open_source_state, search_source
+from pipeline.settings import SourceSettings, load_sources
+from pipeline.status import status_row
+
+RUNS_SHOWN = 60
+LETTERS_SHOWN_MAX = 200  # of those that a filter leaves; their total is told
+HITS_SHOWN = 20
+
+Json = dict[str, Any]
+
+
+class NoSuchSource(LookupError):
+    """The page names a source that there is not, or not any more."""
+
+
+@dataclass(slots=True)
+class ConsoleSources:
+    """The sources below `paths`, as their files are now. A file that becomes faulty leaves what was read before."""
+
+    paths: Sequence[Path]
+    problem: str | None = None
+    _settings: Mapping[str, SourceSettings] = field(default_factory=dict)
+    _written_at: Mapping[Path, int] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Read the files.
+
+        Raises:
+            ConfigurationError: they are faulty.
+        """
+        self._settings = {settings.name: settings for settings in load_sources(self.paths)}
+        self._written_at = self._times()
+
+    def refresh(self) -> None:
+        """Read the files again if they have changed; `problem` tells what is wrong with them since."""
+        if self._times() == self._written_at:
+            return
+        try:
+            self.load()
+        except SyncError as error:
+            self.problem = str(error)
+        else:
+            self.problem = None
+
+    def find(self, name: str) -> SourceSettings:
+        try:
+            return self._settings[name]
+        except KeyError:
+            raise NoSuchSource(name) from None
+
+    async def overview(self) -> list[Json]:
+        return [await self._row(settings) for settings in self._settings.values()]
+
+    async def _row(self, settings: SourceSettings) -> Json:
+        about = {
+            "name": settings.name,
+            "type": settings.source.type,
+            "file": str(settings.file),
+            "memory": settings.destination.memory_id,
+            "schedule": settings.schedule,
+        }
+        try:
+            row = asdict(await status_row(settings, time.time()))
+            runs = await past_runs(settings, RUNS_SHOWN)
+        except SyncError as error:
+            return {**about, "problem": str(error), "runs": []}
+        return {**row, **about, "problem": None, "runs": [asdict(run) | {"report": bool(run.report)} for run in runs]}
+
+    async def runs(self, name: str) -> list[PastRunRow]:
+        return await past_runs(self.find(name), RUNS_SHOWN)
+
+    async def report(self, name: str, run_id: str | None = None) -> Json:
+        """The report of a run; of one that is at work, what it has come to.
+
+        Raises:
+            SyncError: there is none.
+        """
+        _, report = await find_report(self.find(name), run_id)
+        return report
+
+    async def letters(self, name: str, *, reason: str = "", words: str = "") -> Json:
+        """The dead letters whose reason is `reason` and whose document or message has `words`; "": any."""
+        settings = self.find(name)
+        async with open_source_state(settings, is_read_only=True) as state:
+            letters = sorted(await state.letters(), key=lambda letter: -letter.last_failed_at)
+        reasons: dict[str, Json] = {}
+        for letter in letters:
+            group = reasons.setdefault(letter.code, {"code": letter.code, "count": 0, "advice": _advice(letter)})
+            group["count"] += 1
+        sought = words.casefold()
+        chosen = [
+            letter
+            for letter in letters
+            if reason in ("", letter.code)
+            and any(sought in text.casefold() for text in (letter.document_id, letter.message))
+        ]
+        return {
+            "total": len(letters),
+            "chosen": len(chosen),
+            "reasons": sorted(reasons.values(), key=lambda group: (-group["count"], group["code"])),
+            "letters": [_head(letter) for letter in chosen[:LETTERS_SHOWN_MAX]],
+        }
+
+    async def letter(self, name: str, letter_id: str) -> Json | None:
+        """A dead letter with its record, and so with text of the document."""
+        async with open_source_state(self.find(name), is_read_only=True) as state:
+            found = next((letter for letter in await state.letters() if letter.id == letter_id), None)
+        return None if found is None else json.loads(to_json(found))
+
+    async def search(self, query: str, name: str | None) -> list[Json]:
+        """What the memory finds, the best first; in all sources, or in one."""
+        names = [name] if name else list(self._settings)
+        hits = [asdict(hit) for each in names for hit in await search_source(self.find(each), query, HITS_SHOWN)]
+        return sorted(hits, key=lambda hit: -hit["score"])[:HITS_SHOWN]
+
+    def _times(self) -> dict[Path, int]:
+        files = [file for path in self.paths for file in ([path] if path.is_file() else sorted(path.glob("*.y*ml")))]
+        return {file: file.stat().st_mtime_ns for file in files}
+
+
+def _advice(letter: DeadLetter) -> str:
+    return " ".join(reason_of(letter))
+
+
+def _head(letter: DeadLetter) -> Json:
+    return {
+        "id": letter.id,
+        "document": letter.document_id,
+        "stage": letter.stage,
+        "code": letter.code,
+        "message": letter.message,
+        "attempts": letter.attempts,
+        "first_failed_at": letter.first_failed_at,
+        "last_failed_at": letter.last_failed_at,
+    }
