@@ -14,7 +14,12 @@ from pipeline.settings import SourceSettings, check_sources
 LINE_CHARACTERS_MAX = 200
 
 _KEY = re.compile(r"""["']?([\w.-]+)["']?\s*:\s*""")
-_BY_REFERENCE = re.compile(r"""["']?[\w:/@.+-]*(\$\{[^}]*\})+[^\s,}"']*["']?\s*([,}\]#].*)?$""")
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
+_STAND_INS = 0xE000  # the first of the characters that are nobody's
+_STAND_IN = "[\ue000-\uf8ff]"
+_BY_REFERENCE = re.compile(rf"""["']?(Bearer |Basic |Token )?{_STAND_IN}+["']?\s*([,}}\]#].*)?$""")
+# What may stand before the only `@` of an address: a user, and a password that is nothing but references.
+_USER = rf"[^:/@\s]*(?::{_STAND_IN}+)?@[^@\s]*(?:\s|$)"
 _WORD = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s,:{}\[\]#](?:[^,:{}\[\]#]|:(?=\S)|\{(?<=\$\{)[^}]*\})*""")
 
 
@@ -67,6 +72,17 @@ def excerpt_of(line: str, start: int) -> Excerpt:
 
 def without_secrets(line: str) -> str:
     """A line of YAML without what may be a secret: behind a key that looks like one, and within an address."""
+    # Each reference as one character of its own, which no pattern below takes for anything else.
+    references = {chr(_STAND_INS + number): found[0] for number, found in enumerate(_REFERENCE.finditer(line))}
+    for stand_in, reference in references.items():
+        line = line.replace(reference, stand_in, 1)
+    line = _masked(line)
+    for stand_in, reference in references.items():
+        line = line.replace(stand_in, reference)
+    return line
+
+
+def _masked(line: str) -> str:
     names_end = 0
     for found in _KEY.finditer(line):
         key, rest = found[1], line[found.end() :]
@@ -75,6 +91,6 @@ def without_secrets(line: str) -> str:
         is_harmless = found.start() < names_end or key.endswith("_variable") or rest[:1] in ("", "{", "#")
         if is_secret([key]) and not is_harmless and not _BY_REFERENCE.match(rest):
             return f"{line[: found.end()]}…"
-    line = re.sub(r"://(?![^\s@]*\$\{)\S*@", "://…@", line)
-    line = re.sub(r"""([^/@\s"':]+:)(?!\$\{)[^/@\s]+@""", r"\1…@", line)  # an address of SSH has no slashes there
-    return re.sub(r"(://[^?#\s]*[?#])(?!\$\{)\S+", r"\1…", line)
+    line = re.sub(rf"://(?!{_USER})\S*@", "://…@", line)
+    line = re.sub(rf"""([^/@\s"':]+:)(?!{_STAND_IN}+@)[^/@\s]+@""", r"\1…@", line)  # of SSH: no slashes stand there
+    return re.sub(r"(://[^?\s]*\?)\S+", r"\1…", line)

@@ -22,9 +22,12 @@ from pipeline.settings import LoadedSource, ReferringSettings, SourceSettings, m
 def lacks(loaded: LoadedSource) -> list[ConfigurationError]:
     """What is to be set or installed here before `loaded` can run."""
     settings = loaded.settings.source
-    written = settings.written if isinstance(settings, ReferringSettings) else settings.model_dump(mode="json")
+    if isinstance(settings, ReferringSettings):
+        written, references = settings.written, list(_references(settings.written))
+    else:
+        written, references = settings.model_dump(mode="json"), []
     told = [
-        *((location, _problem(reference, loaded)) for location, reference in _references(written)),
+        *((location, _problem(reference, loaded)) for location, reference in references),
         *(
             (location, f"the environment variable {name}, which it names, is not set")
             for location, name in named_variables(written)

@@ -89,6 +89,14 @@ def test_what_this_machine_lacks_is_told_and_is_no_fault(
     assert "docs.yaml: source 'docs' is valid" in done.stdout
 
 
+def test_a_mark_that_stands_for_itself_is_no_reference(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    docs.configure(memory.url, source={"include": ["$${env:NOT_SET}"]})
+
+    done = memsync("validate", "docs.yaml")
+
+    assert (done.exit_code, done.stdout) == (0, f"{docs.path / 'docs.yaml'}: source 'docs' is valid\n")
+
+
 def test_a_variable_that_is_named_and_not_set_is_told(folder: Folder, memsync: Memsync) -> None:
     (folder.path / "mail.yaml").write_text(
         "source: {type: imap, host: localhost, user: me, password_variable: NOT_SET}\n"
