@@ -59,9 +59,8 @@ class Account:
     def __init__(self, connection: AgentCoreConnection, session: Any, now: Callable[[], float]) -> None:
         self.connection = connection
         self.memory_id = connection.memory_id
-        self.clock_ahead_s: float | None = (
-            None  # this machine's, of the service's; None: no answer has told the time yet
-        )
+        # How far this machine's clock is ahead of the service's; None: no answer has told the time yet.
+        self.clock_ahead_s: float | None = None
         self.credentials = Once(self._credentials)
         self.caller = Once(self._caller)
         self.memory = Once(self._memory)
@@ -101,7 +100,7 @@ class Account:
         return None if re.fullmatch(r"https://[\w.-]+\.(amazonaws\.com(\.cn)?|api\.aws)", url) else url
 
     async def ask(self, service: str, method: str, **parameters: Any) -> Any:
-        """The answer of one call that changes nothing, given botocore's name of its method."""
+        """The answer of one call, given botocore's name of its method."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.6 s
 
         with service_errors(_operation(method)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.doctor.account import open_account
 from pipeline.doctor.probe import Probe
 from pipeline.errors import ConfigurationError, StateError
+from pipeline.limits import service_limits
 from pipeline.measured import (
     MEASURED_FILE,
     Measured,
@@ -32,6 +33,8 @@ def check_place(sources: Sequence[SourceSettings], memory_id: str) -> None:
     Raises:
         ConfigurationError: it would not; nothing was sent.
     """
+    if problem := service_limits().memory_id.breach(memory_id):
+        raise ConfigurationError(f"--memory-id {problem}; it should be a memory's id, such as `throwaway-a1B2c3D4e5`")
     for settings in sources:
         if settings.destination.endpoint_url == LOCAL:
             raise ConfigurationError(f"source {settings.name!r} has an embedded memory, of which nothing is unknown")

@@ -7,7 +7,8 @@ from typing import Any
 from pipeline.destinations.agentcore import CLOCK_DIFFERENCE_MAX_S
 from pipeline.doctor.account import DENIED, NO_ANSWER, Account, reason_elsewhere
 from pipeline.errors import DestinationError, RetryableError
-from pipeline.provenance import DOCUMENT_METADATA_KEY, KEY_METADATA_KEY, SOURCE_METADATA_KEY
+from pipeline.model import ORDER_METADATA_KEY
+from pipeline.provenance import DIGEST_METADATA_KEY, DOCUMENT_METADATA_KEY, KEY_METADATA_KEY, SOURCE_METADATA_KEY
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import amount, duration
 from pipeline.setting_faults import did_you_mean
@@ -22,6 +23,8 @@ MEMORY_REGIONS = frozenset({
 })  # fmt: skip
 # What a run filters by (the key) and what people filter by.
 INDEXED_KEYS = (KEY_METADATA_KEY, SOURCE_METADATA_KEY, DOCUMENT_METADATA_KEY)
+# What every record of memsync bears; verify and recover have nothing else to go by.
+OWN_KEYS = (*INDEXED_KEYS, ORDER_METADATA_KEY, DIGEST_METADATA_KEY)
 INDEXED_KEYS_MAX = 10  # botocore bedrock-agentcore-control, shape IndexedKeysList
 
 CLOCK_GOOD_S = 60.0  # of machines that share a state; see docs/promises.md
@@ -148,7 +151,7 @@ def judge_strategy(memory: Mapping[str, Any], record: RecordSettings) -> Finding
         return Finding("strategy", "problem", f"the memory has no strategy {wanted}", cure)
     strategy = strategies[wanted]
     kept = {entry["key"] for entry in (strategy.get("memoryRecordSchema") or {}).get("metadataSchema", ())}
-    dropped = [key for key in (*INDEXED_KEYS, *record.metadata) if key not in kept]
+    dropped = [key for key in (*OWN_KEYS, *record.metadata) if key not in kept]
     if dropped:
         return Finding(
             "strategy",

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.destinations.agentcore import DATA_SERVICE
 from pipeline.doctor.account import DENIED, NO_ANSWER, Account, reason_elsewhere
-from pipeline.doctor.policy import ANY_ACCOUNT, READS, WRITES, actions, memory_arn
+from pipeline.doctor.policy import READS, WRITES, actions, memory_arn
 from pipeline.errors import DestinationError
 from pipeline.reporting.examinations import Finding
 
@@ -77,7 +77,7 @@ async def check_writes(account: Account, file: str) -> Sequence[Finding]:
     principal = principal_of(caller.arn)
     if principal is None:
         return [Finding(name, "not_known", f"IAM cannot be asked about {caller.arn}", "The first run shows it.")]
-    arn = memory_arn(account.memory_id, account.region or "*", caller.account or ANY_ACCOUNT)
+    arn = memory_arn(account.memory_id, account.region or "*", caller.account)
     try:
         answer = await account.ask(
             "iam",

@@ -36,7 +36,7 @@ def actions(names: Iterable[str]) -> list[str]:
     return [f"{SERVICE_PREFIX}:{name}" for name in names]
 
 
-class Place(NamedTuple):
+class MemoryPlace(NamedTuple):
     """Where the memory of a source is: its ARN and region. `note` tells why the account in it is `*`, if it is."""
 
     arn: str
@@ -44,7 +44,7 @@ class Place(NamedTuple):
     note: str = ""
 
 
-async def memory_place(settings: SourceSettings) -> Place:
+async def memory_place(settings: SourceSettings) -> MemoryPlace:
     """Find out where the memory of a source is; STS is asked for the account, for a moment, and need not answer.
 
     Raises:
@@ -55,7 +55,7 @@ async def memory_place(settings: SourceSettings) -> Place:
     if destination.endpoint_url == LOCAL:
         raise ConfigurationError(f"source {settings.name!r} has an embedded memory, which needs no policy")
     if destination.memory_id.startswith("arn:"):
-        return Place(destination.memory_id, destination.memory_id.split(":")[3])
+        return MemoryPlace(destination.memory_id, destination.memory_id.split(":")[3])
     async with open_account(connection_of(settings, destination.endpoint_url)) as account:
         region = account.region
         if not region:
@@ -68,10 +68,10 @@ async def memory_place(settings: SourceSettings) -> Place:
                     number, note = (await account.caller()).account, ""
                 except DestinationError as error:
                     note = error.code
-        return Place(memory_arn(destination.memory_id, region, number), region, note)
+        return MemoryPlace(memory_arn(destination.memory_id, region, number), region, note)
 
 
-def policy_for(sources: Sequence[tuple[SourceSettings, Place]]) -> dict[str, Any]:
+def policy_for(sources: Sequence[tuple[SourceSettings, MemoryPlace]]) -> dict[str, Any]:
     """The policy for sources, each with the place of its memory."""
     memories = sorted({place.arn for _, place in sources})
     statements = [{"Sid": "Memory", "Effect": "Allow", "Action": actions((*READS, *WRITES)), "Resource": memories}]

@@ -28,10 +28,10 @@ NETWORK_FILE_SYSTEMS = {"9p", "afs", "ceph", "cifs", "fuse.s3fs", "fuse.sshfs", 
 # ----------------------------------------------------------------------------------------------- the folder
 
 
-class Place(NamedTuple):
-    """The state folder, or where it will be made: the nearest folder above that is there."""
+class StateFolder(NamedTuple):
+    """The state folder that is `wanted`, as far as it is `there`: itself, or the nearest folder above it."""
 
-    folder: Path
+    wanted: Path
     there: Path
     free_bytes: int
     mode: int
@@ -40,14 +40,14 @@ class Place(NamedTuple):
     file_system: str
 
 
-def look_at_folder(folder: Path) -> Place:
+def look_at_folder(folder: Path) -> StateFolder:
     """Look, without making anything.
 
     Raises:
         OSError: it cannot be looked at.
     """
     there = next(each for each in (folder, *folder.parents) if each.exists())
-    return Place(
+    return StateFolder(
         folder,
         there,
         shutil.disk_usage(there).free,
@@ -58,7 +58,7 @@ def look_at_folder(folder: Path) -> Place:
     )
 
 
-def judge_folder(place: Place) -> Finding:
+def judge_folder(place: StateFolder) -> Finding:
     name, quoted = str(place.there), shlex.quote(str(place.there))
     if not place.there.is_dir():
         return Finding("state folder", "problem", f"{name} is no folder", "Set state.path to a folder.")
@@ -72,7 +72,7 @@ def judge_folder(place: Place) -> Finding:
     if place.is_open_to_all:
         return Finding(
             "state folder",
-            "problem" if place.there == place.folder else "warning",
+            "problem" if place.there == place.wanted else "warning",
             f"every user of this machine may replace the files in {name}",
             f"A run refuses a state in such a folder:\n  chmod o-w {quoted}",
         )
@@ -87,7 +87,7 @@ def judge_folder(place: Place) -> Finding:
             "The state is an SQLite database, whose locks need a disk of this machine: set state.path to a folder on"
             " one.",
         )
-    if place.there == place.folder and place.mode & 0o077:
+    if place.there == place.wanted and place.mode & 0o077:
         return Finding(
             "state folder",
             "warning",
@@ -96,8 +96,8 @@ def judge_folder(place: Place) -> Finding:
         )
     if place.free_bytes < FREE_BYTES_GOOD:
         return Finding("state folder", "warning", f"{name}: {free}", "A run stops when the disk is full. Make room.")
-    is_there = "" if place.there == place.folder else "; the first run makes it"
-    return Finding("state folder", "ok", f"{place.folder}, {free}{is_there}")
+    is_there = "" if place.there == place.wanted else "; the first run makes it"
+    return Finding("state folder", "ok", f"{place.wanted}, {free}{is_there}")
 
 
 def _file_system_of(path: Path) -> str:

@@ -281,7 +281,19 @@ def test_help_names_every_command_and_exit_code(memsync: Memsync) -> None:
     """Whoever forgot a word asks the command, not a web page."""
     done = memsync("--help")
 
-    commands = {"run", "plan", "replay", "dead-letters", "status", "verify", "recover", "search", "validate", "local"}
+    commands = {
+        "run",
+        "plan",
+        "replay",
+        "dead-letters",
+        "status",
+        "verify",
+        "recover",
+        "search",
+        "validate",
+        "local",
+        "doctor",
+    }
     assert done.exit_code == 0
     assert commands <= {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
     assert "Exit codes" in done.stdout

@@ -635,10 +635,12 @@ def test_the_policy_names_this_memory_and_this_bucket(
     (docs.path / "bucket.yaml").write_text(yaml.safe_dump(content))
 
     done = memsync("doctor", "--policy", ".", environment=in_aws(memory, aws))
+    as_json = memsync("doctor", "--policy", ".", "--json", environment=in_aws(memory, aws))
 
     policy = json.loads(done.stdout)
     arn = f"arn:aws:bedrock-agentcore:us-east-1:{ACCOUNT}:memory/{MEMORY_ID}"
     assert done.exit_code == 0
+    assert as_json.report == {"schema": "memsync/policy/1", "policy": policy}
     of_the_memory, rates, listing, reading = policy["Statement"]
     assert of_the_memory["Resource"] == [arn]
     assert {action.partition(":")[0] for action in of_the_memory["Action"]} == {"bedrock-agentcore"}
@@ -717,12 +719,14 @@ def test_a_probe_touches_no_memory_that_is_used(docs: Folder, memory: Memory, me
     others = memsync("doctor", "--probe", "--yes", "--memory-id", MEMORY_ID, "other.yaml")
     unasked = memsync("doctor", "--probe", "--memory-id", CLEAN_MEMORY_ID, "docs.yaml")
     unnamed = memsync("doctor", "--probe", "docs.yaml")
+    mistyped = memsync("doctor", "--probe", "--yes", "--memory-id", "a throw-away memory", "docs.yaml")
 
-    assert [done.exit_code for done in (own, others, unasked, unnamed)] == [2, 2, 2, 2]
+    assert [done.exit_code for done in (own, others, unasked, unnamed, mistyped)] == [2, 2, 2, 2, 2]
     assert "is the memory of the source 'docs'" in own.stderr
     assert "holds records, such as in the namespace '/docs/docs/'" in others.stderr
     assert "Say --yes if that is so." in unasked.stderr
     assert "go together" in unnamed.stderr
+    assert "--memory-id has characters that the service does not allow" in mistyped.stderr
     assert memory.contents() == before
     assert memory.records(CLEAN_MEMORY_ID) == []
 

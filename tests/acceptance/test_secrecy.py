@@ -69,7 +69,7 @@ def test_no_command_shows_what_is_planted_nor_lets_it_speak(hostile: Folder, mem
             ],
         )
     done.append(memsync("dead-letters", "docs.yaml"))  # --json gives the letters as they are, with their records
-    for command in ("status", "verify", "run", "plan", "replay"):
+    for command in ("status", "verify", "doctor", "run", "plan", "replay"):
         done += [memsync(command, "docs.yaml"), memsync(command, "docs.yaml", "--json")]
     done.append(memsync("verify", "docs.yaml", "--repair"))
     assert done[-1].exit_code == 0
@@ -85,7 +85,7 @@ def test_a_terminal_is_not_driven_either(hostile: Folder, memory: Memory, memsyn
     """What a person sees is drawn by memsync's own code, with colours and a live display."""
     memory.play(reject_text="Part 1")
 
-    for command in ("run", "status", "dead-letters", "verify", "plan"):
+    for command in ("run", "status", "dead-letters", "verify", "doctor", "plan"):
         _, shown = memsync.on_terminal(command, "docs.yaml")
         for secret in (PASSWORD, TEXT_CANARY, SECRET_CANARY, "\x1b]0;", "\x1b[2J", "\u202e", "\x9b"):
             assert secret not in shown, (command, secret)

@@ -16,13 +16,14 @@ from pipeline.doctor.policy import memory_arn
 from pipeline.doctor.quotas import judge_quotas
 from pipeline.doctor.settings import judge_schedule, secret_variables
 from pipeline.doctor.source import Seen, judge_listing
-from pipeline.doctor.state import FREE_BYTES_GOOD, Place, judge_folder, look_at_folder
+from pipeline.doctor.state import FREE_BYTES_GOOD, StateFolder, judge_folder, look_at_folder
 from pipeline.errors import RetryableError
 from pipeline.model import Call, DocumentId, DocumentRef, LastRun, ScanError
 from pipeline.reporting.examinations import ExaminedSource, Finding, render_findings
 from pipeline.settings import RecordSettings, WriterSettings
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+OWN = ("memsync-key", "memsync-source", "memsync-document", "memsync-chunk", "memsync-digest")
 REGIONS = {"us-east-1", "eu-south-2", "eu-west-1"}
 
 
@@ -134,10 +135,10 @@ def strategic(kind: str, kept: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kind", "kept", "verdict"),
     [
-        ("SEMANTIC", ["memsync-key"], "problem"),
-        ("SEMANTIC", ["memsync-key", "memsync-source", "memsync-document", "team"], "warning"),
-        ("CUSTOM", ["memsync-key", "memsync-source", "memsync-document", "team"], "ok"),
-        ("CUSTOM", ["memsync-key", "memsync-source", "memsync-document"], "problem"),
+        ("SEMANTIC", ["memsync-key", "team"], "problem"),
+        ("SEMANTIC", [*OWN, "team"], "warning"),
+        ("CUSTOM", [*OWN, "team"], "ok"),
+        ("CUSTOM", [*OWN], "problem"),
     ],
 )
 def test_what_a_strategy_does_to_records(kind: str, kept: list[str], verdict: str) -> None:
@@ -171,7 +172,7 @@ def test_too_few_requests_at_a_time_are_told() -> None:
 # --------------------------------------------------------------------------------------------- this machine
 
 
-def place(tmp_path: Path, **changed: Any) -> Place:
+def place(tmp_path: Path, **changed: Any) -> StateFolder:
     return look_at_folder(tmp_path)._replace(**{"mode": 0o700, "free_bytes": FREE_BYTES_GOOD, **changed})
 
 
