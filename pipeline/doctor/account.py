@@ -201,3 +201,9 @@ def reason_elsewhere(error: DestinationError) -> str:
     if error.code in NO_CREDENTIALS:
         return "cannot be asked without credentials"
     return "cannot be asked without a region" if error.code == "NoRegionError" else ""
+
+
+def has_no_agentcore(error: DestinationError) -> bool:
+    """Whether nobody answers for the memory, or somebody who is no AgentCore: of that the region tells."""
+    # botocore takes the HTTP status for the code where the answer has none, as the page of a proxy.
+    return error.code in NO_ANSWER or error.code == "bad_answer" or re.fullmatch(r"4\d\d", error.code) is not None

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.destinations.agentcore import CLOCK_DIFFERENCE_MAX_S
-from pipeline.doctor.account import DENIED, NO_ANSWER, Account, reason_elsewhere
+from pipeline.doctor.account import DENIED, Account, has_no_agentcore, reason_elsewhere
 from pipeline.errors import DestinationError, RetryableError
 from pipeline.model import ORDER_METADATA_KEY
 from pipeline.provenance import DIGEST_METADATA_KEY, DOCUMENT_METADATA_KEY, KEY_METADATA_KEY, SOURCE_METADATA_KEY
@@ -27,6 +27,7 @@ INDEXED_KEYS = (KEY_METADATA_KEY, SOURCE_METADATA_KEY, DOCUMENT_METADATA_KEY)
 OWN_KEYS = (*INDEXED_KEYS, ORDER_METADATA_KEY, DIGEST_METADATA_KEY)
 INDEXED_KEYS_MAX = 10  # botocore bedrock-agentcore-control, shape IndexedKeysList
 
+WORDS_MAX = 200  # characters
 CLOCK_GOOD_S = 60.0  # of machines that share a state; see docs/promises.md
 
 
@@ -61,16 +62,23 @@ def judge_region(
     where = f"{region}{f', at {endpoint_url}' if endpoint_url else ''}"
     if region not in known and endpoint_url is None:
         return Finding("region", "problem", f"AWS has no region {region}; {did_you_mean(region, known)}", _REGION_CURE)
-    if error is not None and error.code in NO_ANSWER:
-        cure = "Check the network, a proxy or VPC endpoint on the way, and destination.endpoint_url." + (
-            "" if endpoint_url or region in MEMORY_REGIONS else f" {_REGION_CURE}"
+    if error is not None and has_no_agentcore(error):
+        cure = (
+            "Check the network, a proxy or VPC endpoint on the way, destination.endpoint_url and AWS_ENDPOINT_URL."
+            + ("" if endpoint_url or region in MEMORY_REGIONS else f" {_REGION_CURE}")
         )
-        return Finding("region", "problem", f"no AgentCore answers in {where}: {error}", cure)
+        return Finding("region", "problem", f"no AgentCore answers in {where}: {_short(error)}", cure)
     if error is not None and (reason := reason_elsewhere(error)):
         return Finding("region", "not_known", f"{where} {reason}")
     if endpoint_url is None and region not in MEMORY_REGIONS:
         return Finding("region", "ok", f"{where} answers, though it is not among those that AWS names for Memory")
     return Finding("region", "ok", f"{where} answers")
+
+
+def _short(error: DestinationError) -> str:
+    """The words of `error`, which may be a page of HTML."""
+    words = str(error)
+    return words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]} ..."
 
 
 _REGION_CURE = "Set destination.region to the region where the memory was made."
@@ -100,7 +108,7 @@ def judge_unseen_memory(memory_id: str, error: DestinationError) -> Iterator[Fin
         case code if code in DENIED:
             cure = "Allow bedrock-agentcore:GetMemory; `memsync doctor --policy` prints the whole policy."
             yield Finding("memory", "not_known", f"GetMemory is not permitted: {error}", cure)
-        case code if code in NO_ANSWER:
+        case _ if has_no_agentcore(error):
             yield Finding("memory", "not_known", "it could not be asked; see the region")
         case _ if reason := reason_elsewhere(error):
             yield Finding("memory", "not_known", reason)

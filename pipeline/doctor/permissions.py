@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.destinations.agentcore import DATA_SERVICE
-from pipeline.doctor.account import DENIED, NO_ANSWER, Account, reason_elsewhere
+from pipeline.doctor.account import DENIED, Account, has_no_agentcore, reason_elsewhere
 from pipeline.doctor.policy import READS, WRITES, actions, memory_arn
 from pipeline.errors import DestinationError
 from pipeline.reporting.examinations import Finding
@@ -38,7 +38,7 @@ async def check_reads(account: Account, namespace_path: str, file: str) -> Seque
         except DestinationError as error:
             if reason := reason_elsewhere(error):
                 return [Finding(name, "not_known", reason)]
-            if error.code in NO_ANSWER:
+            if has_no_agentcore(error):
                 return [Finding(name, "not_known", "it could not be asked; see the region")]
             if error.code in DENIED:
                 denied.append(operation)

@@ -1,6 +1,7 @@
 """`memsync doctor`: each thing that a run needs is missed by name, with what to do, while the rest is still told."""
 
 import json
+import re
 import shlex
 import signal
 import sqlite3
@@ -32,6 +33,7 @@ from .conftest import (
     free_port,
 )
 
+PROJECT = Path(__file__).parents[2]
 AWS = {"endpoint_url": None}  # a memory in AWS, as far as the settings say; variables lead to servers of this machine
 
 
@@ -109,6 +111,10 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(
         "create 40/s, update 20/s",
     ):
         assert part in done.stdout
+    page = (PROJECT / "docs" / "doctor.md").read_text()
+    for line in done.stdout.splitlines()[1:-2]:
+        check = re.split(r"  +", line.strip())[0][2:]
+        assert f"\n| {check} | " in page, f"docs/doctor.md does not tell of {check!r}"
     assert docs.snapshot() == before
     assert memory.records() == []
     (asked,) = [parameters for action, parameters in aws.asked if action == "SimulatePrincipalPolicy"]
@@ -462,11 +468,15 @@ def test_a_region_that_is_none_and_one_that_is_missing(
 
     none = memsync("doctor", "docs.yaml", "--json", environment=environment)
     silent = memsync("doctor", "docs.yaml", "--json", environment={**environment, "AWS_REGION": "eu-west-1"})
+    no_url = {**environment, "AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL": "localhost"}
+    garbled = memsync("doctor", "docs.yaml", "--json", environment=no_url)
 
     assert findings(none)["region"]["found"] == "none is set"
     assert (none.exit_code, silent.exit_code) == (1, 1)
     assert findings(silent)["region"]["found"].startswith("no AgentCore answers in eu-west-1")
     assert verdicts(silent)["memory"] == "not_known"
+    assert garbled.exit_code == 1
+    assert "Invalid endpoint: localhost" in findings(garbled)["region"]["found"]
 
 
 # --------------------------------------------------------------------------------------------- the memory

@@ -84,6 +84,8 @@ def test_an_arn_is_of_the_partition_of_its_region() -> None:
         ("eu-south-2", None, "EndpointConnectionError", "problem", "no AgentCore answers in eu-south-2"),
         ("eu-west-1", None, "NoCredentialsError", "not_known", "without credentials"),
         ("eu-west-1", None, "AccessDeniedException", "ok", "eu-west-1 answers"),
+        ("eu-west-1", "http://localhost:1", "404", "problem", "no AgentCore answers in eu-west-1"),
+        ("eu-west-1", None, "ThrottledException", "ok", "eu-west-1 answers"),
     ],
 )
 def test_a_region(
