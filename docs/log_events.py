@@ -51,13 +51,16 @@ RUN = (
             "deleted",
             "unchanged",
             "dead_lettered",
+            "quarantined",
+            "dropped",
             "pending",
             "duration_s",
             "error",
         ],
         "The last line of each run and replay. The status decides the level: info for in_sync; warning for"
         " dead_letters, locked and interrupted; error for guarded and failed. From `created` on, counts are in"
-        " records; `error` says why it failed.",
+        " records, but `quarantined` counts the dead letters that no run sends again by itself since that was in vain"
+        " too often; `dropped` are records that a person gave up for good; `error` says why it failed.",
     ),
     LogEvent(
         "still_running",
@@ -95,6 +98,13 @@ RUN = (
         ["info"],
         ["checked", "missing", "changed", "foreign", "duplicate", "unattributed"],
         "The ledger was brought in line with the memory. Counts are in records, by the words of `memsync verify`.",
+    ),
+    LogEvent(
+        "dead_letters_due",
+        ["info"],
+        ["count"],
+        "So many dead letters have waited long enough; this run sends them again by itself. See"
+        " `dead_letters.auto_replay`.",
     ),
     LogEvent(
         "unexpected_error",
@@ -256,11 +266,129 @@ OBSERVERS = (
         "Telling others of a run that has ended failed in an unexpected way. Report it.",
     ),
     LogEvent(
+        "report_not_written",
+        ["warning"],
+        ["folder", "error", "consequence"],
+        "The report of a run could not be begun, closed or put in order; `memsync report` cannot show that run. The run"
+        " itself lacks nothing.",
+    ),
+    LogEvent(
         "library_complained",
         ["warning", "error", "critical"],
         ["library", "message"],
         "What a library says through Python's own logging, or a warning of Python.",
     ),
+)
+
+SERVING = (
+    LogEvent(
+        "configuration_read",
+        ["info"],
+        ["sources", "broken_files"],
+        "The YAML files were read, at the start or since they have changed. `sources` tells when each is due next;"
+        " `broken_files` is how many are not valid, each of which is told of by `configuration_broken`.",
+    ),
+    LogEvent(
+        "configuration_broken",
+        ["error"],
+        ["message"],
+        "A YAML file is not valid: its source is not run until it is mended, the others are. Or a path cannot be found:"
+        " then all goes on as it was. Said once for each change of the files.",
+    ),
+    LogEvent(
+        "run_begun",
+        ["info"],
+        ["reason", "late_s"],
+        "A process runs the source; its own lines stand among these. `reason` is due, behind (a time went by without a"
+        " run that came to its end) or changed (its files or settings have); `late_s` is how long ago it should have"
+        " begun.",
+    ),
+    LogEvent(
+        "run_ended",
+        ["info", "warning"],
+        ["status", "duration_s", "next_due_at", "exit_code"],
+        "The process ended by itself. Info if the memory holds what it can hold (in_sync, dead_letters), else a warning"
+        " with the exit code; what to do stands in its `run_finished`.",
+    ),
+    LogEvent(
+        "run_died",
+        ["error"],
+        ["status", "duration_s", "next_due_at", "signal", "consequence"],
+        "A signal that memsync did not send ended the process: a SIGKILL mostly comes from the kernel, for want of"
+        " memory. Nothing is lost; the next run carries on.",
+    ),
+    LogEvent(
+        "run_killed",
+        ["warning"],
+        ["status", "duration_s", "next_due_at", "consequence"],
+        "The run did not stop within `--grace` seconds, or a second signal came. The next run carries on.",
+    ),
+    LogEvent(
+        "run_not_begun",
+        ["error"],
+        ["message"],
+        "The system has no process for the run, for want of memory mostly. It is tried again when the source is due"
+        " next.",
+    ),
+    LogEvent(
+        "run_skipped",
+        ["warning"],
+        ["reason", "next_due_at"],
+        "The source was due and is not run: the run before goes on, or waits for its turn, or the time was missed and"
+        " `schedule_catch_up` is off.",
+    ),
+    LogEvent(
+        "process_wrote",
+        ["error"],
+        ["message"],
+        "What the process of a run wrote that is no line of a log: mostly why it could not begin.",
+    ),
+    LogEvent(
+        "state_not_read",
+        ["warning"],
+        ["message"],
+        "How the last run of a source ended is not known, so no run is caught up on; it is run when it is due next.",
+    ),
+    LogEvent(
+        "clock_jumped",
+        ["warning"],
+        ["seconds", "cause"],
+        "The machine slept, or its clock was set, by so many seconds; below zero: put back. What is due now is run.",
+    ),
+    LogEvent(
+        "heartbeat_failed",
+        ["error"],
+        ["file", "message"],
+        "The file of `--heartbeat` cannot be touched; who looks at its age takes this process for dead.",
+    ),
+    LogEvent("health_served", ["info"], ["url"], "Where `/healthz` and `/readyz` are."),
+    LogEvent(
+        "folder_missing",
+        ["warning"],
+        ["folder", "consequence"],
+        "A folder that is watched is not there, such as one that is not mounted. It is waited for.",
+    ),
+    LogEvent(
+        "folder_polled",
+        ["warning"],
+        ["folder", "message", "consequence"],
+        "The system tells of no changes in a folder, mostly since it has no watches left. Its files are looked at every"
+        " few seconds instead.",
+    ),
+    LogEvent(
+        "source_not_watched",
+        ["error"],
+        ["message"],
+        "The settings of a source have changed, and it is no folder any more: `memsync watch` runs it only by its"
+        " schedule, if it has one.",
+    ),
+    LogEvent(
+        "scheduler_stopping",
+        ["info"],
+        ["running"],
+        "A signal came. Nothing more is started; the sources in `running` are asked to stop and waited for.",
+    ),
+    LogEvent("scheduler_stopped", ["info"], [], "No run is under way any more: the process ends."),
 )
 
 GROUPS: Mapping[str, Sequence[LogEvent]] = {
@@ -269,6 +397,7 @@ GROUPS: Mapping[str, Sequence[LogEvent]] = {
     "The memory": MEMORY,
     "Counted": COUNTED,
     "Beside the run": OBSERVERS,
+    "`memsync schedule` and `memsync watch`": SERVING,
 }
 EVENTS: Mapping[str, LogEvent] = {event.name: event for events in GROUPS.values() for event in events}
 
@@ -285,6 +414,11 @@ def fault_of(line: Mapping[str, object]) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------- what the code says
+
+
+# Methods that log the event which their first argument names: its level, None if it is decided there, and the fields
+# that have no name where they are called.
+HELPERS: Mapping[str, tuple[str | None, Sequence[str]]] = {"_log_some": (None, ["code"]), "_say_once": ("error", [])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,20 +441,30 @@ def calls() -> Iterator[Call]:
 
 
 def _calls_in(tree: ast.Module, file: str) -> Iterator[Call]:
+    passed_on = set(_inside_helpers(tree))  # their names stand where a helper is called
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+            continue
+        if node in passed_on:
             continue
         receiver, method = ast.unparse(node.func.value), node.func.attr
         place = f"{file}:{node.lineno}"
         fields = [keyword.arg for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info"]
-        if method == "_log_some":
-            yield Call(place, _text(node.args[0]), None, ["code", *fields])
+        if method in HELPERS:
+            level, nameless_fields = HELPERS[method]
+            yield Call(place, _text(node.args[0]), level, [*nameless_fields, *fields])
         elif not (receiver in ("log", "self._log") or receiver.startswith("structlog.get_logger()")):
             continue
         elif method == "log":
             yield Call(place, _text(node.args[1]), None, fields)
         elif method in (*LEVELS, "exception", "critical"):
             yield Call(place, _text(node.args[0]), "error" if method == "exception" else method, fields)
+
+
+def _inside_helpers(tree: ast.Module) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name in HELPERS:
+            yield from ast.walk(node)
 
 
 def _text(node: ast.expr) -> str | None:
