@@ -42,6 +42,7 @@ from pipeline.model import (
     PartsEnd,
     Planned,
     RecordKey,
+    Record,
     Resends,
     ScanError,
     Stage,
@@ -182,20 +183,21 @@ class Planner:
         """The way from the known records to the desired ones, less what was given up on already."""
         if before is not None:
             self.sightings.mark(before.row)
-        found = difference(item.records, list(records))
-        if found.obsolete and not item.records:
+        standing = self._dropped(item, letters)
+        wanted = [each for each in item.records if not standing or _letter_of(each) not in standing]
+        found = difference(wanted, list(records))
+        if found.obsolete and not wanted:
             self.sightings.emptied += 1
         changes: list[Change] = []
-        standing: set[str] = set()
         given_up = False
         new_letters: list[DeadLetter] = []
         for change in found.changes:
-            letter = letters.get(record_letter_id(change.record.key, change.record.digest)) if letters else None
+            letter = letters.get(_letter_of(change.record)) if letters else None
             if letter is not None:
                 standing.add(letter.id)
             if letter is not None and letter.operation is not Operation.DELETE:
                 if letter.id not in self.resends.letters:
-                    given_up = given_up or letter.dropped_at is None
+                    given_up = True
                     continue
                 change = self._as_edited(change, letter)  # noqa: PLW2901 - the same change, as a person wants it
             if problem := self.destination.check(change):
@@ -225,6 +227,14 @@ class Planner:
         fingerprint = item.ref.fingerprint
         state = DocumentState(item.document, item.ref.id, fingerprint, self.recipe)
         return DocumentPlan(state, tuple(changes), found.obsolete, tuple(new_letters), frozenset(standing), outcome)
+
+    def _dropped(self, item: Derived, letters: Mapping[str, DeadLetter]) -> set[str]:
+        """The letters of records that `item` asks for and that a person has decided to go without.
+
+        What the memory holds in their place goes: nothing new will come that it would have to wait for.
+        """
+        dropped = {letter.id for letter in letters.values() if letter.dropped_at is not None} - self.resends.letters
+        return dropped.intersection(map(_letter_of, item.records)) if dropped else set()
 
     def _as_edited(self, change: Create | Update, letter: DeadLetter) -> Create | Update:
         """`change` with what a person has made of its record, now or for an earlier attempt."""
@@ -369,6 +379,11 @@ def _planned(changes: Sequence[Change], obsolete: Sequence[RecordKey]) -> list[t
         if not isinstance(change, Delete)
     ]
     return planned + [(Operation.DELETE, key) for key in obsolete]
+
+
+def _letter_of(record: Record) -> str:
+    """The id of the letter that `record` has if it was given up on."""
+    return record_letter_id(record.key, record.version)
 
 
 async def plan_changes(

@@ -386,6 +386,7 @@ class StateStore(Protocol):
         """Keep letters as dropped by a person at `now`: they count as such, and no run sends them by itself.
 
         They end as others do: when their document has another version or is gone, or their record is stored after all.
+        Documents with dropped records are read by the next run, whatever their fingerprint says.
         """
         ...
 

@@ -92,11 +92,14 @@ async def locate_documents(connector: SourceConnector, documents: Iterable[Docum
 async def locate_waiting(
     connector: SourceConnector, state: StateStore, sightings: Sightings, resends: Resends, observe: Observer
 ) -> Listing:
-    """List the documents that an earlier run could not fetch, and those with dead letters to be sent again, where a
-    scan does not show them once more.
+    """List the documents that wait to be read, where a scan does not show them once more.
+
+    An earlier run could not fetch them, or they have dead letters to be sent again, or a record of theirs was dropped.
     """
-    letters = await state.letters(with_records=False)
+    letters = await state.letters(with_dropped=True, with_records=False)
     asked_for = {letter.document_id for letter in letters if letter.stage == "fetch"} | resends.origins
+    of_dropped = await state.documents({letter.document_id for letter in letters if letter.dropped_at is not None})
+    asked_for |= {each.state.origin for each in of_dropped.values() if each.state.fingerprint is None}
     known = await state.documents(asked_for)
     waiting = [each for each in sorted(asked_for) if each in known and not sightings.has(known[each].row)]
     with suppress(SourceError):  # they wait for the next run

@@ -1,4 +1,4 @@
-"""`memsync dead-letters`: list, show, drop and export them."""
+"""`memsync dead-letters`: list, show, drop and export them. `edit` is in a module of its own."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.edit_letter import edit_command
 from pipeline.commands.letter_options import choose_letters, find_letter, letter_filter_options, require_choice
 from pipeline.commands.shared import (
     EXIT_FAILED,
@@ -123,6 +124,9 @@ async def show_command(path: Path, letter_id: str, names: tuple[str, ...], with_
         )
     )
     return 0
+
+
+dead_letters_command.add_command(edit_command)
 
 
 @dead_letters_command.command("drop")

@@ -553,8 +553,11 @@ class SqliteStateStore:
     def _drop_letters(self, ids: list[str], now: float) -> None:
         query = "SELECT letter FROM dead_letter WHERE id = ? AND dropped_at IS NULL"
         for letter_id in ids:
-            for (letter,) in self._connection.execute(query, (letter_id,)).fetchall():
-                self._put_letter(replace(letter_json.from_json(letter), dropped_at=now))
+            for (written,) in self._connection.execute(query, (letter_id,)).fetchall():
+                letter = letter_json.from_json(written)
+                self._put_letter(replace(letter, dropped_at=now))
+                if letter.key is not None:  # a version of a document that cannot be read is known by its fingerprint
+                    self._read_again([letter.document_id])
 
     async def settle(self, settlement: Settlement) -> None:
         await self._write(self._settle, settlement)
@@ -702,13 +705,17 @@ class SqliteStateStore:
 
     def _derive_anew(self, documents: Iterable[DocumentId]) -> None:
         """Let the next run read `documents`, whatever their fingerprint says and whatever was listed before."""
-        parameters = [(document, document) for document in dict.fromkeys(documents)]
+        asked_for = list(dict.fromkeys(documents))
+        self._read_again(asked_for)
+        if asked_for:
+            self._connection.execute("DELETE FROM meta WHERE name = 'checkpoint'")
+
+    def _read_again(self, documents: Iterable[DocumentId]) -> None:
+        """Let the next run that is shown `documents` read them, whatever their fingerprint says."""
         self._connection.executemany(
             "UPDATE document SET fingerprint = NULL WHERE id = ? OR id = (SELECT origin FROM document WHERE id = ?)",
-            parameters,
+            [(document, document) for document in documents],
         )
-        if parameters:
-            self._connection.execute("DELETE FROM meta WHERE name = 'checkpoint'")
 
     async def discard_outbox(self) -> None:
         await self._write(self._discard_outbox)

@@ -59,10 +59,23 @@ def without_state(at: Rehearsal) -> None:
     shutil.rmtree(at.folder.state)
 
 
+def with_a_letter_to_edit(at: Rehearsal) -> None:
+    at.memory.play(reject_text="About 002")
+    at.folder.write_documents(4)
+    at.run("run", "docs.yaml")
+    (at.folder.path / "mended.txt").write_text("Mended.")
+
+
+# The empty beginning of an id names the only letter that there is.
+EDIT = ("dead-letters", "edit", "docs.yaml", "", "--text-file", "mended.txt")
+DROP = ("dead-letters", "drop", "docs.yaml", "--all", "--yes")
+
 JOBS = {
     "first sync": Job(nothing_yet, ("run", "docs.yaml")),
     "sync with edits": Job(edited, ("run", "docs.yaml")),
     "replay": Job(with_a_letter, ("replay", "docs.yaml")),
+    "dead-letters edit": Job(with_a_letter_to_edit, EDIT),
+    "dead-letters drop": Job(with_a_letter_to_edit, DROP),
     "verify --repair": Job(tampered_with, ("verify", "docs.yaml", "--repair")),
     "recover": Job(without_state, ("recover", "docs.yaml")),
 }
@@ -79,4 +92,21 @@ def finish(at: Rehearsal, job: str, where: str) -> None:
         at.run("verify", "docs.yaml", "--repair")
     if job == "replay":
         at.run("replay", "docs.yaml")
+    if job in ("dead-letters edit", "dead-letters drop"):
+        take_in_hand(at, job, where)
     at.complete(where)
+
+
+def take_in_hand(at: Rehearsal, job: str, where: str) -> None:
+    """Type the command again, look whether what it says is so, and mend the document at last."""
+    at.run("run", "docs.yaml")
+    at.run(*JOBS[job].command)
+    done = at.run("run", "docs.yaml", "--json")
+    texts = [record.text for record in at.memory.records()]
+    expected = ["Mended."] if job == "dead-letters edit" else []
+    if sorted(text for text in texts if "About" not in text) != expected or len(texts) != 3 + len(expected):
+        at.problems.append(f"{where}: {len(texts)} records, and not the edited one once")
+    if done.returncode or at.folder.dead_letters():
+        at.problems.append(f"{where}: not in sync after a person's decision: {done.stdout[-300:]}")
+    at.memory.play()
+    at.folder.write("002.md", "Mended in the source.")

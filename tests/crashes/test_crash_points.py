@@ -8,7 +8,7 @@ from sqlite3 import connect
 import pytest
 
 from tests.crashes.crash_point import When
-from tests.crashes.jobs import JOBS, Job, edited
+from tests.crashes.jobs import JOBS, Job, edited, finish
 from tests.crashes.rehearsal import Rehearsal, rehearsal
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,6 +70,32 @@ def test_a_run_that_is_killed_loses_and_doubles_nothing(point: str) -> None:
         assert bool(letters) == (job == "sync with refusals")
         assert at.problems == []
         assert not list(at.folder.state.glob("*.new"))
+
+
+IN_HAND: dict[str, tuple[str, When, str]] = {
+    "an edit is saved, not sent": (f"{MEMORY}.write", "before", "dead-letters edit"),
+    "an edit is sent, not settled": (f"{MEMORY}.write", "after", "dead-letters edit"),
+    "a letter is to be dropped": (f"{STORE}.drop_letters", "before", "dead-letters drop"),
+    "a letter is dropped, the file has it still": (f"{LETTERS}.rewrite", "before", "dead-letters drop"),
+}
+
+
+@pytest.mark.parametrize("point", IN_HAND)
+def test_a_command_about_a_letter_that_is_killed_can_be_typed_again(point: str) -> None:
+    """Neither is an edit stored twice or lost, nor is a letter half dropped."""
+    place, when, job = IN_HAND[point]
+    with rehearsal() as at:
+        JOBS[job].prepare(at)
+
+        killed = at.run(
+            *JOBS[job].command,
+            code=f"from tests.crashes import crash_point; crash_point.install({place!r}, {when!r})",
+            environment={"PYTHONPATH": str(REPOSITORY)},
+        )
+        finish(at, job, point)
+
+        assert killed.returncode == -signal.SIGKILL
+        assert at.problems == []
 
 
 def letters_of(at: Rehearsal) -> list[str]:

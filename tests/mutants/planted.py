@@ -244,8 +244,8 @@ LEDGER = (
         "refused_forever_forgotten",
         "a standing dead letter is dropped by the next plan, and the run says in sync",
         PLANNER,
-        "                    given_up = given_up or letter.dropped_at is None\n",
-        "                    standing.clear()\n",
+        "                    given_up = True\n                    continue\n",
+        "                    standing.clear()\n                    continue\n",
     ),
 )
 

@@ -7,6 +7,7 @@ from email.message import EmailMessage
 import pytest
 from anyio.lowlevel import checkpoint
 
+from pipeline.auto_replay import AutoReplay
 from pipeline.errors import DocumentVanished, SourceError, UnreadableDocument
 from pipeline.model import (
     Checkpoint,
@@ -319,6 +320,40 @@ async def test_what_could_not_be_fetched_is_tried_again_by_the_next_run(journal:
     assert world.texts() == ["text of a", "text of b", "text of c"]
     assert await world.state.letters() == []
     assert journal.fetched == ["c.md", "c.md"]
+
+
+async def test_a_dead_letter_that_is_due_is_sent_though_nothing_is_new(journal: Journal, world: AnyWorld) -> None:
+    """The source does not show its document again by itself."""
+    journal.entries.append(("c.md", "flaky text"))
+    world.memory.reject("flaky", 500)
+    await world.do()
+    world.memory._rejected.clear()
+    world.now += AutoReplay().backoff_s
+
+    report = await world.do()
+
+    assert (report.resent, report.records.created) == (1, 1)
+    assert world.texts() == ["flaky text", "text of a", "text of b"]
+    assert await world.state.letters() == []
+    assert journal.fetched == ["c.md", "c.md"]
+
+
+async def test_what_a_dropped_record_was_to_replace_goes_though_nothing_is_new(
+    journal: Journal, world: AnyWorld
+) -> None:
+    """Once: the document is not read again by every run for it."""
+    journal.entries.append(("a.md", "unwanted text"))
+    world.memory.reject("unwanted")
+    await world.do()
+    letters = await world.state.letters()
+    await world.state.drop_letters([letter.id for letter in letters], world.now)
+    journal.fetched.clear()
+
+    await world.do()
+    await world.do()
+
+    assert world.texts() == ["text of b"]
+    assert journal.fetched == ["a.md"]
 
 
 async def test_what_cannot_be_looked_for_waits_for_another_run(journal: Journal, world: AnyWorld) -> None:

@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ from tests.simulation.service import READ_TIMEOUT_S, Service, opener
 from tests.simulation.source import Source
 from tests.simulation.world import Process, World, play
 
-Verb = Literal["run", "replay", "repair", "recover"]
+Verb = Literal["run", "replay", "repair", "recover", "edit", "drop"]
+REFUSED = ("400", "ValidationException")  # codes of what the memory never wants
 
 RULES = RecordRules(source="docs", recipe="r1", namespace="/docs/{folder}/", max_chars=100, heading_path=False)
 REQUEST_S = READ_TIMEOUT_S + 5.0
@@ -151,13 +152,17 @@ class History:
             async with self._job(process, tally, allow_mass) as job:
                 # From here on, whoever began before is overtaken.
                 self.checker.overtaken.update(other for other in self.processes if other is not process)
-                if verb in ("run", "replay"):
+                if verb in ("run", "replay", "edit"):
                     stop = Stop()
                     process.ask_to_stop = lambda: stop.ask(15)
+                    job = await self._edited(job) if verb == "edit" else job  # noqa: PLW2901 - with what was edited
                     try:
-                        await execute(job, verb, tally.report, stop)
+                        await execute(job, "run" if verb == "run" else "replay", tally.report, stop)
                     finally:
                         process.require_life()
+                elif verb == "drop":
+                    await job.state.drop_letters([letter.id for letter in await self._refused(job)], self.world.now())
+                    await job.dead_letters.rewrite(await job.state.letters())
                 elif verb == "repair":
                     await repair(job)
                 elif await job.state.acquainted_at() is None:
@@ -178,12 +183,29 @@ class History:
         report = tally.report
         if report.resent and verb == "run":
             self.world.hits["run: dead letters sent again"] += 1
-        outcome.status = report.status if verb in ("run", "replay") or outcome.code else "done"
+        outcome.status = report.status if verb in ("run", "replay", "edit") or outcome.code else "done"
         outcome.withheld, outcome.dead_lettered = report.withheld_documents, report.records.dead_lettered
-        if outcome.status == "done":
+        if outcome.status == "done" and verb != "drop":
             self.checker.mended(process)
         elif verb == "run":
             self.checker.reported(process, asdict(report))
+
+    async def _refused(self, job: SourceJob) -> list[DeadLetter]:
+        """The letters that a person takes in hand: what the memory holds of their documents then is his decision."""
+        letters = [letter for letter in await job.state.letters() if letter.can_be_dropped and letter.code in REFUSED]
+        for letter in letters:
+            self.checker.tampered[letter.document_id] = self.world.now()
+        return letters
+
+    async def _edited(self, job: SourceJob) -> SourceJob:
+        edits = {}
+        for letter in await self._refused(job):
+            if letter.record is not None:
+                content = job.destination.content_of(letter.record)
+                text = content.text.replace("reject", "edited").replace("poison", "edited")
+                edits[letter.id] = content._replace(text=text)
+        self.world.hits["operator: letters edited"] += len(edits)
+        return replace(job, chosen=set(edits), edits=edits)
 
     @asynccontextmanager
     async def _job(self, process: Process, tally: Tally, allow_mass: bool) -> AsyncIterator[SourceJob]:

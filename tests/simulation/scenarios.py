@@ -484,6 +484,33 @@ async def ill_for_a_while(history: History) -> None:
     await trio.sleep(700)
 
 
+async def taken_in_hand(history: History) -> None:
+    """A person drops and edits what the memory does not want; the commands die anywhere, and are typed again."""
+    rng, source = history.world.rng, history.source
+    names = await prepare(history, 4, paragraphs=3)
+    for _ in range(rng.randint(1, 3)):
+        name = rng.choice([name for name in names if name in source.documents])
+        edit(history, name, marker=rng.choice(("reject", "poison")))
+        await operate(history, "run", {})
+        verb: Verb = rng.choice(("edit", "edit", "drop"))
+        points = ("before drop_letters", "after drop_letters", "before save", "after save", "after update request")
+        point = rng.choice((*points, "before settle", "after settle", "after create request", "after letters"))
+        await operate(history, verb, {"at_point": (point, 1, kill)} if rng.random() < 0.7 else {})
+        if rng.random() < 0.4:
+            await operate(history, verb, {})
+        await trio.sleep(rng.choice((1, 200, TOKEN_MEMORY_S + 1)))
+        if rng.random() < 0.4:
+            await edit_meanwhile(history)
+        await killed_run(history, rng.choice(("before save", "after save", "after settle", "before remove")))
+    await history.run(allow_mass=True)
+    before = await history.run(allow_mass=True)
+    for name, content in sorted(source.documents.items()):
+        source.put(name, {**content, "last": source.paragraph()})
+    after = await history.run(allow_mass=True)
+    if before.status == "in_sync" and after.status == "dead_letters":
+        history.world.violate("decision undone", "what a person had decided of a document went with an edit elsewhere")
+
+
 async def killed_run(history: History, point: str) -> None:
     """A run that is killed at `point`, or somewhere else; people edit meanwhile."""
     rng = history.world.rng
@@ -513,4 +540,5 @@ SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "other_names": other_names,
     "journal": journal,
     "ill_for_a_while": ill_for_a_while,
+    "taken_in_hand": taken_in_hand,
 }
