@@ -156,7 +156,9 @@ async def drop_command(
     if letters and not is_sure:
         outlooks = _outlooks(sources, letters)
         click.echo(render_dead_letters(letters, paths={}, outlooks=outlooks, style=style_here()), err=True)
-        _ask_whether_to_drop(len(letters))
+        if not _is_wanted(len(letters)):
+            click.echo("No dead letter was dropped.")
+            return EXIT_FAILED
     errors, dropped = [], 0
     for settings in sources:
         try:
@@ -169,13 +171,17 @@ async def drop_command(
     return exit_code_of(errors) or (EXIT_FAILED if kept else 0)
 
 
-def _ask_whether_to_drop(count: int) -> None:
+def _is_wanted(count: int) -> bool:
+    """Ask whether to drop so many.
+
+    Raises:
+        ConfigurationError: there is nobody to be asked.
+    """
     from pipeline.reporting.text import amount
 
     if not sys.stdin.isatty():
         raise ConfigurationError("there is nobody to ask whether to drop these; --yes drops them. Nothing was dropped.")
-    if not click.confirm(f"Give up {amount(count, 'dead letter')} for good?", err=True):
-        raise ConfigurationError("nothing was dropped")
+    return click.confirm(f"Give up {amount(count, 'dead letter')} for good?", err=True)
 
 
 @dead_letters_command.command("export")

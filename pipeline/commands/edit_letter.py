@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from pipeline.model import DeadLetter, RecordContent
     from pipeline.settings import SourceSettings
 
-Fate = Literal["stored", "failed", "overtaken", "waiting"]
+Fate = Literal["stored", "failed", "overtaken", "saved", "not sent"]
 
 FATES: dict[Fate, str] = {
     "stored": "The record is stored as you edited it. It stays so until its document changes there.",
     "failed": "The memory refused it again. The dead letter holds your text now: edit it once more, or replay it.",
     "overtaken": "It was not sent: its document has another version by now, which went first.",
-    "waiting": "It was not sent; your text is kept, and the same command opens it again.",
+    "saved": "It waits in the outbox as you edited it: the next run sends it.",
+    "not sent": "It was not sent: see above.",
 }
 
 
@@ -71,7 +72,9 @@ async def edit_command(path: Path, letter_id: str, names: tuple[str, ...], text_
     code = await run_all("replay", [settings], chosen={settings.name: {letter.id}}, edits={letter.id: content})
     fate = await _fate_of(settings, letter)
     click.echo(f"\n{FATES[fate]}")
-    if text_file is None and fate != "waiting":
+    if text_file is None and fate == "not sent":
+        click.echo(_kept(draft).strip())
+    elif text_file is None:
         draft.unlink(missing_ok=True)
     return code
 
@@ -85,9 +88,12 @@ async def _fate_of(settings: "SourceSettings", letter: "DeadLetter") -> Fate:
         letters = await state.letters([letter.document_id], with_dropped=True, with_records=False)
         _, records = await state.known([], records_of=[letter.document_id])
         held = (await state.records_at([(letter.document_id, letter.key)])).get(letter.key)
+        saved = [entry.key for token in await state.outbox() for entry in (await state.batch(token)).entries]
     now = next((each for each in letters if each.id == letter.id), None)
+    if letter.key in saved:
+        return "saved"
     if now is not None:
-        return "waiting" if now.rounds == letter.rounds else "failed"
+        return "not sent" if now.rounds == letter.rounds else "failed"
     # The ledger says of an edited record what its document asks for, and apart from that what the memory holds.
     asked_for = {record.key: record.digest for record in records[letter.document_id]}.get(letter.key)
     is_edited = held is not None and asked_for == letter.digest and held.digest != letter.digest

@@ -1,5 +1,6 @@
 """`memsync dead-letters edit`: a record goes to an editor, and what comes back is stored."""
 
+import signal
 import stat
 from pathlib import Path
 
@@ -119,3 +120,37 @@ def test_a_letter_without_a_record_cannot_be_edited(docs: Folder, memsync: Memsy
 
     assert done.exit_code == 2
     assert "has no record to edit: it is about 'rows.jsonl' at the stage 'parse'" in done.stderr
+
+
+def test_an_edit_that_could_not_be_delivered_waits_in_the_outbox(
+    refused: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """The person has done his part: the next run does the rest."""
+    refused.configure(memory.url, record={"metadata": {"team": "support"}}, writers={"max_attempts": 1})
+    memory.play(script=("BatchCreateMemoryRecords:drop_after_write",))
+    failed = edit(refused, memsync, 'sed -i "s/An unwanted/A mended/" "$1"')
+    memory.play()
+
+    done = memsync("run", "docs.yaml", "--json")
+
+    assert (failed.exit_code, "It waits in the outbox as you edited it" in failed.stdout) == (1, True)
+    assert drafts(refused) == []
+    assert (done.exit_code, done.records["pending"]) == (0, 0)
+    assert memory.texts_of("bad.md") == ["A mended text."]
+    assert memory.holds_everything_once()
+
+
+def test_an_edit_waits_for_a_run_that_is_at_work(refused: Folder, memory: Memory, memsync: Memsync) -> None:
+    """What was typed is not lost for that."""
+    refused.write("new.md", "A new text.")
+    memory.play(reject_text="unwanted", latency_s=300)
+    run = memsync.start("run", "docs.yaml", "--json")
+    run.wait_for_log("run_started")
+
+    locked = edit(refused, memsync, 'sed -i "s/An unwanted/A mended/" "$1"')
+    run.stop_by(signal.SIGINT)
+
+    assert locked.exit_code == 5
+    assert "It was not sent: see above." in locked.stdout
+    assert "the same command opens it again" in locked.stdout
+    assert ["A mended text." in draft.read_text() for draft in drafts(refused)] == [True]
