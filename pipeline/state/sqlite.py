@@ -552,12 +552,18 @@ class SqliteStateStore:
 
     def _drop_letters(self, ids: list[str], now: float) -> None:
         query = "SELECT letter FROM dead_letter WHERE id = ? AND dropped_at IS NULL"
+        unread = (
+            "SELECT 1 FROM dead_letter WHERE stage = 'parse'"
+            " AND document IN (SELECT ? UNION SELECT origin FROM document WHERE id = ?)"
+        )
         for letter_id in ids:
             for (written,) in self._connection.execute(query, (letter_id,)).fetchall():
                 letter = letter_json.from_json(written)
                 self._put_letter(replace(letter, dropped_at=now))
-                if letter.key is not None:  # a version of a document that cannot be read is known by its fingerprint
-                    self._read_again([letter.document_id])
+                document = letter.document_id
+                # By its fingerprint it is known which version of a document could not be read.
+                if not self._connection.execute(unread, (document, document)).fetchone():
+                    self._read_again([document])
 
     async def settle(self, settlement: Settlement) -> None:
         await self._write(self._settle, settlement)

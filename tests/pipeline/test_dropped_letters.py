@@ -197,3 +197,23 @@ def test_a_document_that_loses_all_its_records_by_a_drop_is_deleted_for() -> Non
         assert world.texts() == []
 
     on_virtual_time(story)
+
+
+def test_all_letters_of_a_document_that_cannot_be_read_any_more_stay_dropped() -> None:
+    """Those about its records are of a version that could still be read."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"b.jsonl": '{"id": 1, "text": "unwanted"}'}
+        await world.do()
+        world.source.documents = {"b.jsonl": '{"id": 1, "te'}
+        await world.do()
+        outstanding = len(await world.state.letters())
+        await world.drop_all()
+
+        report = await world.do()
+
+        assert outstanding == 2
+        assert (report.documents.seen, report.documents.failed) == (1, 0)
+        assert await world.state.letters() == []
+
+    on_virtual_time(story)
