@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
-from yamlcore import CCoreLoader
+from yamlcore import CCoreDumper, CCoreLoader
 
 from pipeline.identity import METADATA_ESCAPE, decode, encode_metadata
 from pipeline.limits import ServiceLimits
@@ -27,7 +27,7 @@ def to_edit(content: RecordContent, notes: list[str]) -> str:
     shown = {key: _shown(value) for key, value in own_metadata(content.metadata).items()}
     # Some line ends that are no ASCII come back as others unless they are escaped.
     is_plain = all(text.isprintable() for text in _texts_of(shown))
-    metadata = yaml.safe_dump(shown, allow_unicode=is_plain, sort_keys=False) if shown else ""
+    metadata = yaml.dump(shown, Dumper=CCoreDumper, allow_unicode=is_plain, sort_keys=False) if shown else ""
     return "".join([FENCE, *(f"# {note}\n" for note in notes), metadata, FENCE, content.text, "\n"])
 
 
@@ -37,7 +37,7 @@ def from_edit(edited: str, before: RecordContent, limits: ServiceLimits) -> Reco
     Raises:
         UnusableEdit: it has not the form that `to_edit` gave it, or breaks a limit of the memory.
     """
-    if "\r\n" not in before.text:
+    if "\r" not in before.text:
         edited = edited.replace("\r\n", "\n")  # as some editors end lines
     head, fence, text = f"\n{edited.removeprefix(FENCE)}".partition(f"\n{FENCE}")
     if not edited.startswith(FENCE) or not fence:
