@@ -36,16 +36,16 @@ async def watch_folder(
     """
     assert isinstance(settings.source, FilesystemSettings)
     connector = FilesystemConnector(settings.source, settings.folder)
-    changes = _Changes()
+    changes = Changes()
     async with create_task_group() as tasks:
-        tasks.start_soon(_tell_when_settled, changes, want, settle_s)
+        tasks.start_soon(tell_when_settled, changes, want, settle_s)
         await _watch_what_is_there(
-            connector, _Concern(connector, _own_paths(settings, own_files), _own_outputs()), changes, settings.name
+            connector, Concern(connector, own_paths(settings, own_files), own_outputs()), changes, settings.name
         )
 
 
 @dataclass(slots=True)
-class _Changes:
+class Changes:
     """When the last change came, and a bell that rings for each."""
 
     last_at: float = 0.0
@@ -64,7 +64,8 @@ class _Changes:
             await sleep(rest_s)
 
 
-async def _tell_when_settled(changes: _Changes, want: Callable[[], None], settle_s: float) -> None:
+async def tell_when_settled(changes: Changes, want: Callable[[], None], settle_s: float) -> None:
+    """Call `want` when changes have come, and then none for `settle_s`, or have gone on for too long. Never returns."""
     while True:
         await changes.bell.wait()
         with move_on_after(SETTLE_MAX_S):
@@ -74,7 +75,7 @@ async def _tell_when_settled(changes: _Changes, want: Callable[[], None], settle
 
 
 @dataclass(frozen=True, slots=True)
-class _Concern:
+class Concern:
     """Tells whether a changed file may be a document that is new: what a run writes would have the next one begin."""
 
     connector: FilesystemConnector
@@ -89,7 +90,7 @@ class _Concern:
         return self.connector.may_take(os.path.relpath(path, self.connector.root))
 
 
-def _own_paths(settings: SourceSettings, own_files: Iterable[Path]) -> tuple[str, ...]:
+def own_paths(settings: SourceSettings, own_files: Iterable[Path]) -> tuple[str, ...]:
     """What is written here: the state, the dead letters, and a local memory, with what SQLite puts beside it."""
     own = (
         settings.state_folder,
@@ -100,7 +101,7 @@ def _own_paths(settings: SourceSettings, own_files: Iterable[Path]) -> tuple[str
     return tuple(os.path.abspath(path) for path in own)
 
 
-def _own_outputs() -> frozenset[tuple[int, int]]:
+def own_outputs() -> frozenset[tuple[int, int]]:
     """The files that this process prints and logs to: `memsync watch . 2>memsync.log` names one of its own folder."""
     found = set()
     for descriptor in (1, 2):
@@ -112,7 +113,7 @@ def _own_outputs() -> frozenset[tuple[int, int]]:
 
 
 async def _watch_what_is_there(
-    connector: FilesystemConnector, concerns: _Concern, changes: _Changes, source: str
+    connector: FilesystemConnector, concerns: Concern, changes: Changes, source: str
 ) -> None:
     root, log = connector.root, structlog.get_logger().bind(source=source, folder=str(connector.root))
     is_first, polls = True, False
@@ -144,7 +145,7 @@ async def _wait_for(folder: Path) -> tuple[int, int]:
 
 
 async def _watch(
-    root: Path, identity: tuple[int, int], concerns: _Concern, changes: _Changes, *, polls: bool
+    root: Path, identity: tuple[int, int], concerns: Concern, changes: Changes, *, polls: bool
 ) -> OSError | None:
     """Note changes until the folder is another one or none (then return None), or cannot be watched."""
     stop = Event()

@@ -45,6 +45,7 @@ _DEATH = (
     "nothing is lost, the next run carries on. A SIGKILL that nobody sent is mostly the kernel's, for want of memory:"
     " give it more, or lower --concurrency or workers.processes"
 )
+_KILLED = "it did not stop in time; nothing is lost, the next run carries on"
 
 
 class Launch(Protocol):
@@ -86,7 +87,6 @@ class Scheduler:
         self._attended: dict[str, tuple[SourceSettings, CancelScope]] = {}
         self._files: Snapshot = {}
         self._changed_files: Snapshot | None = None
-        self._faults: list[ConfigurationError] = []
         self._is_reload_asked = False
         self._stopping = Stopping(Event(), Event())
         self._wake = Event()
@@ -186,7 +186,7 @@ class Scheduler:
     # ------------------------------------------------------------------------------------------------- the runs
 
     def _begin(self, start: Start, now: float, tasks: TaskGroup) -> None:
-        self._log.info("run_begun", source=start.source, reason=start.reason, late_s=round(start.late_s))
+        self._log.info("process_started", source=start.source, reason=start.reason, late_s=round(start.late_s))
         self._health.sources[start.source].running_since = self._running_since[start.source] = now
         tasks.start_soon(self._run, self._sources[start.source].settings)
 
@@ -197,7 +197,7 @@ class Scheduler:
                 settings.file, lambda line: relay(line, source=name), self._stopping, self._options.grace_s
             )
         except OSError as error:  # such as no memory for one more process
-            self._log.error("run_not_begun", source=name, message=error.strerror)
+            self._log.error("process_not_started", source=name, message=error.strerror)
             ended = Ended(exit_code=1)
         self._note_end(name, ended, self._clocks.ticks() - started)
         self._wake.set()
@@ -213,25 +213,21 @@ class Scheduler:
             fields["next_due_at"] = _time(self._agenda.due_at(name))
         if status == "died":
             fields["signal"] = signal.Signals(-ended.exit_code).name
-            self._log.error("run_died", **fields, consequence=_DEATH)
+            self._log.error("process_died", **fields, consequence=_DEATH)
         elif ended.was_killed:
-            self._log.warning("run_killed", **fields, consequence="it did not stop in time; the next run carries on")
+            self._log.warning(
+                "process_killed", **fields, consequence="it did not stop in time; the next run carries on"
+            )
         elif status in SUCCESSES:
-            self._log.info("run_ended", **fields)
+            self._log.info("process_ended", **fields)
         else:
-            self._log.warning("run_ended", **fields, exit_code=ended.exit_code)
+            self._log.warning("process_ended", **fields, exit_code=ended.exit_code)
 
     # ------------------------------------------------------------------------------------------- the YAML files
 
     async def _look_at_files(self, tasks: TaskGroup) -> None:
         is_asked, self._is_reload_asked = self._is_reload_asked, False
-        try:
-            files = await to_thread.run_sync(look_at_files, self._paths, abandon_on_cancel=True)
-        except ConfigurationError as error:  # such as a folder that is not mounted: what is known goes on
-            self._health.broken = [error]
-            self._say_once("configuration_broken", message=str(error))
-            return
-        self._health.broken = self._faults
+        files = await to_thread.run_sync(look_at_files, self._paths, abandon_on_cancel=True)
         if files == self._files and not is_asked:
             self._changed_files = None
             return
@@ -258,7 +254,7 @@ class Scheduler:
             if self._attend is not None and (old is None or old.settings != source.settings):
                 self._agenda.ask(name, now)
         self._sources = sources
-        self._health.broken = self._faults = faults
+        self._health.broken = faults
         self._log.info(
             "configuration_read",
             sources={name: _time(self._agenda.due_at(name)) or "not scheduled" for name in sources},

@@ -23,12 +23,11 @@ class Scheduled:
 
 
 def look_at_files(paths: Sequence[Path]) -> Snapshot:
-    """What tells whether a YAML file has changed, or is new or gone.
-
-    Raises:
-        ConfigurationError: a folder cannot be read, or holds none.
-    """
-    return {file: _look_at(file) for file in source_files(paths)}
+    """What tells whether a YAML file has changed, or is new or gone; nothing, if a folder cannot be read."""
+    try:
+        return {file: _look_at(file) for file in source_files(paths)}
+    except ConfigurationError:
+        return {}
 
 
 def _look_at(file: Path) -> tuple[int, int, int] | None:

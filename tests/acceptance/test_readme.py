@@ -129,7 +129,7 @@ def test_the_configuration_can_be_kept_in_sync(folder: Folder, memory: Memory, m
     (typed,) = [arguments for arguments in commands() if arguments[0] == "schedule"]
 
     running = memsync.start(*typed)
-    running.wait_for_log("run_ended")
+    running.wait_for_log("process_ended")
 
     assert running.stop_by(signal.SIGTERM).exit_code == 0
     assert len(memory.documents()) == 1

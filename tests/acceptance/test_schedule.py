@@ -105,8 +105,8 @@ def test_a_source_that_never_ran_is_run_at_once_and_a_stop_is_clean(
     docs.write_documents(3)
 
     with up(memsync, "schedule", "docs.yaml") as scheduler:
-        begun = scheduler.wait_for("run_begun")
-        ended = scheduler.wait_for("run_ended")
+        begun = scheduler.wait_for("process_started")
+        ended = scheduler.wait_for("process_ended")
         done = scheduler.stop()
 
     assert (begun["source"], begun["reason"]) == ("docs", "behind")
@@ -130,7 +130,7 @@ def test_a_source_that_is_in_time_waits_for_its_time(docs: Folder, memory: Memor
         done = scheduler.stop()
 
     assert read["sources"]["docs"].startswith("20")
-    assert scheduler.events("run_begun") == []
+    assert scheduler.events("process_started") == []
     assert memory.requests == requests
     assert done.exit_code == 0
 
@@ -141,8 +141,8 @@ def test_the_time_of_the_schedule_starts_a_run(docs: Folder, memory: Memory, mem
     docs.configure(memory.url, **due_soon(), schedule_catch_up=False)
 
     with up(memsync, "schedule", "docs.yaml") as scheduler:
-        begun = scheduler.wait_for("run_begun")
-        scheduler.wait_for("run_ended", status="in_sync")
+        begun = scheduler.wait_for("process_started")
+        scheduler.wait_for("process_ended", status="in_sync")
         scheduler.stop()
 
     assert begun["reason"] == "due"
@@ -162,8 +162,8 @@ def test_one_that_fails_and_one_that_is_broken_do_not_keep_others_from_running(
     with up(memsync, "schedule", ".", "--concurrency", "1", "--health-port", "0") as scheduler:
         url = scheduler.wait_for("health_served")["url"]
         broken = scheduler.wait_for("configuration_broken")
-        scheduler.wait_for("run_ended", source="docs", status="in_sync")
-        scheduler.wait_for("run_ended", source="gone", status="failed", exit_code=1)
+        scheduler.wait_for("process_ended", source="docs", status="in_sync")
+        scheduler.wait_for("process_ended", source="gone", status="failed", exit_code=1)
         alive, health = ask(url, "/healthz")
         ready, _ = ask(url, "/readyz")
         done = scheduler.stop()
@@ -186,12 +186,12 @@ def test_a_run_that_dies_takes_nothing_along(docs: Folder, memory: Memory, memsy
         scheduler.wait_for("run_started")
         (run,) = scheduler.children()
         os.kill(run, signal.SIGKILL)
-        died = scheduler.wait_for("run_died")
+        died = scheduler.wait_for("process_died")
         _, health = ask(url, "/healthz")
         memory.play()
         docs.configure(memory.url, **due_soon())
         scheduler.send(signal.SIGHUP)
-        scheduler.wait_for("run_ended", status="in_sync")
+        scheduler.wait_for("process_ended", status="in_sync")
         scheduler.stop()
 
     assert (died["level"], died["status"], died["signal"]) == ("error", "died", "SIGKILL")
@@ -211,8 +211,8 @@ def test_a_source_that_another_process_runs_is_left_to_it(docs: Folder, memory: 
     docs.configure(memory.url, **due_soon())
 
     with up(memsync, "schedule", "docs.yaml") as scheduler:
-        begun = scheduler.wait_for("run_begun")
-        locked = scheduler.wait_for("run_ended")
+        begun = scheduler.wait_for("process_started")
+        locked = scheduler.wait_for("process_ended")
         done = scheduler.stop()
 
     assert begun["reason"] == "due"  # it is running, and so it was not behind
@@ -237,10 +237,10 @@ def test_a_stop_reaches_the_run_and_the_next_one_carries_on(docs: Folder, memory
 
     assert done.exit_code == 0
     assert scheduler.events("scheduler_stopping")[0]["running"] == ["docs"]
-    assert scheduler.events("run_ended")[0]["status"] == "interrupted"
+    assert scheduler.events("process_ended")[0]["status"] == "interrupted"
     memory.play()
     with up(memsync, "schedule", "docs.yaml") as scheduler:  # what was interrupted is behind
-        scheduler.wait_for("run_ended", status="in_sync")
+        scheduler.wait_for("process_ended", status="in_sync")
         scheduler.stop()
     assert len(memory.documents()) == 3
     assert memory.holds_everything_once()
@@ -258,7 +258,7 @@ def test_a_run_that_does_not_stop_in_time_is_killed(docs: Folder, memory: Memory
         done = scheduler.stop()
 
     assert done.exit_code == 0
-    assert scheduler.events("run_killed")[0]["source"] == "docs"
+    assert scheduler.events("process_killed")[0]["source"] == "docs"
     assert not Path(f"/proc/{run}").exists()
 
 
@@ -291,10 +291,10 @@ def test_files_that_change_are_read_again(docs: Folder, memory: Memory, memsync:
 
     with up(memsync, "schedule", ".", "--health-port", "0") as scheduler:
         url = scheduler.wait_for("health_served")["url"]
-        scheduler.wait_for("run_ended", source="docs")
+        scheduler.wait_for("process_ended", source="docs")
         assert ask(url, "/readyz")[0] == 503
         docs.configure(memory.url, "wiki.yaml", name="wiki", schedule=NEVER)
-        scheduler.wait_for("run_ended", source="wiki", status="in_sync")  # found by its change
+        scheduler.wait_for("process_ended", source="wiki", status="in_sync")  # found by its change
         assert ask(url, "/readyz")[0] == 200
         (docs.path / "docs.yaml").unlink()
         scheduler.send(signal.SIGHUP)
@@ -344,7 +344,7 @@ def test_the_heartbeat_is_touched(docs: Folder, memory: Memory, memsync: Memsync
     beat = docs.path / "beat"
 
     with up(memsync, "schedule", "docs.yaml", "--heartbeat", "beat") as scheduler:
-        scheduler.wait_for("run_begun")
+        scheduler.wait_for("process_started")
         scheduler.stop()
 
     assert time.time() - beat.stat().st_mtime < CONDITION_TIMEOUT_S
@@ -363,17 +363,17 @@ def test_a_change_of_a_file_is_followed_by_a_run_and_a_run_by_none(
 
     with up(memsync, "watch", "docs.yaml", "--settle", "0.2", "--health-port", "0") as watch:
         watch.wait_for("run_finished", created=3)  # the YAML file is one of them
-        watch.wait_for("run_ended")
+        watch.wait_for("process_ended")
         docs.write("new.md")
         docs.write(".hidden.md")
         watch.wait_for("run_finished", documents_seen=4, created=1)
         docs.remove("new.md")
         watch.wait_for("run_finished", documents_removed=1, deleted=1)
-        watch.wait_for("run_ended")
+        watch.wait_for("process_ended")
         done = watch.stop()
 
     assert done.exit_code == 0
-    assert len(watch.events("run_begun")) <= 4  # the deletion and the writing may have been seen in two pieces
+    assert len(watch.events("process_started")) <= 4  # the deletion and the writing may have been seen in two pieces
 
 
 def test_a_folder_that_comes_later_is_waited_for(docs: Folder, memory: Memory, memsync: Memsync) -> None:
