@@ -29,9 +29,9 @@ POLL_MS = 5_000
 async def watch_folder(
     settings: SourceSettings, want: Callable[[], None], *, settle_s: float, own_files: Iterable[Path] = ()
 ) -> None:
-    """Call `want` whenever files of the source have changed and then nothing more for `settle_s`. Never returns.
+    """Call `want` at first, and whenever files of the source have changed and then nothing more for `settle_s`.
 
-    A folder that is not there is waited for; one that took its place is watched in its stead. `own_files` are written
+    Never returns. A folder that is not there is waited for; one that took its place is watched in its stead. `own_files` are written
     by this process, and no reason for a run.
     """
     assert isinstance(settings.source, FilesystemSettings)
@@ -116,15 +116,16 @@ async def _watch_what_is_there(
     connector: FilesystemConnector, concerns: Concern, changes: Changes, source: str
 ) -> None:
     root, log = connector.root, structlog.get_logger().bind(source=source, folder=str(connector.root))
-    is_first, polls = True, False
+    polls = False
     while True:
+        # Nobody has been looking so far. The run that this brings on begins when the watch stands: in a large folder
+        # that takes its time, and nothing else goes on meanwhile.
+        changes.note()
         identity = _identity(root)
         if identity is None:
             log.warning("folder_missing", consequence="it is waited for")
             identity = await _wait_for(root)
-        if not is_first:
-            changes.note()  # nobody was looking for a while
-        is_first = False
+            changes.note()
         problem = await _watch(root, identity, concerns, changes, polls=polls)
         if problem is not None and not isinstance(problem, FileNotFoundError):
             polls = True  # mostly the system has no watches left to give

@@ -245,14 +245,11 @@ class Scheduler:
             self._agenda.drop(name)
             self._health.sources.pop(name)
         for name, source in sources.items():
-            old = self._sources.get(name)
-            if old is None:
+            if name not in self._sources:
                 await self._meet(source, now)
             self._agenda.put(name, source.timetable, now, catches_up=source.settings.schedule_catch_up)
             self._health.sources[name].timetable = source.timetable
             self._health.sources[name].file = source.settings.file
-            if self._attend is not None and (old is None or old.settings != source.settings):
-                self._agenda.ask(name, now)
         self._sources = sources
         self._health.broken = faults
         self._log.info(
