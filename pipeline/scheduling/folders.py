@@ -31,8 +31,8 @@ async def watch_folder(
 ) -> None:
     """Call `want` at first, and whenever files of the source have changed and then nothing more for `settle_s`.
 
-    Never returns. A folder that is not there is waited for; one that took its place is watched in its stead. `own_files` are written
-    by this process, and no reason for a run.
+    Never returns. A folder that is not there is waited for; one that took its place is watched in its stead.
+    `own_files` are written by this process, and no reason for a run.
     """
     assert isinstance(settings.source, FilesystemSettings)
     connector = FilesystemConnector(settings.source, settings.folder)

@@ -48,7 +48,6 @@ class SourceHealth:
     """What is known of a source. Times are in seconds since the epoch, None if there is none."""
 
     name: str
-    file: Path
     timetable: Timetable | None
     known_since: float
     status: RunStatus | None = None  # of the last run that ended; None: there was none

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from anyio import CancelScope, Event, create_task_group, current_time, move_on_after, open_process
+from anyio import BrokenResourceError, CancelScope, Event, create_task_group, current_time, move_on_after, open_process
 from anyio.abc import ByteReceiveStream, Process
 
 LINE_BYTES_MAX = 1024 * 1024
@@ -90,11 +90,12 @@ def _kill(process: Process) -> None:
 
 async def _hear_lines(stream: ByteReceiveStream, hear: Callable[[str], None]) -> None:
     rest = b""
-    async for some in stream:
-        *lines, rest = (rest + some).split(b"\n")
-        if len(rest) > LINE_BYTES_MAX:
-            lines, rest = [*lines, rest], b""
-        for line in lines:
-            hear(line.decode(errors="replace"))
+    with suppress(BrokenResourceError):  # a pipe that breaks has said all that it will
+        async for some in stream:
+            *lines, rest = (rest + some).split(b"\n")
+            if len(rest) > LINE_BYTES_MAX:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                hear(line.decode(errors="replace"))
     if rest:
         hear(rest.decode(errors="replace"))

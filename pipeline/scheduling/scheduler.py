@@ -118,6 +118,7 @@ class Scheduler:
         Raises:
             ConfigurationError: no file is valid, or no source has a schedule: there would be nothing to do.
         """
+        self._files = await to_thread.run_sync(look_at_files, self._paths)  # before they are read: they may change
         sources, faults = await to_thread.run_sync(read_sources, self._paths)
         if not sources and faults:
             raise ConfigurationError("\n".join(dict.fromkeys(map(str, faults))))
@@ -126,7 +127,6 @@ class Scheduler:
                 f"No source here has a schedule: {', '.join(sources)}. Nothing was started. Give it one in its YAML"
                 ' file, such as `schedule: "*/30 * * * *"`.'
             )
-        self._files = await to_thread.run_sync(look_at_files, self._paths)
         async with create_task_group() as tasks:
             await self._take_in(sources, faults, tasks)
             while not self._stopping.asked.is_set():
@@ -212,12 +212,10 @@ class Scheduler:
         if not self._stopping.asked.is_set():
             fields["next_due_at"] = _time(self._agenda.due_at(name))
         if status == "died":
-            fields["signal"] = signal.Signals(-ended.exit_code).name
+            fields["signal"] = _signal_name(-ended.exit_code)
             self._log.error("process_died", **fields, consequence=_DEATH)
         elif ended.was_killed:
-            self._log.warning(
-                "process_killed", **fields, consequence="it did not stop in time; the next run carries on"
-            )
+            self._log.warning("process_killed", **fields, consequence=_KILLED)
         elif status in SUCCESSES:
             self._log.info("process_ended", **fields)
         else:
@@ -249,7 +247,6 @@ class Scheduler:
                 await self._meet(source, now)
             self._agenda.put(name, source.timetable, now, catches_up=source.settings.schedule_catch_up)
             self._health.sources[name].timetable = source.timetable
-            self._health.sources[name].file = source.settings.file
         self._sources = sources
         self._health.broken = faults
         self._log.info(
@@ -264,7 +261,7 @@ class Scheduler:
     async def _meet(self, source: Scheduled, now: float) -> None:
         """Take in a source that is new here, as its last run left it."""
         settings, timetable = source.settings, source.timetable
-        health = SourceHealth(settings.name, settings.file, timetable, known_since=now)
+        health = SourceHealth(settings.name, timetable, known_since=now)
         health.running_since = self._running_since.get(settings.name)
         self._health.sources[settings.name] = health
         try:
@@ -317,6 +314,10 @@ def is_behind(row: StatusRow, timetable: Timetable, now: float) -> bool:
     if row.status == "locked" or row.last_run_at is None:
         return row.status != "locked"
     return row.status == "interrupted" or timetable.due_after(row.last_run_at) <= now
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in [*signal.Signals] else str(number)  # not all have names
 
 
 def _time(moment: float) -> str | None:

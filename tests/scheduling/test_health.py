@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ HOURLY = Timetable("0 * * * *")
 
 
 def source(timetable: Timetable | None = HOURLY, **known: Any) -> SourceHealth:
-    return SourceHealth("docs", Path("docs.yaml"), timetable, known_since=NOON, **known)
+    return SourceHealth("docs", timetable, known_since=NOON, **known)
 
 
 def health_of(*sources: SourceHealth, ticked_at: float = 0.0) -> Health:

@@ -155,7 +155,9 @@ def test_a_run_that_takes_longer_than_its_period_is_said(world: World) -> None:
     assert [log["reason"] for log in world.events("run_skipped")] == ["the run before has not ended"] * 2
 
 
-@pytest.mark.parametrize(("exit_code", "event"), [(-9, "process_died"), (1, "process_ended"), (2, "process_ended")])
+@pytest.mark.parametrize(
+    ("exit_code", "event"), [(-9, "process_died"), (-35, "process_died"), (1, "process_ended"), (2, "process_ended")]
+)
 def test_an_end_that_is_no_success_is_told_with_its_next_time(world: World, exit_code: int, event: str) -> None:
     """That is what one looks for in the log."""
     world.write("half", "*/30 * * * *")
