@@ -4,12 +4,14 @@ import gc
 import os
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import click
 
 # Where each command is: of which module which name.
 COMMANDS: Mapping[str, str] = {
     "console": "console.console_command",
+    "completion": "completion.completion_command",
     "dead-letters": "dead_letters.dead_letters_command",
     "history": "report.history_command",
     "deploy": "deploy.deploy_command",
@@ -37,6 +39,11 @@ COMMANDS: Mapping[str, str] = {
 
 class Commands(click.Group):
     """The commands of `COMMANDS`."""
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        if "_MEMSYNC_COMPLETE" in os.environ:  # a shell asks, by the script of `memsync completion`
+            import_module("pipeline.commands.completing").register()
+        return super().main(*arguments, **named)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         return sorted(COMMANDS)

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.shared import command, json_option, load, path_argument, print_json, source_option, style_here
+from pipeline.commands.shared import (
+    command,
+    completed_by,
+    json_option,
+    load,
+    path_argument,
+    print_json,
+    source_option,
+    style_here,
+)
 
 PREVIEWED_MAX = 5  # documents in one file
 
 
 @click.command("preview")
 @path_argument
-@click.argument("document", required=False)
+@click.argument("document", required=False, shell_complete=completed_by("dead_documents"))
 @source_option
 @json_option
 @click.option("--full", "is_full", is_flag=True, help="Show texts, and files of many documents, to their end.")

@@ -9,18 +9,21 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
 from pipeline.errors import ConfigurationError, SourceLocked, SyncError, ungrouped
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from pipeline.reporting.text import Style
     from pipeline.runner import Stop
     from pipeline.settings import SourceSettings
 
 Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -28,9 +31,29 @@ EXIT_LOCKED = 5
 EXIT_SIGNAL = 128  # plus the number of the signal, as shells do
 END_S = 5.0  # how long the threads of libraries may go on when all is done
 
-paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-path_argument = click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
-source_option = click.option("--source", "names", metavar="NAME", multiple=True, help="Only this source; repeatable.")
+
+def completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]:
+    """The completion of that name in `pipeline.commands.completing`, which is imported when Tab is pressed."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from pipeline.commands import completing
+
+        return completing.quietly(getattr(completing, name))(context, parameter, incomplete)
+
+    return complete
+
+
+_path = partial(click.argument, type=click.Path(path_type=Path), shell_complete=completed_by("yaml_files"))
+paths_argument = _path("paths", metavar="PATH...", nargs=-1, required=True)
+path_argument = _path("path", metavar="PATH")
+source_option = click.option(
+    "--source",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Only this source; repeatable.",
+    shell_complete=completed_by("source_names"),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object last on stdout.")
 
 
@@ -41,28 +64,38 @@ def command(
 
     @wraps(function)
     def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
-        import anyio
-
-        try:
-            code = anyio.run(partial(_without_groups, partial(function, *arguments, **named)))
-            sys.stdout.flush()
-        except ConfigurationError as error:
-            click.echo(f"memsync: {safe(str(error))}", err=True)
-            code = EXIT_CONFIGURATION
-        except SyncError as error:
-            click.echo(f"memsync: {safe(str(error))}", err=True)
-            code = EXIT_FAILED
-        except KeyboardInterrupt:
-            code = EXIT_SIGNAL + signal.SIGINT
-        except OSError as error:  # such as a full disk, or a reader of our output that has had enough
-            with suppress(OSError):
-                click.echo(f"memsync: the result could not be written: {error.strerror}", err=True)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail again
-            code = EXIT_FAILED
-        _end_in_time(code)
-        sys.exit(code)
+        end_with(lambda: wait_for(partial(function, *arguments, **named)))
 
     return run
+
+
+def end_with(work: Callable[[], int]) -> NoReturn:
+    """Exit with the code that `work` returns; known errors become a message, not a trace."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except ConfigurationError as error:
+        click.echo(f"memsync: {safe(str(error))}", err=True)
+        code = EXIT_CONFIGURATION
+    except SyncError as error:
+        click.echo(f"memsync: {safe(str(error))}", err=True)
+        code = EXIT_FAILED
+    except KeyboardInterrupt:
+        code = EXIT_SIGNAL + signal.SIGINT
+    except OSError as error:  # such as a full disk, or a reader of our output that has had enough
+        with suppress(OSError):
+            click.echo(f"memsync: the result could not be written: {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail again
+        code = EXIT_FAILED
+    _end_in_time(code)
+    sys.exit(code)
+
+
+def wait_for(function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run `function` to its end; of several errors, raise the first that says what happened."""
+    import anyio
+
+    return anyio.run(partial(_without_groups, function))
 
 
 def _end_in_time(code: int) -> None:
@@ -72,7 +105,7 @@ def _end_in_time(code: int) -> None:
     timer.start()
 
 
-async def _without_groups(function: Callable[[], Coroutine[Any, Any, int]]) -> int:
+async def _without_groups(function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     with ungrouped():
         return await function()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.shared import command, json_option, print_json, style_here
+from pipeline.commands.shared import command, completed_by, json_option, print_json, style_here
 from pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("sources")
-@click.argument("type_name", metavar="[TYPE]", required=False)
+@click.argument("type_name", metavar="[TYPE]", required=False, shell_complete=completed_by("source_types"))
 @json_option
 @command
 async def sources_command(type_name: str | None, as_json: bool) -> int:
