@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "deploy": "deploy.deploy_command",
     "explain": "explain.explain_command",
     "doctor": "doctor.doctor_command",
+    "init": "init.init_command",
     "local": "local.local_command",
     "metrics": "metrics.metrics_command",
     "notify": "notify.notify_command",

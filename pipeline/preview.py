@@ -38,7 +38,7 @@ async def preview_document(settings: SourceSettings, document_id: str | None, *,
         except (UnreadableDocument, UnsupportedDocument) as error:
             return DocumentPreview(ref.id, ref.uri, ref.size_bytes, None, problem=_problem(error))
     part = document_id if document_id != ref.id else None
-    preview = await anyio.to_thread.run_sync(_preview, document, part, parser, record_rules(settings), parts_max)
+    preview = await anyio.to_thread.run_sync(preview_of, document, part, parser, record_rules(settings), parts_max)
     if part is not None and not preview.texts and preview.problem is None:
         raise _no_document(settings, part)
     return preview
@@ -65,7 +65,7 @@ async def _first(connector: SourceConnector) -> DocumentRef | None:
     return None
 
 
-def _preview(
+def preview_of(
     document: Document, part: str | None, parser: Parser, rules: RecordRules, parts_max: int
 ) -> DocumentPreview:
     """What becomes of `document`, or of one `part` of it and all in that."""

@@ -50,8 +50,9 @@ from pipeline.setting_faults import (
     unknown_key,
 )
 from pipeline.setting_references import References, as_compared
-from pipeline.source_files import EXTENDS, SourceFile, merged, read_source_file
+from pipeline.source_files import EXTENDS, SourceFile, merged, read_source_file, with_extended
 from pipeline.templates import render, template_fields
+from pipeline.yaml_source import parse_yaml
 
 RECIPE_VERSION = 1  # raise it when the same settings begin to make other records of a document
 
@@ -804,6 +805,19 @@ def _with_hint(error: ConfigurationError) -> ConfigurationError:
     return ConfigurationError(f"{error.problem}; {hint}", path=error.path, line=error.line, column=error.column)
 
 
+def source_from(text: str, file: Path) -> SourceSettings:
+    """The source that `file` describes, or would if it held `text`.
+
+    Raises:
+        ConfigurationError: as for `load_sources`.
+    """
+    _check_variables()
+    settings = _settings_of(with_extended(parse_yaml(text.encode(), file)), _environment(SourceSettings))
+    if isinstance(settings, SourceSettings):
+        return settings
+    raise _as_one(settings)
+
+
 def source_files(paths: Iterable[Path]) -> list[Path]:
     """The YAML files at `paths`, each once.
 
@@ -929,8 +943,10 @@ def _not_json(error: SettingsError) -> ConfigurationError:
 
 
 def _raise_all(faults: Sequence[ConfigurationError]) -> None:
-    """Raise `faults` as one error; of several, the places stand in the message's lines."""
-    if len(faults) == 1:
-        raise faults[0]
     if faults:
-        raise ConfigurationError("\n".join(map(str, faults)))
+        raise _as_one(faults)
+
+
+def _as_one(faults: Sequence[ConfigurationError]) -> ConfigurationError:
+    """`faults` as one error, with their places in the lines of its message."""
+    return ConfigurationError("\n".join(dict.fromkeys(map(str, faults))))

@@ -94,7 +94,16 @@ def read_source_file(path: Path) -> SourceFile:
     Raises:
         ConfigurationError: one of them cannot be read, or extends itself in the end.
     """
-    return SourceFile(tuple(_read({}, read_yaml(path), ())))
+    return with_extended(read_yaml(path))
+
+
+def with_extended(document: YamlDocument) -> SourceFile:
+    """`document` and all that it extends.
+
+    Raises:
+        ConfigurationError: as for `read_source_file`.
+    """
+    return SourceFile(tuple(_read({}, document, ())))
 
 
 def extended_by(document: YamlDocument) -> list[tuple[Sequence[str | int], Path]]:

@@ -60,7 +60,15 @@ def read_yaml(path: Path) -> YamlDocument:
     Raises:
         ConfigurationError: it cannot be read, is not UTF-8 or not YAML, is too large, or holds no mapping.
     """
-    content = _read(path)
+    return parse_yaml(_read(path), path)
+
+
+def parse_yaml(content: bytes, path: Path) -> YamlDocument:
+    """The mapping that `content` holds, of a file that is or will be at `path`.
+
+    Raises:
+        ConfigurationError: it is not UTF-8 or not YAML, is too deep, or holds no mapping.
+    """
     try:
         text = content.decode("utf-8-sig")
         _check_depth(text)

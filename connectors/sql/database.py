@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,6 +54,15 @@ class Listing:
     is_at_end: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TableDescription:
+    """A table or a view: its columns in their order, with the kind of each (`text`, `time`, `number`, `other`)."""
+
+    name: str
+    kinds: Mapping[str, str]
+    primary_key: tuple[str, ...] = ()
+
+
 class Database:
     """The source. Every question is put in a transaction of its own, and again over a new connection if it fails.
 
@@ -95,6 +104,37 @@ class Database:
                     wire.shutdown(socket.SHUT_RDWR)
 
     # ------------------------------------------------------------------------------------------ questions
+
+    def tables(self) -> list[TableDescription]:
+        """The tables and views that can be read without naming a schema, by name. Opens a connection of its own.
+
+        Raises:
+            SourceError: the database cannot be asked.
+        """
+        from sqlalchemy import inspect  # noqa: PLC0415 - see above
+
+        password = None
+        try:
+            url, password = self._url()
+            self._engine = _engine(url, self._settings.timeout_s, self._remember)
+            self._connection = _connect(self._engine)
+            inspector = inspect(self._connection)
+            names = sorted({*inspector.get_table_names(), *inspector.get_view_names()})
+            return [
+                TableDescription(
+                    name,
+                    {found["name"]: _kind_of(found["type"]) for found in inspector.get_columns(name)},
+                    tuple(inspector.get_pk_constraint(name)["constrained_columns"]),
+                )
+                for name in names
+            ]
+        except _errors() as error:
+            raise SourceError(
+                f"The database cannot be read: {_words(error, password)}. Nothing was done. Check its address, and that"
+                " it runs and lets its user read there."
+            ) from error
+        finally:
+            self.close()
 
     def open(self) -> None:
         """Make sure that it can be asked.
@@ -340,6 +380,22 @@ class Database:
         connection.execute(rows.none())
         connection.rollback()
         return rows
+
+
+def _kind_of(column_type: object) -> str:
+    from sqlalchemy import Date, DateTime, Enum, Integer, Numeric, String  # noqa: PLC0415 - see above
+
+    match column_type:
+        case Enum():
+            return "other"
+        case String():
+            return "text"
+        case DateTime() | Date():
+            return "time"
+        case Integer() | Numeric():
+            return "number"
+        case _:
+            return "other"
 
 
 # --------------------------------------------------------------------------------------------------- connecting

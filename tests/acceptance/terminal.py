@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WAIT_S = 30.0
+INTERRUPT_AGAIN_S, INTERRUPTS_MAX = 3.0, 10
 
 
 class Terminal:
@@ -41,6 +42,18 @@ class Terminal:
         self.wait_for(question)
         self.type(f"{text}\n")
 
+    def interrupt(self, text: str) -> None:
+        """Press Ctrl-C until `text` is shown.
+
+        Python does not hear a signal in the moment between its last look for one and the wait for a line.
+        """
+        for _ in range(INTERRUPTS_MAX):
+            self.type("\x03")
+            while self._is_ready(INTERRUPT_AGAIN_S) and self._read_more():
+                if text in self.shown[self._read_up_to :]:
+                    return
+        raise AssertionError(f"{text!r} did not come; there was {self.shown[self._read_up_to :]!r}")
+
     def finish(self) -> int:
         """Wait for the program's end; return its exit code."""
         while self._read_more():
@@ -49,8 +62,7 @@ class Terminal:
 
     def _read_more(self) -> bool:
         """Read what comes next; False at the end."""
-        ready, _, _ = select.select([self._ours], [], [], WAIT_S)
-        assert ready, f"nothing came for {WAIT_S} s after {self.shown[-500:]!r}"
+        assert self._is_ready(WAIT_S), f"nothing came for {WAIT_S} s after {self.shown[-500:]!r}"
         try:
             sent = os.read(self._ours, 4096)
         except OSError:  # that is how Linux ends a terminal
@@ -58,6 +70,9 @@ class Terminal:
         self._bytes += sent
         self.shown = self._bytes.decode(errors="replace")
         return bool(sent)
+
+    def _is_ready(self, wait_s: float) -> bool:
+        return bool(select.select([self._ours], [], [], wait_s)[0])
 
 
 # Run by a Python that then becomes the program: so that Ctrl-C on the terminal reaches it.

@@ -18,7 +18,8 @@ from .conftest import CREDENTIALS, Folder, Memory, Memsync
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 
-STAY_UP = {"local", "schedule"}
+STAY_UP = {"local", "schedule", "console"}
+ASKS = "init"
 
 
 def blocks(language: str, page: str = README) -> list[str]:
@@ -69,6 +70,7 @@ def test_every_command_is_accepted() -> None:
         "local",
         "schedule",
         "deploy",
+        "init",
     } <= set(accepted)
 
 
@@ -95,7 +97,7 @@ def test_the_commands_work_with_the_configuration_that_stands_beside_them(
     folder: Folder, memory: Memory, memsync: Memsync
 ) -> None:
     """A reader copies the YAML, types the commands in their order, and each of them does what it should."""
-    typed = [arguments for arguments in commands() if arguments[0] not in STAY_UP]
+    typed = [arguments for arguments in commands() if arguments[0] not in {*STAY_UP, ASKS}]
     settings = yaml.safe_load(blocks("yaml")[0])
     work = folder.path / "work"
     shutil.copytree(PROJECT / "configs", work / "configs", ignore=shutil.ignore_patterns(".memsync"))
@@ -133,6 +135,23 @@ def test_the_configuration_can_be_kept_in_sync(folder: Folder, memory: Memory, m
 
     assert running.stop_by(signal.SIGTERM).exit_code == 0
     assert len(memory.documents()) == 1
+
+
+def test_what_init_begins_can_be_run(folder: Folder, memsync: Memsync) -> None:
+    """It is the first command that a reader types for documents of their own."""
+    (typed,) = [arguments for arguments in commands() if arguments[0] == ASKS]
+    work = folder.path / "work"
+    work.mkdir()
+    folder.documents.rename((work / typed[1]).resolve())
+    (work / typed[1] / "tickets.md").write_text("# Tickets\n\nWe hand over a ticket with a note.\n")
+
+    in_work = Memsync(work, memsync.home)
+    begun = in_work(*typed, "--yes")
+    (file,) = work.glob("*.yaml")
+    ran = in_work("run", file.name)
+
+    assert begun.exit_code == 0, begun.stderr
+    assert ran.exit_code == 0, ran.stderr
 
 
 def test_the_yaml_files_that_are_named_are_valid(memsync: Memsync) -> None:
