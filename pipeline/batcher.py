@@ -1,7 +1,7 @@
 """Changes become batches: full requests of one operation, saved before they are sent."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from anyio import CancelScope, EndOfStream, current_time
@@ -23,6 +23,8 @@ from pipeline.model import (
     Update,
 )
 from pipeline.protocols import DeadLetterFile, Destination, StateStore
+
+Keep = Callable[[list[DocumentPlan | Checkpoint]], Awaitable[list[DocumentPlan | Checkpoint]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -152,8 +154,9 @@ async def make_batches(
     dead_letters: DeadLetterFile,
     saved_together_max: int,
     linger_s: float,
+    keep: Keep | None = None,
 ) -> None:
-    """Group changes into batches and save them before they go on to be sent.
+    """Group changes into batches and save them before they go on to be sent; with `keep`, only what it returns.
 
     Up to `saved_together_max` batches that become full at the same time are saved in one go, which takes hardly longer
     than saving one. A batch that is not full leaves `linger_s` seconds after its first change came, so that a slow
@@ -181,7 +184,7 @@ async def make_batches(
                 deadline = float("inf")
                 continue
             full: list[Batch] = []
-            for plan in plans:
+            for plan in await keep(plans) if keep else plans:
                 if isinstance(plan, Checkpoint):
                     await ship(full + batcher.flush(), plan)
                     full = []

@@ -11,7 +11,7 @@ import click
 COMMANDS: Mapping[str, str] = {
     "dead-letters": "dead_letters.dead_letters_command",
     "local": "local.local_command",
-    "plan": "run.plan_command",
+    "plan": "plan.plan_command",
     "preview": "preview.preview_command",
     "recover": "verify.recover_command",
     "replay": "run.replay_command",

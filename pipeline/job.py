@@ -18,6 +18,7 @@ from pipeline.mapping import RecordRules
 from pipeline.memory_check import MemoryCheck
 from pipeline.model import Batch, Checkpoint, ClientToken, DocumentId, DocumentPlan
 from pipeline.pacing import Pacer
+from pipeline.plan_scope import PlanScope
 from pipeline.planner import DeletePolicy, Planner
 from pipeline.protocols import (
     DeadLetterFile,
@@ -50,7 +51,8 @@ class SourceJob:
     """All that the sync of one source works with. Nothing in here is chosen by the pipeline itself.
 
     `clock` measures durations in seconds, `now` is the time of day in seconds since the epoch. `listing_basis` names
-    all that decides what is listed and what becomes of it: with another one, no checkpoint counts.
+    all that decides what is listed and what becomes of it: with another one, no checkpoint counts. With a `scope`,
+    nothing is changed in the memory but what that allows.
     """
 
     run_id: str
@@ -77,6 +79,7 @@ class SourceJob:
     token_trust_s: float = TOKEN_TRUST_S
     settle_s: float = SETTLE_S
     listing_basis: str = ""
+    scope: PlanScope | None = None
 
     def deriver(self) -> Deriver:
         reader = self.connector.document_reader if isinstance(self.connector, HasDocumentReader) else None
@@ -110,6 +113,7 @@ class SourceJob:
             dead_letters=self.dead_letters,
             saved_together_max=self.writers,
             linger_s=self.linger_s,
+            keep=self.scope.keep if self.scope else None,
         )
 
     def write(self) -> Callable[[MemoryObjectReceiveStream[Batch]], Coroutine[Any, Any, None]]:

@@ -351,6 +351,44 @@ class LastRun:
     report: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class PlanHeader:
+    """What a saved plan rests on. `basis` names the settings, and what can be read where it was made.
+
+    `planned_at` is in seconds since the epoch. `last_run` is the id of the run before it; None: there was none.
+    With `allows_mass_deletion` its deletions were asked for whatever the guard says; the guard held back those of
+    `withheld` documents.
+    """
+
+    plan_id: str
+    source: str
+    memory: str
+    basis: str
+    planned_at: float
+    last_run: str | None = None
+    allows_mass_deletion: bool = False
+    withheld: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDifferences:
+    """How what a run would do now differs from a saved plan, in documents.
+
+    `unplanned` ask for changes that the plan does not have, `missing` ask for none of those that it has.
+    """
+
+    unplanned: int
+    missing: int
+    examples: Sequence[DocumentId]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanUse:
+    """A run has begun to carry out a saved plan. `ended_at` is in seconds since the epoch; None if it was cut off."""
+
+    ended_at: float | None = None
+
+
 # ------------------------------------------------------------------------------------------------ changes
 
 

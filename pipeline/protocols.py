@@ -29,6 +29,7 @@ from pipeline.model import (
     Operation,
     Parsed,
     Planned,
+    PlanUse,
     RecordKey,
     RecordPlace,
     Settlement,
@@ -452,6 +453,12 @@ class StateStore(Protocol):
         """
         ...
 
+    async def plan_use(self, plan_id: str) -> PlanUse | None:
+        """What has become of a saved plan; None if no run has begun to carry it out, or that is long ago."""
+        ...
+
+    async def note_plan_use(self, plan_id: str, use: PlanUse) -> None: ...
+
     async def begin_run(self, run_id: str, verb: str, now: float) -> None: ...
 
     async def end_run(self, run_id: str, report: str, now: float) -> None:
@@ -503,6 +510,37 @@ class DeadLetterFile(Protocol):
 
     async def rewrite(self, letters: Sequence[DeadLetter]) -> None:
         """Make the file hold exactly `letters`, in one step."""
+        ...
+
+
+class ChangeSink(Protocol):
+    """Takes down what a dry run would change in the memory."""
+
+    async def note(self, plan: DocumentPlan, obsolete: Sequence[KnownRecord]) -> None:
+        """Take down what one document asks for; `obsolete` are those of its records that would be deleted."""
+        ...
+
+    async def note_deletes(self, records: Sequence[KnownRecord], *, of_earlier_run: bool = False) -> None:
+        """Take down records that would be deleted since their document is gone.
+
+        `of_earlier_run`: an earlier run has planned that, and not done it. A document that was noted has the last word.
+        """
+        ...
+
+    async def withhold_deletes(self) -> None:
+        """Nothing would be deleted after all, whatever was noted."""
+        ...
+
+
+class PlannedChanges(Protocol):
+    """The changes that a saved plan allows a run to make."""
+
+    async def allow(self, changes: Sequence[Change]) -> Sequence[bool]:
+        """Whether the plan has each of `changes`."""
+        ...
+
+    async def note_made(self, changes: Sequence[Change]) -> None:
+        """These are about to be sent."""
         ...
 
 

@@ -1,17 +1,18 @@
 """THE pipeline, wired from top to bottom. Start reading here."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
 from anyio import create_memory_object_stream, create_task_group
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from pipeline.dry_run import DryRun
 from pipeline.errors import SourceError
 from pipeline.events import Reconciled, StateIsCopy
 from pipeline.job import SourceJob
 from pipeline.model import Batch, Checkpoint, DocumentId, DocumentPlan, Fetched, Operation, Planned, RecordKey
 from pipeline.planner import find_vanished, healed_letters, may_delete, plan_changes, plan_deletes
+from pipeline.protocols import ChangeSink
 from pipeline.reader import (
     Listing,
     Selected,
@@ -39,16 +40,18 @@ async def sync(job: SourceJob) -> None:
     # An interrupted run's batches go first: planning must see what they wrote.
     delivered = await job.delivery().deliver_outbox()
     await look_again(job)
-    sightings = await look_out(job, delivered)
-    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
-    await bring_in(job, sightings, listing)
-    if sightings.incremental:
-        await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings))
+    await bring_in_line(job, await look_out(job, delivered))
+
+
+async def bring_in_line(job: SourceJob, sightings: Sightings) -> None:
+    """Store what the source has, then delete what it has no more. The ledger must speak of the memory as it is."""
+    await bring_in_all(job, sightings)
     await job.state.drop_letters(await healed_letters(job.state, sightings))
     if not sightings.complete and not sightings.incremental:
         raise SourceError(why_incomplete(sightings))
     has_taken_out = await take_out(job, sightings)
-    if sightings.checkpoint and (has_taken_out or not job.deletes.is_enabled):
+    has_done_all = job.scope is None or not job.scope.held_back
+    if sightings.checkpoint and (has_taken_out or not job.deletes.is_enabled) and has_done_all:
         await job.state.save([], [], sightings.checkpoint)
 
 
@@ -147,13 +150,21 @@ async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]
     )
 
 
+async def bring_in_all(job: SourceJob, sightings: Sightings, dry: DryRun | None = None) -> None:
+    """Bring in what the source shows, and what earlier runs could not read where it shows only what is new."""
+    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
+    await bring_in(job, sightings, listing, dry=dry)
+    if sightings.incremental:
+        await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings), dry=dry)
+
+
 async def bring_in(
     job: SourceJob,
     sightings: Sightings,
     listing: Listing,
     *,
     resends: Collection[DocumentId] = (),
-    is_dry: bool = False,
+    dry: DryRun | None = None,
 ) -> None:
     """The way of a document: list, select, fetch, derive (parse and chunk), plan, batch, write (which settles).
 
@@ -168,7 +179,7 @@ async def bring_in(
 
     select = partial(
         select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, sightings=sightings,
-        always=resends, observe=job.observe, renames=job.renames(sightings, is_dry=is_dry),
+        always=resends, observe=job.observe, renames=job.renames(sightings, is_dry=dry is not None),
     )  # fmt: skip
     fetch = partial(fetch_documents, connector=job.connector)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))
@@ -178,23 +189,29 @@ async def bring_in(
         tasks.start_soon(fetch, selected, fetched_in)
         tasks.start_soon(partial(derive_documents, derive=derive), fetched, derived_in)
         tasks.start_soon(plan, derived, planned_in)
-        tasks.start_soon(discard_plans if is_dry else job.batch(), planned, batches_in)
+        tasks.start_soon(dry.note_plans if dry else job.batch(), planned, batches_in)
         tasks.start_soon(job.write(), batches)
 
 
-async def take_out(job: SourceJob, sightings: Sightings, *, is_dry: bool = False) -> bool:
+async def take_out(job: SourceJob, sightings: Sightings, dry: DryRun | None = None) -> bool:
     """Delete what the source has no more, once everything that it has is stored; nothing, if the guard objects.
 
     Returns False if something is left for another run.
     """
-    emptied = sightings.emptied if is_dry else await job.state.emptied()
+    emptied = sightings.emptied if dry else await job.state.emptied()
     if not await may_delete(job.state, sightings, job.deletes, job.observe, emptied=emptied):
+        if dry:
+            await dry.withhold_deletes()
         return False
     async with aclosing(find_vanished(job.state, job.connector, sightings, job.observe)) as pages:
         async for vanished in pages:
-            if not is_dry:
-                await job.state.remove(vanished)
-    if not is_dry:
+            if dry:
+                await dry.note_vanished(vanished)
+            else:
+                await job.state.remove(await job.scope.removable(job.state, vanished) if job.scope else vanished)
+    if dry:
+        await dry.note_obsolete()
+    else:
         await delete_obsolete(job)
     return not any(map(sightings.is_broken_scope, sightings.removed | sightings.shrunk))
 
@@ -209,25 +226,18 @@ async def delete_obsolete(job: SourceJob, *, only: Collection[DocumentId] | None
         tasks.start_soon(job.write(), batches)
 
 
-async def discard_plans(
-    planned: MemoryObjectReceiveStream[list[DocumentPlan | Checkpoint]], batches: MemoryObjectSendStream[Batch]
-) -> None:
-    """The end of a dry run: the observers have heard what would happen, and no batch is made."""
-    async with planned, batches:
-        async for _ in planned:
-            pass
-
-
-async def preview(job: SourceJob) -> None:
-    """Tell the observers what a run would do. Touches neither the memory nor the state.
+async def preview(job: SourceJob, sinks: Sequence[ChangeSink] = ()) -> None:
+    """Tell the observers what a run would do, and `sinks` each change. Touches neither the memory nor the state.
 
     Raises:
-        SourceError, StateError: as for `sync`.
+        SourceError, StateError: as for `sync`; without `sinks`, a listing that breaks off is not one.
     """
     sightings = await look_out(job)
-    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
-    await bring_in(job, sightings, listing, is_dry=True)
-    await take_out(job, sightings, is_dry=True)
+    dry = DryRun(job.state, sightings, sinks)
+    await bring_in_all(job, sightings, dry)
+    if sinks and not sightings.complete and not sightings.incremental:
+        raise SourceError(why_incomplete(sightings))
+    await take_out(job, sightings, dry)
 
 
 async def replay(job: SourceJob) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeline.events import DeletesWithheld
 from pipeline.report import RequestCounts, SourceReport, Status
+from pipeline.reporting.failures import Failure
 from pipeline.reporting.text import PLAIN, Style, amount, duration
 
 _NAMED_MAX = 5
@@ -32,15 +33,24 @@ def render_run(
     paths: Mapping[str, str],
     verb: Literal["run", "replay"] = "run",
     withheld: Mapping[str, DeletesWithheld] | None = None,
+    again: Mapping[str, Sequence[str]] | None = None,
     style: Style = PLAIN,
 ) -> str:
     """Return the summary of a run, without a newline at its end.
 
-    `paths` names the configuration file of each source, for the commands to be typed next. `withheld` holds
-    what was said of a source's deletions (`Tally.withheld`); without it, they are not compared with a total.
+    `paths` names the configuration file of each source, for the commands to be typed next; `again` holds the words of
+    that which follows a failure, where it is another one. `withheld` holds what was said of a source's deletions
+    (`Tally.withheld`); without it, they are not compared with a total.
     """
     sources = [
-        _Source(report, paths.get(report.name, "FILE"), verb, (withheld or {}).get(report.name), style)
+        _Source(
+            report,
+            paths.get(report.name, "FILE"),
+            verb,
+            (withheld or {}).get(report.name),
+            style,
+            (again or {}).get(report.name, ()),
+        )
         for report in reports
     ]
     return "\n\n".join([*("\n".join(_run_block(source)) for source in sources), _verdict(sources, style)])
@@ -51,14 +61,29 @@ def render_plan(
     *,
     paths: Mapping[str, str],
     withheld: Mapping[str, DeletesWithheld] | None = None,
+    failures: Mapping[str, Sequence[Failure]] | None = None,
+    saved_to: str | None = None,
     style: Style = PLAIN,
 ) -> str:
-    """Return what a run would do, without a newline at its end; `reports` count what would happen."""
+    """Return what a run would do, without a newline at its end; `reports` count what would happen.
+
+    `failures` are, by source, the first that there were. `saved_to` is the file that the plan was saved to.
+    """
     sources = [
-        _Source(report, paths.get(report.name, "FILE"), "run", (withheld or {}).get(report.name), style)
+        _Source(
+            report,
+            paths.get(report.name, "FILE"),
+            "run",
+            (withheld or {}).get(report.name),
+            style,
+            failures=(failures or {}).get(report.name, ()),
+        )
         for report in reports
     ]
-    return "\n\n".join([*("\n".join(_plan_block(source)) for source in sources), _plan_verdict(sources, style)])
+    blocks = ["\n".join(_plan_block(source)) for source in sources]
+    if saved_to is not None:
+        blocks.append("\n".join(_saved_note(saved_to, style)))
+    return "\n\n".join([*blocks, _plan_verdict(sources, style)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +95,8 @@ class _Source:
     verb: Literal["run", "replay"]
     withheld: DeletesWithheld | None
     style: Style
+    again: Sequence[str] = ()
+    failures: Sequence[Failure] = ()
 
     @property
     def name(self) -> str:
@@ -94,6 +121,10 @@ class _Source:
 
     def command(self, verb: str, *options: str) -> str:
         return self.style.command(verb, self.path, *options)
+
+    def command_again(self) -> str:
+        """What to type after a failure."""
+        return self.style.command(*self.again) if self.again else self.command(self.verb)
 
 
 # ----------------------------------------------------------------------------------------- what was counted
@@ -217,6 +248,8 @@ def _problem_note(source: _Source) -> Iterator[str]:
     error = source.style.lines(source.report.error or "")
     pending = _pending_words(source.report.records.pending)
     match source.report.status:
+        case "failed" if "plan" in source.again[:1]:
+            advice = f"Nothing is lost{pending}. To plan again:"
         case "failed":
             advice = f"Nothing is lost{pending}. Once that is mended:"
         case "interrupted":
@@ -229,7 +262,7 @@ def _problem_note(source: _Source) -> Iterator[str]:
             if error:
                 yield from _note(error)
             return
-    yield from _note([*error, advice], source.command(source.verb))
+    yield from _note([*error, advice], source.command_again())
 
 
 def _pending_words(pending: int) -> str:
@@ -349,7 +382,22 @@ def _plan_block(source: _Source) -> Iterator[str]:
     if rest:
         yield f"    records    {rest}"
     yield from _without_text_note(source)
+    yield from _failures_note(source)
     yield from _withheld_plan_note(source)
+
+
+def _failures_note(source: _Source) -> Iterator[str]:
+    if not source.failures:
+        return
+    style = source.style
+    named = [
+        f"  {style.text(failure.what or 'the whole source')}: {style.text(failure.message)}"
+        for failure in source.failures[:_NAMED_MAX]
+    ]
+    more = sum(source.report.dead_letters_by_code.values()) - len(named)
+    if more > 0:
+        named.append(f"  and {more:,} more; --json names more of them")
+    yield from _note(["What would become a dead letter, and what the memory holds of it would stay:", *named])
 
 
 def _withheld_plan_note(source: _Source) -> Iterator[str]:
@@ -360,6 +408,11 @@ def _withheld_plan_note(source: _Source) -> Iterator[str]:
         yield from _note([f"{sentence}, unless told:"], source.command("run", "--allow-mass-delete"))
     else:
         yield from _note([f"{sentence}, since `deletes.enabled` is off."])
+
+
+def _saved_note(saved_to: str, style: Style) -> Iterator[str]:
+    yield f"Saved to {style.text(saved_to)}, which names documents and holds no text. To make these changes, or none:"
+    yield f"  {style.command('run', '--plan', saved_to)}"
 
 
 def _planned_words(sources: Sequence[_Source]) -> str:

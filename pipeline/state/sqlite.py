@@ -7,6 +7,7 @@ its first byte leaves: with NORMAL, a power cut loses transactions that were ack
 
 import functools
 import importlib.resources
+import json
 import os
 import shlex
 import socket
@@ -42,6 +43,7 @@ from pipeline.model import (
     LastRun,
     MemoryRecordId,
     Operation,
+    PlanUse,
     RecordKey,
     RecordPlace,
     Settlement,
@@ -55,6 +57,7 @@ from pipeline.state.migrations import back_up, migrate
 SCHEMA_VERSION = 4
 MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
+PLANS_KEPT = 100  # whose use is remembered, the latest
 # 32 MiB of log before it is copied into the file: the pages of the outbox are written again and again until then.
 WAL_PAGES = 8000
 LAST_CHARACTER = "\U0010ffff"  # behind all others
@@ -681,6 +684,21 @@ class SqliteStateStore:
 
     def _set_meta(self, name: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+    async def plan_use(self, plan_id: str) -> PlanUse | None:
+        uses = await self._read(self._plan_uses)
+        return PlanUse(uses[plan_id]) if plan_id in uses else None
+
+    async def note_plan_use(self, plan_id: str, use: PlanUse) -> None:
+        await self._write(self._note_plan_use, plan_id, use.ended_at)
+
+    def _plan_uses(self) -> dict[str, float | None]:
+        return dict(json.loads(self._meta("plans") or "[]"))
+
+    def _note_plan_use(self, plan_id: str, ended_at: float | None) -> None:
+        uses = self._plan_uses()
+        uses.pop(plan_id, None)
+        self._set_meta("plans", json.dumps([*uses.items(), (plan_id, ended_at)][-PLANS_KEPT:]))
 
     async def begin_run(self, run_id: str, verb: str, now: float) -> None:
         await self._write(self._begin_run, run_id, verb, now)

@@ -30,6 +30,7 @@ from pipeline.model import (
     LastRun,
     MemoryRecordId,
     Operation,
+    PlanUse,
     RecordKey,
     Settlement,
     StateCounts,
@@ -928,6 +929,16 @@ class StateStoreContract:
 
         assert found is not None
         assert found.id == "run-2"
+
+    async def test_what_became_of_a_saved_plan_is_remembered(self, state: StateStore) -> None:
+        """It is used once; one that was cut off may be carried on with."""
+        assert await state.plan_use("plan-1") is None
+        await state.note_plan_use("plan-1", PlanUse())
+        await state.note_plan_use("plan-2", PlanUse(1.5))
+
+        assert await state.plan_use("plan-1") == PlanUse()
+        await state.note_plan_use("plan-1", PlanUse(2.5))
+        assert (await state.plan_use("plan-1"), await state.plan_use("plan-2")) == (PlanUse(2.5), PlanUse(1.5))
 
     async def test_calls_side_by_side_do_not_mix(self, state: StateStore) -> None:
         """Sixteen writers settle at once; each of their transactions is whole."""
