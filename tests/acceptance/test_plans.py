@@ -253,3 +253,81 @@ def test_a_source_that_cannot_be_read_gives_no_plan(edited: Folder, memsync: Mem
     assert done.exit_code == 1
     assert "No plan for docs" in done.stdout
     assert not os.path.lexists(edited.path / "changes.plan")
+
+
+# ------------------------------------------------------------------------------------------------ differences
+
+
+def test_a_plan_shows_how_texts_would_change(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """The old ones come from the memory, the new ones from the source, and nothing is touched."""
+    docs.write("a.md", "First sentence. Second sentence.\n")
+    docs.write("b.md", "To be removed.\n")
+    memsync("run", "docs.yaml")
+    docs.write("a.md", "First sentence. Another sentence.\n")
+    docs.write("c.md", "Added.\n")
+    docs.remove("b.md")
+    before, held = docs.snapshot(), memory.contents()
+
+    done = memsync("plan", "docs.yaml", "--diff", "--json")
+    first = memsync("plan", "docs.yaml", "--diff", "--diff-documents", "1")
+
+    assert done.exit_code == 0
+    assert done.stdout.startswith("docs  the texts of 3 documents that would change\n")
+    assert "       First sentence.\n      -Second sentence.\n      +Another sentence.\n" in done.stdout
+    assert [(diff["document"], diff["outcome"]) for diff in done.source["diff"]] == [
+        ("a.md", "changed"),
+        ("c.md", "added"),
+        ("b.md", "removed"),
+    ]
+    assert done.source["diff"][0]["records"][0]["lines"] == [
+        " First sentence.",
+        "-Second sentence.",
+        "+Another sentence.",
+    ]
+    assert "the first 1 of 3 documents" in first.stdout
+    assert (docs.snapshot(), memory.contents()) == (before, held)
+
+
+def test_differences_are_coloured_on_a_terminal_and_harmless(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Whoever reviews must see what the document says, and not what it wants to be seen."""
+    docs.write("a.md", "Fine.\n")
+    memsync("run", "docs.yaml")
+    docs.write("a.md", "Bad \u202e\u009b2J text.\n")
+
+    code, shown = memsync.on_terminal("plan", "docs.yaml", "--diff")
+
+    assert code == 0
+    assert "\x1b[31m-Fine.\x1b[0m" in shown
+    assert "\x1b[32m+Bad" in shown
+    assert "\u202e" not in shown
+    assert "\u009b" not in shown
+
+
+def test_a_first_plan_needs_no_memory_for_its_differences(docs: Folder, memsync: Memsync) -> None:
+    """Nothing is there yet; and a memory on this machine must not be made by looking."""
+    docs.configure("local")
+    docs.write("a.md", "New.\n")
+    before = docs.snapshot()
+
+    done = memsync("plan", "docs.yaml", "--diff")
+
+    assert done.exit_code == 0
+    assert "+New." in done.stdout
+    assert docs.snapshot() == before
+
+
+def test_a_memory_that_cannot_be_asked_costs_the_differences_and_not_the_plan(
+    docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """The counts are known all the same; the exit code tells that something asked for is missing."""
+    docs.write("a.md", "Old.\n")
+    memsync("run", "docs.yaml")
+    docs.write("a.md", "New.\n")
+    docs.configure("http://127.0.0.1:9", destination={"connect_timeout_s": 2})
+
+    done = memsync("plan", "docs.yaml", "--diff", "--json")
+
+    assert done.exit_code == 1
+    assert "docs  no texts: " in done.stdout
+    assert "1 to update" in done.stdout
+    assert "GetMemoryRecord" in done.source["diff_error"]
