@@ -48,7 +48,7 @@ async def make_plan(job: SourceJob, sinks: Sequence[ChangeSink], *, plan_id: str
         )
     last = await job.state.last_run()
     planned_at = job.now()
-    await preview(job, sinks)
+    await preview(replace(job, renew_by=planned_at), sinks)
     return PlanHeader(
         plan_id=plan_id,
         source=job.rules.source,
@@ -74,6 +74,8 @@ async def apply_plan(job: SourceJob, header: PlanHeader, plan: LoadedPlan) -> No
     delivered = await job.delivery().deliver_outbox()  # of this plan, if there is anything
     await look_again(job)
     deletes = replace(job.deletes, allow_mass=header.allows_mass_deletion)
+    # What has become due to be renewed since is left for another run: it is no reason to plan again.
+    job = replace(job, renew_by=header.planned_at)
     await preview(replace(job, observe=_nobody, deletes=deletes), [plan])
     await _require_same_changes(job, header, plan, is_carried_on=use is not None)
 

@@ -74,7 +74,8 @@ class ScanProblem:
 class DocumentsDecided:
     """What became of documents, and what that means for their records. Said once for each document.
 
-    `created`, `updated` and `obsolete` count records whose change is planned, not done.
+    `created`, `updated` and `obsolete` count records whose change is planned, not done. Of the `updated`, the `renewed`
+    say already what they should, and would lapse.
     """
 
     outcome: DocumentOutcome
@@ -83,6 +84,7 @@ class DocumentsDecided:
     created: int = 0
     updated: int = 0
     obsolete: int = 0
+    renewed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from pipeline.batcher import Batcher, make_batches
 from pipeline.deriving import Deriver
 from pipeline.events import Observer
+from pipeline.expiry import Renewal
 from pipeline.lease import Lease
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules
@@ -52,7 +53,8 @@ class SourceJob:
 
     `clock` measures durations in seconds, `now` is the time of day in seconds since the epoch. `listing_basis` names
     all that decides what is listed and what becomes of it: with another one, no checkpoint counts. With a `scope`,
-    nothing is changed in the memory but what that allows.
+    nothing is changed in the memory but what that allows. Records are renewed if their turn comes by `renew_by`, in
+    seconds since the epoch; None: by now.
     """
 
     run_id: str
@@ -80,6 +82,10 @@ class SourceJob:
     settle_s: float = SETTLE_S
     listing_basis: str = ""
     scope: PlanScope | None = None
+    renew_by: float | None = None
+
+    def renewal(self) -> Renewal:
+        return Renewal(self.rules.expiry_days, self.now() if self.renew_by is None else self.renew_by)
 
     def deriver(self) -> Deriver:
         reader = self.connector.document_reader if isinstance(self.connector, HasDocumentReader) else None
@@ -101,6 +107,7 @@ class SourceJob:
             sightings=sightings,
             observe=self.observe,
             now=self.now,
+            renewal=self.renewal(),
             resends=resends,
             abilities=self.parser.abilities,
         )
@@ -108,7 +115,7 @@ class SourceJob:
     def batch(self) -> Stage[list[DocumentPlan | Checkpoint], Batch]:
         return partial(
             make_batches,
-            batcher=Batcher(self.destination, self.new_token, self.now),
+            batcher=Batcher(self.destination, self.new_token, self.now, self.rules.expiry_days),
             state=self.state,
             dead_letters=self.dead_letters,
             saved_together_max=self.writers,

@@ -253,7 +253,11 @@ Planned = Derived | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpo
 
 
 class KnownRecord(NamedTuple):
-    """A record that the memory holds, as its answers confirmed."""
+    """A record that the memory holds, as its answers confirmed.
+
+    It was told to lapse `expiry_days` after it was written, which is not before `lapses_at`, in seconds since the
+    epoch; None: never, or nobody knows.
+    """
 
     key: RecordKey
     document: DocumentId
@@ -261,6 +265,8 @@ class KnownRecord(NamedTuple):
     digest: str
     order: float
     memory_record_id: MemoryRecordId
+    expiry_days: int | None = None
+    lapses_at: float | None = None
 
     @property
     def place(self) -> "RecordPlace":
@@ -449,8 +455,14 @@ class DocumentPlan(NamedTuple):
     outcome: DocumentOutcome | None = None  # how the document was counted
 
 
+NO_EXPIRY = 0  # of an update: the record, which has an expiry, shall have none
+
+
 class Entry(NamedTuple):
-    """What must be remembered of one change to settle it: the request's body holds the rest."""
+    """What must be remembered of one change to settle it: the request's body holds the rest.
+
+    `expiry_days` are what the request says, for all of its records; None: nothing.
+    """
 
     key: RecordKey
     document: DocumentId
@@ -460,6 +472,7 @@ class Entry(NamedTuple):
     memory_record_id: MemoryRecordId | None = None  # None: a create
     replaces: RecordKey | None = None  # an update that gives the record a new key
     attempts: int = 0  # known failures so far; a lost answer is not one
+    expiry_days: int | None = None
     counted_as: "DocumentOutcome | None" = None  # how this run has counted the document; not saved
 
 
@@ -480,6 +493,7 @@ class Batch:
     def __post_init__(self) -> None:
         assert self.entries
         assert len({entry.key for entry in self.entries}) == len(self.entries), "a key stands in a batch once"
+        assert len({entry.expiry_days for entry in self.entries}) == 1, "a request says one expiry for all its records"
 
 
 @dataclass(frozen=True, slots=True)

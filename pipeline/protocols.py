@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapp
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
+from pipeline.expiry import NOTHING_EXPIRES, Renewal, RenewalPlace
 from pipeline.model import (
     Batch,
     BatchResult,
@@ -211,8 +212,12 @@ class Destination(Protocol):
         """Return `change` as a member of a request."""
         ...
 
-    def encode_request(self, operation: Operation, members: Sequence[bytes], token: ClientToken) -> bytes:
-        """Return the exact body of a request for `members`."""
+    def encode_request(
+        self, operation: Operation, members: Sequence[bytes], token: ClientToken, expiry_days: int | None = None
+    ) -> bytes:
+        """Return the exact body of a request for `members`, which are to lapse after `expiry_days`; `NO_EXPIRY`: never
+        any more. None says nothing of it.
+        """
         ...
 
     def members(self, batch: Batch) -> Sequence[bytes]:
@@ -311,12 +316,24 @@ class StateStore(Protocol):
     async def documents(self, ids: Collection[DocumentId]) -> Mapping[DocumentId, KnownDocument]: ...
 
     async def unchanged(
-        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str
+        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str, renewal: Renewal = NOTHING_EXPIRES
     ) -> Sequence[tuple[DocumentId, int, int]]:
         """Those documents that are known with just this fingerprint and recipe: id, row and number of records.
 
         None is no fingerprint, and equal to none. Documents of which there is more to say are left out: files of
-        parts, those that were skipped, and those with dead letters.
+        parts, those that were skipped, those with dead letters, and those with records to be renewed.
+        """
+        ...
+
+    async def to_renew(self, documents: Collection[DocumentId], renewal: Renewal) -> Collection[DocumentId]:
+        """Those of `documents` that have records to be renewed, or whose parts have."""
+        ...
+
+    async def next_to_renew(
+        self, after: RenewalPlace, renewal: Renewal, *, limit: int
+    ) -> Sequence[tuple[RenewalPlace, DocumentId]]:
+        """Up to `limit` records whose turn to be renewed has come, behind `after`, in order; each with the document to
+        be read for it.
         """
         ...
 

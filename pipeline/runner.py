@@ -419,6 +419,7 @@ def record_rules(settings: SourceSettings) -> RecordRules:
         max_chars=settings.chunking.max_chars,
         overlap_chars=settings.chunking.overlap_chars,
         heading_path=settings.chunking.heading_path,
+        expiry_days=settings.record.expiry_days,
     )
 
 

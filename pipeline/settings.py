@@ -74,6 +74,8 @@ METADATA_KEY_PATTERN = r"[a-zA-Z0-9\s._:/=+@-]*"
 METADATA_KEY_CHARACTERS_MAX = 128
 METADATA_LIST_MAX = 5
 NAMESPACE_CHARACTERS_MAX = 1024
+RECORD_EXPIRY_DAYS_MIN = 31  # shape RecordExpiryDurationDays, which has no maximum
+RECORD_EXPIRY_DAYS_MAX = 36_500  # a hundred years: far more is a slip
 METADATA_KEYS_MAX = 13  # the service's 20, less those that memsync adds and a few that it may yet need
 METADATA_PREFIXES_RESERVED = ("memsync-", "x-amz-agentcore-memory-")
 
@@ -260,6 +262,15 @@ class RecordSettings(Section):
         description=(
             "The memory strategy that records belong to; null: none. A strategy drops metadata that its schema "
             "does not name, and may merge or delete records."
+        ),
+    )
+    expiry_days: int | None = Field(
+        default=None,
+        ge=RECORD_EXPIRY_DAYS_MIN,
+        le=RECORD_EXPIRY_DAYS_MAX,
+        description=(
+            "Days after which the memory forgets a record that no run has renewed, 31 or more; null: never. Runs "
+            "renew what is still there when a third to two thirds of that time have passed."
         ),
     )
 
@@ -495,7 +506,8 @@ def recipe(settings: SourceSettings) -> str:
     deciding = settings.model_dump(
         mode="json",
         include={"name", "parsing", "chunking", "record"},
-        exclude={"parsing": {"limits"}},  # they decide whether a document is read, not what it says
+        # Limits decide whether a document is read, not what it says; the ledger knows the expiry of each record.
+        exclude={"parsing": {"limits"}, "record": {"expiry_days"}},
     )
     if deciding["parsing"]["xml"] == "source":  # as it was before there was a choice: nothing is to be read anew for it
         del deciding["parsing"]["xml"]
@@ -509,6 +521,8 @@ def listing_basis(settings: SourceSettings) -> str:
     Also of whether any may be deleted: what was passed over without that has to be listed again.
     """
     deciding = [recipe(settings), settings.source.model_dump(mode="json"), settings.deletes.enabled]
+    if settings.record.expiry_days is not None:  # else it is as it was before there was a choice
+        deciding.append(settings.record.expiry_days)
     content = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -19,6 +19,7 @@ from pipeline.reader import (
     derive_documents,
     fetch_documents,
     locate_documents,
+    locate_to_renew,
     locate_unread,
     scan_source,
     select_documents,
@@ -151,11 +152,15 @@ async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]
 
 
 async def bring_in_all(job: SourceJob, sightings: Sightings, dry: DryRun | None = None) -> None:
-    """Bring in what the source shows, and what earlier runs could not read where it shows only what is new."""
+    """Bring in what the source shows; where it shows only what is new, also what earlier runs could not read, and what
+    must be renewed.
+    """
     listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
     await bring_in(job, sightings, listing, dry=dry)
     if sightings.incremental:
         await bring_in(job, sightings, locate_unread(job.connector, job.state, sightings), dry=dry)
+        renewed = locate_to_renew(job.connector, job.state, sightings, job.renewal())
+        await bring_in(job, sightings, renewed, dry=dry)
 
 
 async def bring_in(
@@ -178,8 +183,9 @@ async def bring_in(
     batches_in, batches = create_memory_object_stream[Batch](job.writers)
 
     select = partial(
-        select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, sightings=sightings,
-        always=resends, observe=job.observe, renames=job.renames(sightings, is_dry=dry is not None),
+        select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, renewal=job.renewal(),
+        sightings=sightings, always=resends, observe=job.observe,
+        renames=job.renames(sightings, is_dry=dry is not None),
     )  # fmt: skip
     fetch = partial(fetch_documents, connector=job.connector)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))

@@ -170,6 +170,8 @@ def _documents_words(source: _Source) -> str:
     words = f"{documents.seen:,} seen" + (f": {by_outcome}" if by_outcome else "")
     if documents.renamed:
         words += f"; {documents.renamed:,} renamed"
+    if documents.renewed:
+        words += f"; {documents.renewed:,} renewed before they lapse"
     if documents.removed:
         words += f"; {documents.removed:,} removed"
     return words

@@ -49,6 +49,12 @@ ALTER TABLE outbox_key_by_document RENAME TO outbox_key;
     4: """
 CREATE INDEX document_fingerprint ON document (fingerprint) WHERE fingerprint IS NOT NULL;
 """,
+    5: """
+ALTER TABLE record ADD COLUMN expiry_days INTEGER;
+ALTER TABLE record ADD COLUMN lapses_at REAL;
+ALTER TABLE record ADD COLUMN renew_at REAL;
+CREATE INDEX record_renewal ON record (renew_at, document, key) WHERE renew_at IS NOT NULL;
+""",
 }
 
 

@@ -37,9 +37,13 @@ CREATE TABLE record (
     position         REAL NOT NULL,
     memory_record_id TEXT NOT NULL,
     obsolete         INTEGER NOT NULL DEFAULT 0,
+    expiry_days      INTEGER,             -- that the memory was told; NULL: none, or nobody knows. What follows, too
+    lapses_at        REAL,                -- not before that, in seconds since the epoch
+    renew_at         REAL,
     PRIMARY KEY (document, key)
 ) WITHOUT ROWID;
 CREATE INDEX record_obsolete ON record (document, key) WHERE obsolete = 1;
+CREATE INDEX record_renewal ON record (renew_at, document, key) WHERE renew_at IS NOT NULL;
 
 CREATE TABLE outbox (
     number    INTEGER PRIMARY KEY AUTOINCREMENT,

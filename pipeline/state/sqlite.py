@@ -25,6 +25,7 @@ import orjson
 
 from pipeline import letters as letter_json
 from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateError
+from pipeline.expiry import NOTHING_EXPIRES, Renewal, RenewalPlace, life_of
 from pipeline.files import is_open_to_all, make_folder, sync_folder
 from pipeline.identity import digest_of
 from pipeline.model import (
@@ -54,7 +55,7 @@ from pipeline.state.comparison import SqliteComparison
 from pipeline.state.mark import FileMark, Mark
 from pipeline.state.migrations import back_up, migrate
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
 PLANS_KEPT = 100  # whose use is remembered, the latest
@@ -73,7 +74,9 @@ _DOCUMENT_COLUMNS = f"""
     (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.stage <> 'scan')
 """  # noqa: S608 - constants
 _SAVED_OF_ENTRY = Entry._fields.index("counted_as")  # this many members; those from here on are not saved
-_RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
+_RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id, expiry_days, lapses_at"
+# Of a record `r`, given the days of a `Renewal` and its time.
+_IS_TO_RENEW = "r.obsolete = 0 AND (r.expiry_days IS NOT ? OR r.renew_at <= ?)"
 _STATE_COLUMNS = "id, origin, fingerprint, recipe, has_parts, skipped"
 
 
@@ -276,14 +279,18 @@ class SqliteStateStore:
         return found
 
     async def unchanged(
-        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str
+        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str, renewal: Renewal = NOTHING_EXPIRES
     ) -> Sequence[tuple[DocumentId, int, int]]:
-        return await self._read(self._unchanged, list(fingerprints.items()), recipe) if fingerprints else []
+        return await self._read(self._unchanged, list(fingerprints.items()), recipe, renewal) if fingerprints else []
 
     def _unchanged(
-        self, fingerprints: list[tuple[DocumentId, Fingerprint | None]], recipe: str
+        self, fingerprints: list[tuple[DocumentId, Fingerprint | None]], recipe: str, renewal: Renewal
     ) -> list[tuple[DocumentId, int, int]]:
         found = []
+        may_renew = self._may_renew(renewal)
+        not_to_renew = (
+            f"AND NOT EXISTS (SELECT 1 FROM record r WHERE r.document = d.id AND {_IS_TO_RENEW})" if may_renew else ""  # noqa: S608
+        )
         for some in _portions(fingerprints):
             marks = ",".join(["(?,?)"] * len(some))
             # A cross join is done in the order in which it is written: what is listed is looked up, not the reverse.
@@ -292,9 +299,44 @@ class SqliteStateStore:
                 SELECT d.id, d.row, {_RECORD_COUNT} FROM listed CROSS JOIN document d ON d.id = listed.id
                 WHERE d.fingerprint = listed.fingerprint AND d.recipe = ? AND d.has_parts = 0 AND d.skipped IS NULL
                   AND NOT EXISTS (SELECT 1 FROM dead_letter l WHERE l.document = d.id)
+                  {not_to_renew}
             """  # noqa: S608 - only marks
-            found += self._connection.execute(query, [*chain.from_iterable(some), recipe]).fetchall()
+            parameters = [*chain.from_iterable(some), recipe, *(renewal if may_renew else ())]
+            found += self._connection.execute(query, parameters).fetchall()
         return found
+
+    def _may_renew(self, renewal: Renewal) -> bool:
+        """Whether there can be anything to renew: not where no record has an expiry, and none shall have one."""
+        query = "SELECT 1 FROM record WHERE renew_at IS NOT NULL LIMIT 1"
+        return renewal.expiry_days is not None or self._connection.execute(query).fetchone() is not None
+
+    async def to_renew(self, documents: Collection[DocumentId], renewal: Renewal) -> Collection[DocumentId]:
+        return await self._read(self._to_renew, list(documents), renewal)
+
+    def _to_renew(self, documents: list[DocumentId], renewal: Renewal) -> set[DocumentId]:
+        found: set[DocumentId] = set()
+        for some in _portions(documents if self._may_renew(renewal) else []):
+            marks = ",".join("?" * len(some))
+            of_itself = f"SELECT r.document FROM record r WHERE r.document IN ({marks}) AND {_IS_TO_RENEW}"  # noqa: S608
+            of_parts = f"""
+                SELECT d.origin FROM document d JOIN record r ON r.document = d.id
+                WHERE d.origin IN ({marks}) AND d.origin <> d.id AND {_IS_TO_RENEW}
+            """  # noqa: S608 - only marks
+            rows = self._connection.execute(f"{of_itself} UNION {of_parts}", [*some, *renewal, *some, *renewal])
+            found.update(document for (document,) in rows)
+        return found
+
+    async def next_to_renew(
+        self, after: RenewalPlace, renewal: Renewal, *, limit: int
+    ) -> Sequence[tuple[RenewalPlace, DocumentId]]:
+        query = """
+            SELECT r.renew_at, r.document, r.key, d.origin FROM record r JOIN document d ON d.id = r.document
+            WHERE r.renew_at IS NOT NULL AND (r.renew_at, r.document, r.key) > (?, ?, ?) AND r.renew_at <= ?
+              AND r.obsolete = 0
+            ORDER BY r.renew_at, r.document, r.key LIMIT ?
+        """
+        rows = await self._read(lambda: self._connection.execute(query, (*after, renewal.now, limit)).fetchall())
+        return [((renew_at, document, key), origin) for renew_at, document, key, origin in rows]
 
     async def parts(self, origin: DocumentId) -> Sequence[KnownDocument]:
         return await self._read(
@@ -529,9 +571,17 @@ class SqliteStateStore:
         gone += [(entry.document, entry.key) for entry in settlement.deleted]
         self._for_rows("DELETE FROM record WHERE (document, key) IN (SELECT * FROM ({rows}))", _also_of_none(gone))
         self._for_rows(
-            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}) {{rows}}",
+            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, renew_at) {{rows}}",
             [
-                (entry.key, entry.document, entry.namespace, entry.digest, entry.order, memory_record_id)
+                (
+                    entry.key,
+                    entry.document,
+                    entry.namespace,
+                    entry.digest,
+                    entry.order,
+                    memory_record_id,
+                    *life_of(entry, settlement.batch.saved_at),
+                )
                 for entry, memory_record_id in settlement.stored
             ],
         )
@@ -629,7 +679,8 @@ class SqliteStateStore:
         # Without a digest, whoever claims it writes it anew: then it says whose it is.
         unclaimed = [replace(record, document=DocumentId(""), digest="") for record in unattributed]
         self._connection.executemany(
-            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, obsolete) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            "INSERT OR REPLACE INTO record (key, document, namespace, digest, position, memory_record_id, obsolete)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     record.key,
@@ -926,8 +977,8 @@ def _known_document(row: tuple[Any, ...]) -> KnownDocument:
     return KnownDocument(number, state, records, dead_letters)
 
 
-def _known_record(row: Sequence[str]) -> KnownRecord:
-    key, document, namespace, digest, position, memory_record_id = row
+def _known_record(row: Sequence[Any]) -> KnownRecord:
+    key, document, namespace, digest, position, memory_record_id, expiry_days, lapses_at = row
     return KnownRecord(
         RecordKey(key),
         DocumentId(document),
@@ -935,4 +986,6 @@ def _known_record(row: Sequence[str]) -> KnownRecord:
         digest,
         float(position),
         MemoryRecordId(memory_record_id),
+        expiry_days,
+        lapses_at,
     )

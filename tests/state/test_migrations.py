@@ -21,6 +21,7 @@ from tests.stateful.memory import OpenMemory, open_memory
 from tests.stateful.zygote import Zygote
 
 DESTINATION = MEMORY_ID
+EXPIRY = ("expiry_days", "lapses_at", "renew_at")
 
 
 @pytest.fixture
@@ -49,6 +50,8 @@ def rows_of(connection: sqlite3.Connection, table: str) -> list[dict[str, object
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
     if table == "outbox_key":
         rows = [{"document": row["document"], "key": row["key"]} for row in rows]
+    if table == "record":  # in older schemas no record lapses, which newer ones say by saying nothing
+        rows = [{name: value for name, value in row.items() if name not in EXPIRY or value is not None} for row in rows]
     return sorted(rows, key=lambda row: repr(sorted(row.items())))
 
 
