@@ -1,7 +1,7 @@
 """A run that may change only what a saved plan says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.model import Change, Checkpoint, Delete, DocumentId, DocumentPlan
 from pipeline.protocols import PlannedChanges, StateStore
@@ -11,12 +11,13 @@ from pipeline.protocols import PlannedChanges, StateStore
 class PlanScope:
     """Keeps what `plan` has and holds back the rest. `held_back` counts changes.
 
-    A document is kept whole or not at all: the ledger must not take it for dealt with before it is. What changes
-    nothing in the memory is kept.
+    A document is kept whole or not at all, and a file is not kept without all of its parts: the ledger must not take it
+    for dealt with before it is. Whatever else changes nothing in the memory is kept.
     """
 
     plan: PlannedChanges
     held_back: int = 0
+    _files_held_back: set[DocumentId] = field(default_factory=set)
 
     async def keep(self, items: list[DocumentPlan | Checkpoint]) -> list[DocumentPlan | Checkpoint]:
         """What may be done of `items`, in order."""
@@ -34,7 +35,8 @@ class PlanScope:
             self.held_back += held_back
             if item.state is None:  # deletes, of any documents
                 item = item._replace(changes=tuple(its_allowed))  # noqa: PLW2901
-            elif held_back:
+            elif held_back or item.state.id in self._files_held_back:
+                self._files_held_back.add(item.state.origin)
                 continue
             made += its_allowed
             kept.append(item)

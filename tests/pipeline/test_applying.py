@@ -305,6 +305,32 @@ def test_what_moves_while_the_plan_is_made_is_left_alone_and_told() -> None:
     on_virtual_time(story)
 
 
+def test_a_file_is_read_again_if_one_of_its_lines_was_held_back() -> None:
+    """Else the ledger would take the file for read, and the line would never come."""
+
+    async def story(world: World) -> None:
+        lines = {f"{number}": f'{{"id": {number}, "text": "line {number}"}}' for number in range(3)}
+        world.source.documents["table.jsonl"] = "\n".join(lines.values())
+        await world.do()
+        world.source.documents["new.md"] = "added"
+        plan = await world.plan()
+        note = world.state.note_plan_use
+
+        async def add_a_line(plan_id: str, use: PlanUse) -> None:
+            world.source.documents["table.jsonl"] = "\n".join([*lines.values(), '{"id": 9, "text": "line 9"}'])
+            await note(plan_id, use)
+
+        world.state.note_plan_use = add_a_line  # type: ignore[method-assign]
+        with pytest.raises(PlanOutdated, match="1 that it does not have"):
+            await world.carry_out(plan)
+        assert "line 9" not in world.texts()
+
+        await world.do()
+        assert "line 9" in world.texts()
+
+    on_virtual_time(story)
+
+
 def test_a_change_that_is_given_up_on_is_a_dead_letter_and_no_sign_of_a_moved_source() -> None:
     """The plan was carried out; the memory did not take a record."""
 
