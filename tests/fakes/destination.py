@@ -13,6 +13,7 @@ from pipeline.errors import BatchRefused, DestinationError, FatalError, Retryabl
 from pipeline.expiry import SECONDS_PER_DAY
 from pipeline.limits import service_limits
 from pipeline.model import (
+    NO_EXPIRY,
     Batch,
     BatchResult,
     Change,
@@ -181,7 +182,7 @@ class MemoryDestination:
                     "The token was used before, with another body.", code="IdempotentParameterMismatchException"
                 )
             return first_result
-        result = self._carry_out(batch, request["members"])
+        result = self._carry_out(batch, request["members"], request["expiry_days"])
         self._set_expiry(request["expiry_days"], result.succeeded.values())
         if token is not None:
             self._answers[token] = (batch.body, result)
@@ -202,9 +203,9 @@ class MemoryDestination:
             self.records.pop(memory_record_id, None)
             del self.lapses_at[memory_record_id]
 
-    def _carry_out(self, batch: Batch, members: list[dict[str, Any]]) -> BatchResult:
+    def _carry_out(self, batch: Batch, members: list[dict[str, Any]], expiry_days: int | None) -> BatchResult:
         records = [_read_record(member["record"]) if "record" in member else None for member in members]
-        self._refuse(records)
+        self._refuse(records, is_create=batch.operation is Operation.CREATE, expiry_days=expiry_days)
         succeeded: dict[RecordKey, MemoryRecordId] = {}
         failed: list[FailedRecord] = []
         for entry, member, record in zip(batch.entries, members, records, strict=True):
@@ -228,10 +229,12 @@ class MemoryDestination:
                 self.records[memory_record_id] = record
         return BatchResult(succeeded, failed)
 
-    def _refuse(self, records: Sequence[Record | None]) -> None:
+    def _refuse(self, records: Sequence[Record | None], *, is_create: bool, expiry_days: int | None) -> None:
         """Raise if the request is invalid as a whole."""
         if len(records) > self.records_per_batch_max:
             raise BatchRefused(f"{len(records)} records in a request", code="ValidationException")
+        if is_create and expiry_days == NO_EXPIRY:
+            raise BatchRefused("REMOVE does not apply to new records.", code="ValidationException")
         culprits: dict[int, str] = {}
         is_refused = False
         for index, record in enumerate(records):

@@ -415,6 +415,30 @@ def test_what_an_earlier_run_has_left_to_delete_is_in_the_plan() -> None:
     on_virtual_time(story)
 
 
+def test_a_source_that_is_lost_while_the_plan_is_made_still_trips_the_guard_of_the_next_run() -> None:
+    """The guard is not asked about what was planned; the ledger must not believe in its stead that all is gone."""
+
+    async def story(world: World) -> None:
+        await edited(world)
+        plan = await world.plan()
+        note = world.state.note_plan_use
+
+        async def unmount(plan_id: str, use: PlanUse) -> None:
+            world.source.documents.clear()
+            await note(plan_id, use)
+
+        world.state.note_plan_use = unmount  # type: ignore[method-assign]
+        with pytest.raises(PlanOutdated, match="The source moved while the plan was carried out"):
+            await world.carry_out(plan)
+        world.state.note_plan_use = note  # type: ignore[method-assign]
+        report = await world.do()
+
+        assert report.withheld_documents == 4
+        assert len(world.memory.records) == 4
+
+    on_virtual_time(story)
+
+
 def test_a_document_that_lost_its_text_is_deleted_only_if_that_was_planned() -> None:
     """Its records become obsolete in the ledger, which must not let them be deleted along with what was planned."""
 

@@ -135,11 +135,14 @@ def test_deletions_that_are_withheld_are_not_shown() -> None:
     """They would not happen."""
 
     async def story(world: World) -> None:
-        world.source.documents = {"a.md": "Text.", "b.md": "More."}
+        paragraphs = [f"Paragraph {number}. " + "word " * 60 for number in range(3)]
+        world.source.documents = {"a.md": "\n\n".join(paragraphs), "b.md": "More."}
         await world.do()
-        world.deletes = DeletePolicy(is_enabled=False)
-        world.source.documents = {"a.md": "Text."}
+        world.source.documents = {"a.md": "\n\n".join(paragraphs[:1])}
+        shown, _ = await world.diff()
+        assert [(diff.document, diff.outcome) for diff in shown] == [("a.md", "changed"), ("b.md", "removed")]
 
+        world.deletes = DeletePolicy(is_enabled=False)
         assert await world.diff() == ([], 0)
         assert await world.diff(1) == ([], 0)
 
