@@ -252,11 +252,14 @@ Planned = Derived | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpo
 # -------------------------------------------------------------------------------- what the ledger knows
 
 
+UNKNOWN_EXPIRY = -1
+
+
 class KnownRecord(NamedTuple):
     """A record that the memory holds, as its answers confirmed.
 
     It was told to lapse `expiry_days` after it was written, which is not before `lapses_at`, in seconds since the
-    epoch; None: never, or nobody knows.
+    epoch; None: never, as far as anybody knows; `UNKNOWN_EXPIRY`: it may have been told.
     """
 
     key: RecordKey

@@ -37,7 +37,7 @@ CREATE TABLE record (
     position         REAL NOT NULL,
     memory_record_id TEXT NOT NULL,
     obsolete         INTEGER NOT NULL DEFAULT 0,
-    expiry_days      INTEGER,             -- that the memory was told; NULL: none, or nobody knows. What follows, too
+    expiry_days      INTEGER,             -- that the memory was told; NULL: none, as what follows; -1: nobody knows
     lapses_at        REAL,                -- not before that, in seconds since the epoch
     renew_at         REAL,
     PRIMARY KEY (document, key)

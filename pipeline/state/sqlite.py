@@ -29,6 +29,7 @@ from pipeline.expiry import NOTHING_EXPIRES, Renewal, RenewalPlace, life_of
 from pipeline.files import is_open_to_all, make_folder, sync_folder
 from pipeline.identity import digest_of
 from pipeline.model import (
+    UNKNOWN_EXPIRY,
     Batch,
     Checkpoint,
     ClientToken,
@@ -678,9 +679,12 @@ class SqliteStateStore:
         )
         # Without a digest, whoever claims it writes it anew: then it says whose it is.
         unclaimed = [replace(record, document=DocumentId(""), digest="") for record in unattributed]
+        # A listing does not show when a record lapses. Where others do, it may: then a run says anew what it shall do.
+        expiry = (UNKNOWN_EXPIRY, 0.0) if self._may_renew(NOTHING_EXPIRES) else (None, None)
         self._connection.executemany(
-            "INSERT OR REPLACE INTO record (key, document, namespace, digest, position, memory_record_id, obsolete)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO record"
+            " (key, document, namespace, digest, position, memory_record_id, obsolete, expiry_days, renew_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     record.key,
@@ -690,6 +694,7 @@ class SqliteStateStore:
                     record.order,
                     record.memory_record_id,
                     is_obsolete,
+                    *expiry,
                 )
                 for records, is_obsolete in ((found, False), (copies, True), (unclaimed, False))
                 for record in records
@@ -712,6 +717,12 @@ class SqliteStateStore:
     def _discard_outbox(self) -> None:
         documents = self._connection.execute("SELECT DISTINCT document FROM outbox_key").fetchall()
         self._derive_anew([DocumentId(document) for (document,) in documents])
+        # What was sent of it may have told a record to lapse sooner.
+        self._connection.execute(
+            "UPDATE record SET expiry_days = ?, renew_at = 0"
+            " WHERE renew_at IS NOT NULL AND (document, key) IN outbox_key",
+            (UNKNOWN_EXPIRY,),
+        )
         self._connection.execute("DELETE FROM outbox_key")
         self._connection.execute("DELETE FROM outbox")
         self._connection.execute("DELETE FROM meta WHERE name = 'acquainted_at'")

@@ -17,6 +17,7 @@ from pipeline.letters import record_letter_id
 from pipeline.model import (
     FIRST_PLACE,
     NO_EXPIRY,
+    UNKNOWN_EXPIRY,
     Batch,
     Checkpoint,
     ClientToken,
@@ -337,6 +338,34 @@ class StateStoreContract:
 
         assert set(await state.to_renew([file], Renewal(60, SAVED_AT))) == set()
         assert set(await state.to_renew([file], Renewal(60, SAVED_AT + 41 * DAY_S))) == {file}
+
+    async def test_what_is_adopted_among_records_that_lapse_may_lapse_too(self, state: StateStore) -> None:
+        """A listing does not show it; a run has to say anew what it shall do, also if that is not to lapse any more."""
+        await state.adopt([shown("first", "b.md")], [])
+        await store(state, entry("a", expiry_days=60))
+        await state.adopt([shown("later", "c.md")], [])
+
+        records = await records_of(state, [DocumentId("b.md"), DocumentId("c.md")])
+
+        assert [record.expiry_days for known in records.values() for record in known] == [None, UNKNOWN_EXPIRY]
+        documents = [DocumentId("b.md"), DocumentId("c.md")]
+        assert set(await state.to_renew(documents, Renewal(None, SAVED_AT))) == {"c.md"}
+        assert set(await state.to_renew(documents, Renewal(60, SAVED_AT))) == {"b.md", "c.md"}
+
+    async def test_what_the_outbox_may_have_said_of_an_expiry_is_unknown_once_it_is_given_up(
+        self, state: StateStore
+    ) -> None:
+        """An update was sent that shortens a record's life, and nobody heard the answer."""
+        await saved_documents(state, "a.md")
+        await store(state, entry("a", expiry_days=90), entry("b", expiry_days=90))
+        shorter = batch("token-2", update("a", replaces="a", expiry_days=31), operation=Operation.UPDATE)
+        await state.save([shorter], [])
+
+        await state.discard_outbox()
+
+        records = (await records_of(state, [DocumentId("a.md")]))[DocumentId("a.md")]
+        assert [record.expiry_days for record in records] == [UNKNOWN_EXPIRY, 90]
+        assert set(await state.to_renew([DocumentId("a.md")], Renewal(90, SAVED_AT))) == {"a.md"}
 
     async def test_what_is_to_be_renewed_is_paged_in_order(self, state: StateStore) -> None:
         """A source that shows only what is new does not lead to it, and there may be millions."""
