@@ -45,9 +45,27 @@ class DocumentDiff:
 
 @dataclass(slots=True)
 class _Document:
+    """What is kept of a document: as much as is shown. The counts are of all."""
+
     outcome: str
     changes: list[Create | Update] = field(default_factory=list)
     deletes: list[KnownRecord] = field(default_factory=list)
+    changes_count: int = 0
+    deletes_count: int = 0
+
+    def add(self, changes: Sequence[Create | Update], deletes: Sequence[KnownRecord]) -> None:
+        self.changes += changes[: RECORDS_PER_DOCUMENT_MAX - len(self.changes)]
+        self.deletes += deletes[: RECORDS_PER_DOCUMENT_MAX - len(self.deletes)]
+        self.changes_count += len(changes)
+        self.deletes_count += len(deletes)
+
+    def withhold_deletes(self) -> None:
+        self.deletes.clear()
+        self.deletes_count = 0
+
+    @property
+    def count(self) -> int:
+        return self.changes_count + self.deletes_count
 
 
 @dataclass(slots=True)
@@ -70,8 +88,7 @@ class DiffSink:
             return
         document = self._document(plan.state.id, plan.outcome or "changed", only_deletes=not changes)
         if document is not None:
-            document.changes += changes
-            document.deletes += obsolete
+            document.add(changes, obsolete)
 
     async def note_deletes(self, records: Sequence[KnownRecord], *, of_earlier_run: bool = False) -> None:
         for record in records:
@@ -79,11 +96,11 @@ class DiffSink:
                 continue
             document = self._document(record.document, "removed", only_deletes=True)
             if document is not None:
-                document.deletes.append(record)
+                document.add([], [record])
 
     async def withhold_deletes(self) -> None:
         for document in self._documents.values():
-            document.deletes.clear()
+            document.withhold_deletes()
         self._left_out_for_deletes = 0
 
     def _document(self, document: DocumentId, outcome: str, *, only_deletes: bool) -> _Document | None:
@@ -112,12 +129,8 @@ class DiffSink:
         Raises:
             DestinationError: the memory could not be asked.
         """
-        documents = [(name, document) for name, document in self._documents.items() if _count(document)]
+        documents = [(name, document) for name, document in self._documents.items() if document.count]
         return [await _diff_of(name, document, memory) for name, document in documents]
-
-
-def _count(document: _Document) -> int:
-    return len(document.changes) + len(document.deletes)
 
 
 async def _diff_of(name: DocumentId, document: _Document, memory: Destination | None) -> DocumentDiff:
@@ -125,6 +138,8 @@ async def _diff_of(name: DocumentId, document: _Document, memory: Destination | 
     room, left_out = LINES_PER_DOCUMENT_MAX, 0
     changes: list[Create | Update | Delete] = [*document.changes, *map(Delete, document.deletes)]
     for change in changes[:RECORDS_PER_DOCUMENT_MAX]:
+        if not room:
+            break  # nobody would see what the memory is asked for
         old = "" if isinstance(change, Create) else await _text_in(memory, change.known.memory_record_id)
         new = "" if isinstance(change, Delete) else change.record.text
         lines = list(diff_lines(old, new))
@@ -134,7 +149,7 @@ async def _diff_of(name: DocumentId, document: _Document, memory: Destination | 
         operation = {Create: Operation.CREATE, Update: Operation.UPDATE, Delete: Operation.DELETE}[type(change)]
         key = change.known.key if isinstance(change, Delete) else change.record.key
         records.append(RecordDiff(operation, key, shown))
-    return DocumentDiff(name, document.outcome, records, max(0, _count(document) - len(records)), left_out)
+    return DocumentDiff(name, document.outcome, records, document.count - len(records), left_out)
 
 
 async def _text_in(memory: Destination | None, memory_record_id: MemoryRecordId) -> str:
