@@ -120,13 +120,14 @@ async def _require_same_changes(job: SourceJob, header: PlanHeader, plan: Loaded
     cause = "the source has moved, or a run was made since" if has_run else "the source has moved"
     raise PlanOutdated(
         f"The plan does not fit any more: {cause}. A run would now do something else with {_named(documents, found)}."
-        " Nothing was sent."
+        f" Nothing {'more ' if is_carried_on else ''}was sent."
     )
 
 
 def _named(documents: int, found: PlanDifferences) -> str:
-    more = documents - len(found.examples)
-    names = ", ".join(map(repr, found.examples)) + (f" and {more:,} more" if more > 0 else "")
+    examples = found.examples[:documents]
+    more = documents - len(examples)
+    names = ", ".join(map(repr, examples)) + (f" and {more:,} more" if more else "")
     return f"{documents:,} document{'' if documents == 1 else 's'} than the plan says: {names}"
 
 

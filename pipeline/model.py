@@ -383,7 +383,8 @@ class PlanHeader:
 class PlanDifferences:
     """How what a run would do now differs from a saved plan, in documents.
 
-    `unplanned` ask for changes that the plan does not have, `missing` ask for none of those that it has.
+    `unplanned` ask for changes that the plan does not have, `missing` not for all that it has. `examples` are of both,
+    the unplanned first.
     """
 
     unplanned: int

@@ -160,11 +160,12 @@ class ChangeTable:
             " (SELECT document FROM change WHERE is_found = 1 AND is_planned = 0)"
         )
         # First those that the plan does not speak of: they also tell when it is carried on with.
-        query = (
-            "SELECT DISTINCT document FROM change WHERE is_found <> is_planned ORDER BY is_planned, document LIMIT ?"
-        )
+        query = """
+            SELECT document FROM change WHERE is_found <> is_planned
+            GROUP BY document ORDER BY min(is_planned), document LIMIT ?
+        """
         examples = [DocumentId(document) for (document,) in self._connection.execute(query, (examples_max,))]
-        return PlanDifferences(unplanned, missing, list(dict.fromkeys(examples)))
+        return PlanDifferences(unplanned, missing, examples)
 
     async def count_left(self) -> int:
         query = "SELECT count(*) FROM change WHERE is_found = 1 AND is_made = 0"
