@@ -273,7 +273,7 @@ def test_a_plan_that_was_cut_off_does_not_take_up_what_is_new() -> None:
         world.source.documents["late.md"] = "late"
 
         with pytest.raises(
-            PlanOutdated, match=r"with 1 document than the plan says: 'late\.md'. Nothing more was sent"
+            PlanOutdated, match=r"1 document than the plan says: 'late\.md'. Nothing more was sent"
         ):
             await world.carry_out(plan)
 
