@@ -458,6 +458,11 @@ class DocumentPlan(NamedTuple):
     standing: frozenset[str] = frozenset()
     outcome: DocumentOutcome | None = None  # how the document was counted
 
+    @property
+    def told_outcome(self) -> str:
+        """How to call it where its changes are shown: what is unchanged and has some is renewed."""
+        return "renewed" if self.outcome == "unchanged" and self.changes else self.outcome or "changed"
+
 
 NO_EXPIRY = 0  # of an update: the record, which has an expiry, shall have none
 

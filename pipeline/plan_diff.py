@@ -34,7 +34,7 @@ class RecordDiff:
 
 @dataclass(frozen=True, slots=True)
 class DocumentDiff:
-    """How the records of one document would change. `outcome` is `added`, `changed`, `unchanged` or `removed`."""
+    """How the records of one document would change. `outcome` is `added`, `changed`, `renewed` or `removed`."""
 
     document: DocumentId
     outcome: str
@@ -86,7 +86,7 @@ class DiffSink:
         changes = [change for change in plan.changes if not isinstance(change, Delete)]
         if plan.state is None or not (changes or obsolete):
             return
-        document = self._document(plan.state.id, plan.outcome or "changed", only_deletes=not changes)
+        document = self._document(plan.state.id, plan.told_outcome, only_deletes=not changes)
         if document is not None:
             document.add(changes, obsolete)
 

@@ -97,8 +97,7 @@ class ChangeTable:
         self._connection.close()
 
     async def note(self, plan: DocumentPlan, obsolete: Sequence[KnownRecord]) -> None:
-        rows = [_row_of(change, plan.outcome or "changed") for change in plan.changes]
-        rows += [_row_of(Delete(record), plan.outcome or "changed") for record in obsolete]
+        rows = [_row_of(change, plan.told_outcome) for change in (*plan.changes, *map(Delete, obsolete))]
         has_last_word = [plan.state.id] if plan.state and plan.obsolete is not None else []
         if rows or has_last_word:
             await self._do(lambda: self._note(rows, has_last_word))

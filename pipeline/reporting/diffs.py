@@ -5,7 +5,7 @@ from typing import Protocol
 
 from pipeline.reporting.text import PLAIN, Style, amount
 
-_SIGNS = {"added": "+", "changed": "~", "unchanged": "~", "removed": "-"}
+_SIGNS = {"added": "+", "changed": "~", "renewed": "~", "removed": "-"}
 _SIGN_COLORS = {"+": "green", "~": "yellow", "-": "red"}
 _LINE_COLORS = {"+": "green", "-": "red", "@": "dim", " ": "dim"}
 _INDENT = "      "

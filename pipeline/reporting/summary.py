@@ -77,6 +77,7 @@ def render_plan(
             (withheld or {}).get(report.name),
             style,
             failures=(failures or {}).get(report.name, ()),
+            saved_to=saved_to,
         )
         for report in reports
     ]
@@ -97,6 +98,7 @@ class _Source:
     style: Style
     again: Sequence[str] = ()
     failures: Sequence[Failure] = ()
+    saved_to: str | None = None
 
     @property
     def name(self) -> str:
@@ -406,7 +408,12 @@ def _withheld_plan_note(source: _Source) -> Iterator[str]:
     if not source.report.withheld_documents:
         return
     sentence = f"{_gone_words(source)}; a run would keep their records"
-    if source.report.status == "guarded":
+    if source.report.status == "guarded" and source.saved_to is not None:
+        yield from _note(
+            [f"{_gone_words(source)}; the plan keeps their records. To plan their deletion, too:"],
+            source.command("plan", "--allow-mass-delete", "--out", source.saved_to),
+        )
+    elif source.report.status == "guarded":
         yield from _note([f"{sentence}, unless told:"], source.command("run", "--allow-mass-delete"))
     else:
         yield from _note([f"{sentence}, since `deletes.enabled` is off."])

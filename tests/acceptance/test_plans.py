@@ -124,6 +124,7 @@ def test_the_guard_withholds_deletions_from_a_plan_and_a_person_lets_them_in(
     done = memsync("run", "--plan", "changes.plan", "--json")
 
     assert (withheld.exit_code, withheld.source["status"], withheld.records["deleted"]) == (0, "guarded", 0)
+    assert "memsync plan docs.yaml --allow-mass-delete --out changes.plan" in withheld.stdout
     assert (kept.exit_code, kept.records["deleted"]) == (4, 0)
     assert twice.exit_code == 2
     assert "memsync plan --allow-mass-delete" in twice.stderr

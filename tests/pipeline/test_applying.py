@@ -272,9 +272,7 @@ def test_a_plan_that_was_cut_off_does_not_take_up_what_is_new() -> None:
         await world.state.note_plan_use("plan 1", PlanUse())
         world.source.documents["late.md"] = "late"
 
-        with pytest.raises(
-            PlanOutdated, match=r"1 document than the plan says: 'late\.md'. Nothing more was sent"
-        ):
+        with pytest.raises(PlanOutdated, match=r"1 document than the plan says: 'late\.md'. Nothing more was sent"):
             await world.carry_out(plan)
 
     on_virtual_time(story)
