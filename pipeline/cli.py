@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "local": "local.local_command",
     "metrics": "metrics.metrics_command",
     "notify": "notify.notify_command",
-    "plan": "run.plan_command",
+    "plan": "plan.plan_command",
     "preview": "preview.preview_command",
     "recover": "verify.recover_command",
     "replay": "run.replay_command",

@@ -4,6 +4,7 @@
     ├── ConfigurationError        nothing was sent; fix the configuration
     ├── SourceLocked              another run holds the source; wait for it
     ├── LeaseLost                 another run took the source over; this one stops and writes nothing more
+    ├── PlanOutdated              a saved plan does not fit any more; make another one
     ├── SourceError               the source could not be read; no checkpoint moves, nothing is deleted
     ├── UnreadableDocument        this document becomes a dead letter; the run goes on
     │   └── DocumentVanished      it was listed and is gone; the next run sees it as removed
@@ -54,6 +55,10 @@ class SourceLocked(SyncError):
 
 class LeaseLost(SyncError):
     """Another run took this source over, or may have."""
+
+
+class PlanOutdated(SyncError):
+    """A saved plan is not, or not any more, what a run would do; nothing but what it says was sent."""
 
 
 class SourceError(SyncError):

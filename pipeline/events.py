@@ -86,8 +86,9 @@ class ScanProblem:
 class DocumentsDecided:
     """What became of documents, and what that means for their records. Said once for each document.
 
-    `created`, `updated` and `obsolete` count records whose change is planned, not done. `document` is None where the
-    event is of many, or of one of which nothing is new; `planned` tells of its records what is to be done with which.
+    `created`, `updated` and `obsolete` count records whose change is planned, not done. Of the `updated`, the `renewed`
+    say already what they should, and would lapse. `document` is None where the event is of many, or of one of which
+    nothing is new; `planned` tells of its records what is to be done with which.
     """
 
     outcome: DocumentOutcome
@@ -98,6 +99,7 @@ class DocumentsDecided:
     obsolete: int = 0
     document: DocumentId | None = None
     planned: Sequence[tuple[Operation, RecordKey]] = ()
+    renewed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from pipeline.auto_replay import AutoReplay
 from pipeline.batcher import Batcher, make_batches
 from pipeline.deriving import Deriver
 from pipeline.events import Observer
+from pipeline.expiry import Renewal
 from pipeline.lease import Lease
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules
 from pipeline.memory_check import MemoryCheck
 from pipeline.model import Batch, Checkpoint, ClientToken, DocumentPlan, RecordContent, Resends
 from pipeline.pacing import Pacer
+from pipeline.plan_scope import PlanScope
 from pipeline.planner import DeletePolicy, Planner
 from pipeline.protocols import (
     DeadLetterFile,
@@ -52,7 +54,9 @@ class SourceJob:
 
     `clock` measures durations in seconds, `now` is the time of day in seconds since the epoch. `listing_basis` names
     all that decides what is listed and what becomes of it: with another one, no checkpoint counts. A replay sends the
-    letters whose ids are `chosen`, or all, and takes the records of some from `edits`.
+    letters whose ids are `chosen`, or all, and takes the records of some from `edits`. With a `scope`, nothing is
+    changed in the memory but what that allows. Records are renewed if their turn comes by `renew_by`, in seconds since
+    the epoch; None: by now.
     """
 
     run_id: str
@@ -83,6 +87,11 @@ class SourceJob:
     auto_replay: AutoReplay = field(default_factory=AutoReplay)
     chosen: Collection[str] | None = None
     edits: Mapping[str, RecordContent] = field(default_factory=dict)
+    scope: PlanScope | None = None
+    renew_by: float | None = None
+
+    def renewal(self) -> Renewal:
+        return Renewal(self.rules.expiry_days, self.now() if self.renew_by is None else self.renew_by)
 
     def deriver(self) -> Deriver:
         reader = self.connector.document_reader if isinstance(self.connector, HasDocumentReader) else None
@@ -104,6 +113,7 @@ class SourceJob:
             sightings=sightings,
             observe=self.observe,
             now=self.now,
+            renewal=self.renewal(),
             resends=resends,
             abilities=self.parser.abilities,
         )
@@ -111,11 +121,12 @@ class SourceJob:
     def batch(self) -> Stage[list[DocumentPlan | Checkpoint], Batch]:
         return partial(
             make_batches,
-            batcher=Batcher(self.destination, self.new_token, self.now),
+            batcher=Batcher(self.destination, self.new_token, self.now, self.rules.expiry_days),
             state=self.state,
             dead_letters=self.dead_letters,
             saved_together_max=self.writers,
             linger_s=self.linger_s,
+            keep=self.scope.keep if self.scope else None,
         )
 
     def write(self) -> Callable[[MemoryObjectReceiveStream[Batch]], Coroutine[Any, Any, None]]:

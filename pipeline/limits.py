@@ -59,6 +59,7 @@ class ServiceLimits:
     metadata_list_max: int
     metadata_list_string: StringLimit
     memory_id: StringLimit
+    record_expiry_days_min: int
 
     @property
     def text_characters_max(self) -> int:
@@ -145,6 +146,7 @@ def service_limits() -> ServiceLimits:
         metadata_list_max=shapes["StringValueList"]["max"],
         metadata_list_string=string(shapes["StringValueList"]["member"]["shape"]),
         memory_id=StringLimit(memory_id["min"], 2048, re.compile(memory_id["pattern"], re.ASCII)),
+        record_expiry_days_min=shapes["RecordExpiryDurationDays"]["min"],
     )
 
 

@@ -40,7 +40,8 @@ class RecordRules:
     """How the documents of one source become records.
 
     `namespace` and the strings in `metadata` are templates. `recipe` names all of this, and whatever else decides
-    what records a document becomes, so that a change of settings shows.
+    what records a document becomes, so that a change of settings shows. After `expiry_days` the memory forgets what was
+    not renewed; None: never. That is no part of the recipe: it changes no record, and the ledger knows of each.
     """
 
     source: str
@@ -51,6 +52,7 @@ class RecordRules:
     max_chars: int = 4000
     overlap_chars: int = 0
     heading_path: bool = True
+    expiry_days: int | None = None
 
 
 def cut(document: ParsedDocument, rules: RecordRules, limits: ServiceLimits) -> list[Chunk]:

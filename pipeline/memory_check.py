@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from anyio import Lock, sleep
 
 from pipeline.errors import FatalError
+from pipeline.expiry import has_lapsed
 from pipeline.identity import DIGEST_CHARACTERS
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules, namespace_root
@@ -81,7 +82,8 @@ class MemoryCheck:
             start = (documents[0], key) if documents else FIRST_PLACE
             page = await self.state.records_after(start, limit=1, settled=True)
             page = page or await self.state.records_after(FIRST_PLACE, limit=1, settled=True)
-            sample |= {record.key: record for record in page}
+            # What the memory was told to forget says nothing of it.
+            sample |= {record.key: record for record in page if not has_lapsed(record, self.now())}
         return list(sample.values())
 
     async def _require_no_strangers(self) -> None:

@@ -266,8 +266,15 @@ Planned = Derived | PartsEnd | Unread | LeftOut | Vanished | ScanError | Checkpo
 # -------------------------------------------------------------------------------- what the ledger knows
 
 
+UNKNOWN_EXPIRY = -1
+
+
 class KnownRecord(NamedTuple):
-    """A record that the memory holds, as its answers confirmed."""
+    """A record that the memory holds, as its answers confirmed.
+
+    It was told to lapse `expiry_days` after it was written, which is not before `lapses_at`, in seconds since the
+    epoch; None: never, as far as anybody knows; `UNKNOWN_EXPIRY`: it may have been told.
+    """
 
     key: RecordKey
     document: DocumentId
@@ -275,6 +282,9 @@ class KnownRecord(NamedTuple):
     digest: str
     order: float
     memory_record_id: MemoryRecordId
+    expiry_days: int | None = None
+    lapses_at: float | None = None
+    edited_from: str | None = None  # as of the record
 
     @property
     def place(self) -> "RecordPlace":
@@ -379,6 +389,45 @@ class PastRun:
     report: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class PlanHeader:
+    """What a saved plan rests on. `basis` names the settings, and what can be read where it was made.
+
+    `planned_at` is in seconds since the epoch. `last_run` is the id of the run before it; None: there was none.
+    With `allows_mass_deletion` its deletions were asked for whatever the guard says; the guard held back those of
+    `withheld` documents.
+    """
+
+    plan_id: str
+    source: str
+    memory: str
+    basis: str
+    planned_at: float
+    last_run: str | None = None
+    allows_mass_deletion: bool = False
+    withheld: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDifferences:
+    """How what a run would do now differs from a saved plan, in documents.
+
+    `unplanned` ask for changes that the plan does not have, `missing` not for all that it has. `examples` are of both,
+    the unplanned first.
+    """
+
+    unplanned: int
+    missing: int
+    examples: Sequence[DocumentId]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanUse:
+    """A run has begun to carry out a saved plan. `ended_at` is in seconds since the epoch; None if it was cut off."""
+
+    ended_at: float | None = None
+
+
 # ------------------------------------------------------------------------------------------------ changes
 
 
@@ -438,9 +487,20 @@ class DocumentPlan(NamedTuple):
     standing: frozenset[str] = frozenset()
     outcome: DocumentOutcome | None = None  # how the document was counted
 
+    @property
+    def told_outcome(self) -> str:
+        """How to call it where its changes are shown: what is unchanged and has some is renewed."""
+        return "renewed" if self.outcome == "unchanged" and self.changes else self.outcome or "changed"
+
+
+NO_EXPIRY = 0  # of an update: the record, which has an expiry, shall have none
+
 
 class Entry(NamedTuple):
-    """What must be remembered of one change to settle it: the request's body holds the rest."""
+    """What must be remembered of one change to settle it: the request's body holds the rest.
+
+    `expiry_days` are what the request says, for all of its records; None: nothing.
+    """
 
     key: RecordKey
     document: DocumentId
@@ -451,6 +511,7 @@ class Entry(NamedTuple):
     replaces: RecordKey | None = None  # an update that gives the record a new key
     attempts: int = 0  # known failures so far; a lost answer is not one
     edited_from: str | None = None  # as of the record
+    expiry_days: int | None = None
     counted_as: "DocumentOutcome | None" = None  # how this run has counted the document; not saved
 
 
@@ -471,6 +532,7 @@ class Batch:
     def __post_init__(self) -> None:
         assert self.entries
         assert len({entry.key for entry in self.entries}) == len(self.entries), "a key stands in a batch once"
+        assert len({entry.expiry_days for entry in self.entries}) == 1, "a request says one expiry for all its records"
 
 
 @dataclass(frozen=True, slots=True)

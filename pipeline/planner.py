@@ -18,6 +18,7 @@ from pipeline.events import (
     Wait,
     telling,
 )
+from pipeline.expiry import NOTHING_EXPIRES, Renewal
 from pipeline.letters import PASSING_PARSE_FAULTS, document_letter_id, record_letter_id
 from pipeline.mapping import edited_record
 from pipeline.model import (
@@ -83,6 +84,7 @@ class Planner:
     observe: Observer
     now: Callable[[], float]
     resends: Resends = NO_RESENDS
+    renewal: Renewal = NOTHING_EXPIRES
     abilities: str = ""
     _just_planned: dict[DocumentId, None] = field(default_factory=dict)  # the oldest first
     _parts_of_last: dict[DocumentId, Sequence[KnownDocument]] = field(default_factory=dict)  # sorted, of one document
@@ -188,10 +190,11 @@ class Planner:
         found = difference(wanted, list(records))
         if found.obsolete and not wanted:
             self.sightings.emptied += 1
+        renewals = self._renewals(item, records, found.unchanged)
         changes: list[Change] = []
         given_up = False
         new_letters: list[DeadLetter] = []
-        for change in found.changes:
+        for change in (*found.changes, *renewals):
             letter = letters.get(_letter_of(change.record)) if letters else None
             if letter is not None:
                 standing.add(letter.id)
@@ -211,17 +214,19 @@ class Planner:
         elif before is None or (before.state.fingerprint is None and not records and changes):
             outcome = "added"
         else:
-            outcome = "changed" if changes or found.obsolete else "unchanged"
+            outcome = "changed" if found.changes or found.obsolete else "unchanged"
+        renewed = {change.record.key for change in renewals}
         self.observe(
             DocumentsDecided(
                 outcome,
                 1,
-                unchanged=len(set(found.unchanged) - self.sightings.delivered.get(item.document, set())),
+                unchanged=len(set(found.unchanged) - renewed - self.sightings.delivered.get(item.document, set())),
                 created=sum(isinstance(change, Create) for change in changes),
                 updated=sum(isinstance(change, Update) for change in changes),
                 obsolete=len(found.obsolete),
                 document=item.document,
                 planned=_planned(changes, found.obsolete),
+                renewed=len(renewals),
             )
         )
         fingerprint = item.ref.fingerprint
@@ -242,6 +247,20 @@ class Planner:
         if content is None and letter.is_edited and letter.record is not None:
             content = self.destination.content_of(letter.record)
         return change if content is None else change._replace(record=edited_record(change.record, content))
+
+    def _renewals(
+        self, item: Derived, records: Collection[KnownRecord], unchanged: Collection[RecordKey]
+    ) -> list[Update]:
+        """Updates of records that say already what they should, so that they do not lapse."""
+        if self.renewal.expiry_days is None and all(record.expiry_days is None for record in records):
+            return []
+        wanted = {record.key: record for record in item.records}
+        known = {record.key: record for record in records}
+        return [
+            Update(known[key], wanted[key].at(known[key].order))
+            for key in unchanged
+            if self.renewal.is_worth_while(known[key])
+        ]
 
     async def _plan_parts_end(self, ref: DocumentRef, records: Collection[KnownRecord]) -> DocumentPlan:
         """Remember the file as read, unless it lost parts: until these are deleted, every run must read it again.

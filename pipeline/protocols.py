@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapp
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
+from pipeline.expiry import NOTHING_EXPIRES, Renewal, RenewalPlace
 from pipeline.model import (
     Batch,
     BatchResult,
@@ -30,6 +31,7 @@ from pipeline.model import (
     Parsed,
     PastRun,
     Planned,
+    PlanUse,
     RecordContent,
     RecordKey,
     RecordPlace,
@@ -217,8 +219,12 @@ class Destination(Protocol):
         """Return `change` as a member of a request."""
         ...
 
-    def encode_request(self, operation: Operation, members: Sequence[bytes], token: ClientToken) -> bytes:
-        """Return the exact body of a request for `members`."""
+    def encode_request(
+        self, operation: Operation, members: Sequence[bytes], token: ClientToken, expiry_days: int | None = None
+    ) -> bytes:
+        """Return the exact body of a request for `members`, which are to lapse after `expiry_days`; `NO_EXPIRY`: never
+        any more. None says nothing of it.
+        """
         ...
 
     def members(self, batch: Batch) -> Sequence[bytes]:
@@ -325,12 +331,24 @@ class StateStore(Protocol):
     async def documents(self, ids: Collection[DocumentId]) -> Mapping[DocumentId, KnownDocument]: ...
 
     async def unchanged(
-        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str
+        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str, renewal: Renewal = NOTHING_EXPIRES
     ) -> Sequence[tuple[DocumentId, int, int]]:
         """Those documents that are known with just this fingerprint and recipe: id, row and number of records.
 
         None is no fingerprint, and equal to none. Documents of which there is more to say are left out: files of
-        parts, those that were skipped, and those with dead letters.
+        parts, those that were skipped, those with dead letters, and those with records to be renewed.
+        """
+        ...
+
+    async def to_renew(self, documents: Collection[DocumentId], renewal: Renewal) -> Collection[DocumentId]:
+        """Those of `documents` that have records to be renewed, or whose parts have."""
+        ...
+
+    async def next_to_renew(
+        self, after: RenewalPlace, renewal: Renewal, *, limit: int
+    ) -> Sequence[tuple[RenewalPlace, DocumentId]]:
+        """Up to `limit` records whose turn to be renewed has come, behind `after`, in order; each with the document to
+        be read for it.
         """
         ...
 
@@ -487,6 +505,12 @@ class StateStore(Protocol):
         """
         ...
 
+    async def plan_use(self, plan_id: str) -> PlanUse | None:
+        """What has become of a saved plan; None if no run has begun to carry it out, or that is long ago."""
+        ...
+
+    async def note_plan_use(self, plan_id: str, use: PlanUse) -> None: ...
+
     async def begin_run(self, run_id: str, verb: str, now: float) -> None: ...
 
     async def end_run(self, run_id: str, report: str, now: float) -> None:
@@ -546,6 +570,37 @@ class DeadLetterFile(Protocol):
 
     async def rewrite(self, letters: Sequence[DeadLetter]) -> None:
         """Make the file hold exactly `letters`, in one step."""
+        ...
+
+
+class ChangeSink(Protocol):
+    """Takes down what a dry run would change in the memory."""
+
+    async def note(self, plan: DocumentPlan, obsolete: Sequence[KnownRecord]) -> None:
+        """Take down what one document asks for; `obsolete` are those of its records that would be deleted."""
+        ...
+
+    async def note_deletes(self, records: Sequence[KnownRecord], *, of_earlier_run: bool = False) -> None:
+        """Take down records that would be deleted since their document is gone.
+
+        `of_earlier_run`: an earlier run has planned that, and not done it. A document that was noted has the last word.
+        """
+        ...
+
+    async def withhold_deletes(self) -> None:
+        """Nothing would be deleted after all, whatever was noted."""
+        ...
+
+
+class PlannedChanges(Protocol):
+    """The changes that a saved plan allows a run to make."""
+
+    async def allow(self, changes: Sequence[Change]) -> Sequence[bool]:
+        """Whether the plan has each of `changes`."""
+        ...
+
+    async def note_made(self, changes: Sequence[Change]) -> None:
+        """These are about to be sent."""
         ...
 
 

@@ -24,6 +24,7 @@ from pipeline.events import (
     Wait,
     telling,
 )
+from pipeline.expiry import FIRST_RENEWAL, NOTHING_EXPIRES, Renewal
 from pipeline.model import (
     Checkpoint,
     DocumentId,
@@ -44,6 +45,7 @@ from pipeline.renames import Renames
 from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
+RENEWED_AT_ONCE = 500  # records that are looked up together
 FETCHED_AT_ONCE = 128  # documents in one list
 FETCHED_BYTES_MAX = 8 * 1024 * 1024  # that wait together between two stages, unless one document is larger
 
@@ -108,6 +110,21 @@ async def locate_waiting(
                 yield refs
 
 
+async def locate_to_renew(
+    connector: SourceConnector, state: StateStore, sightings: Sightings, renewal: Renewal, observe: Observer
+) -> Listing:
+    """List the documents whose records are to be renewed, where a scan shows only what is new."""
+    after = FIRST_RENEWAL
+    with suppress(SourceError):  # they wait for the next run
+        while page := await state.next_to_renew(after, renewal, limit=RENEWED_AT_ONCE):
+            after = page[-1][0]
+            documents = await state.documents({document for _, document in page})
+            unseen = [document for document, known in documents.items() if not sightings.has(known.row)]
+            async with aclosing(locate_documents(connector, sorted(unseen), observe)) as located:
+                async for refs in located:
+                    yield refs
+
+
 async def select_documents(
     listing: Listing,
     selected: MemoryObjectSendStream[list[Selected]],
@@ -119,15 +136,16 @@ async def select_documents(
     always: Collection[DocumentId],
     observe: Observer,
     renames: Renames | None = None,
+    renewal: Renewal = NOTHING_EXPIRES,
 ) -> None:
     """Let through what may have changed. An unchanged document ends here, for the price of one look-up.
 
-    Documents in `always` are let through whatever their fingerprint says. New ones that may have been renamed wait for
-    the end of the listing, which tells whether the one that they may have been is gone. The listing does not run ahead:
-    its thread and the ledger's, which both hold the interpreter for moments only, would spend half their time on waking
-    each other.
+    Documents in `always`, and those with records to be renewed, are let through whatever their fingerprint says. New
+    ones that may have been renamed wait for the end of the listing, which tells whether the one that they may have been
+    is gone. The listing does not run ahead: its thread and the ledger's, which both hold the interpreter for moments
+    only, would spend half their time on waking each other.
     """
-    selector = _Selector(state, parser, recipe, sightings, always, observe, renames)
+    selector = _Selector(state, parser, recipe, sightings, always, observe, renames, renewal)
     async with selected, aclosing(listing) as listed:
         async for events in listed:
             others = await selector.pass_over_unchanged(events)
@@ -149,6 +167,7 @@ class _Selector:
     always: Collection[DocumentId]
     observe: Observer
     renames: Renames | None
+    renewal: Renewal
 
     async def pass_over_unchanged(self, events: Sequence[SourceEvent]) -> Sequence[SourceEvent]:
         """Account for the documents that are plainly as they were, nearly all in most runs; return the other events."""
@@ -156,7 +175,7 @@ class _Selector:
         self.observe(DocumentsListed(len(refs)))
         # Of a document that stands in the list twice, the first counts.
         fingerprints = {ref.id: ref.fingerprint for ref in reversed(refs) if ref.id not in self.always}
-        found = await self.state.unchanged(fingerprints, self.recipe)
+        found = await self.state.unchanged(fingerprints, self.recipe, self.renewal)
         documents, records = self.sightings.mark_unchanged(found)
         if documents:
             self.observe(DocumentsDecided("unchanged", documents, unchanged=records))
@@ -170,6 +189,7 @@ class _Selector:
     async def select(self, events: Sequence[SourceEvent]) -> list[Selected]:
         """Let through what may have changed, and account for the rest."""
         known = await self.state.documents([event.id for event in events if isinstance(event, DocumentRef)])
+        to_renew = await self.state.to_renew(known.keys(), self.renewal) if known else ()
         waiting: Collection[DocumentId] = ()
         if self.renames:
             new = [event for event in events if isinstance(event, DocumentRef) and event.id not in known]
@@ -183,7 +203,8 @@ class _Selector:
                     before = known.get(event.id)
                     if before is not None and not self.sightings.mark_first(before.row):
                         continue  # paged listings show a document twice when it moves between pages
-                    if event.id not in waiting and not await self._is_accounted_for(event, before, skipped):
+                    is_due = event.id in to_renew
+                    if event.id not in waiting and not await self._is_accounted_for(event, before, skipped, is_due):
                         passed.append(event)
                 case DocumentSkipped():
                     self.sightings.listed += 1
@@ -201,11 +222,13 @@ class _Selector:
             self.observe(DocumentSkippedByReason(reason, count))
         return passed
 
-    async def _is_accounted_for(self, ref: DocumentRef, before: KnownDocument | None, skipped: Counter[str]) -> bool:
+    async def _is_accounted_for(
+        self, ref: DocumentRef, before: KnownDocument | None, skipped: Counter[str], is_due: bool
+    ) -> bool:
         """Tell of a document that need not be read, and return whether this is one."""
         if reason := self.parser.reason_to_skip(ref):
             skipped[reason] += 1
-        elif before is None or ref.id in self.always or self._may_have_changed(ref, before):
+        elif before is None or is_due or ref.id in self.always or self._may_have_changed(ref, before):
             return False
         elif before.state.skipped is not None:
             skipped[before.state.skipped] += 1

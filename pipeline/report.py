@@ -21,7 +21,7 @@ _BY_URGENCY: tuple[Status, ...] = ("interrupted", "failed", "guarded", "locked",
 @dataclass(slots=True)
 class DocumentCounts:
     """seen = unchanged + added + changed + failed; what was skipped or removed is not among the seen, and what was
-    renamed is there for what became of it."""
+    renamed is there for what became of it. Of the seen, the renewed had records that would have lapsed."""
 
     seen: int = 0
     unchanged: int = 0
@@ -29,6 +29,7 @@ class DocumentCounts:
     changed: int = 0
     removed: int = 0
     renamed: int = 0
+    renewed: int = 0
     failed: int = 0
     skipped: dict[str, int] = field(default_factory=dict)  # by reason
 

@@ -6,7 +6,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
@@ -22,6 +22,7 @@ from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
 from pipeline.errors import (
     LeaseLost,
+    PlanOutdated,
     SourceError,
     SourceLocked,
     StateError,
@@ -68,6 +69,7 @@ from pipeline.verifying import SourceComparison, Verification, Verifier, compare
 from pipeline.workers import open_workers, processes_here
 
 Verb = Literal["run", "plan", "replay"]
+Act = Callable[[SourceJob], Awaitable[None]]
 Result = TypeVar("Result")
 
 STATE_FILE = "state.sqlite3"
@@ -115,6 +117,7 @@ class Outcome:
 
     report: SourceReport
     withheld: DeletesWithheld | None = None
+    is_plan_outdated: bool = False
 
 
 async def run_source(
@@ -128,16 +131,19 @@ async def run_source(
     repaired: Reconciled | None = None,
     chosen: Collection[str] | None = None,
     edits: Mapping[str, RecordContent] = NO_EDITS,
+    act: Act | None = None,
 ) -> Outcome:
     """Run, plan or replay one source to its end, whatever that is: faults are in the report, not raised.
 
     `repaired` is what was mended in the ledger just before, for the report that the run leaves. A replay sends the
-    letters whose ids are `chosen`, or all that are not dropped, with the `edits` of some.
+    letters whose ids are `chosen`, or all that are not dropped, with the `edits` of some. `act` is what to do instead
+    of what `verb` usually means.
     """
     tally = Tally(settings.name)
     report = tally.report
     recorder = None if verb == "plan" else open_report(settings, verb, run_id, report, pacer_of(settings), repaired)
     started = time.monotonic()
+    is_plan_outdated = False
     deletes = DeletePolicy(settings.deletes.enabled, settings.deletes.max_fraction, allow_mass_delete)
     try:
         async with AsyncExitStack() as stack:
@@ -147,11 +153,12 @@ async def run_source(
             else:
                 job = await stack.enter_async_context(open_job(settings, run_id, deletes, observe))
                 job = replace(job, chosen=chosen, edits=edits)
-            await execute(job, verb, report, stop)
+            await execute(job, verb, report, stop, act)
     except* Exception as errors:  # a fault of ours must not take the other sources with it
         error = first_error(errors)
         if isinstance(error, SyncError):
             _note_failure(report, error)
+            is_plan_outdated = isinstance(error, PlanOutdated)
         else:
             structlog.get_logger().error("unexpected_error", source=settings.name, exc_info=error)
             report.status = "failed"
@@ -163,11 +170,11 @@ async def run_source(
     report.dead_letters_path = str(settings.dead_letters_path)
     if recorder is not None:
         close_report(recorder, settings)
-    return Outcome(report, tally.withheld)
+    return Outcome(report, tally.withheld, is_plan_outdated)
 
 
-async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) -> None:
-    """Do what `verb` says and close the account, also if that was cut short.
+async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop, act: Act | None = None) -> None:
+    """Do what `verb` says, or `act`, and close the account, also if that was cut short.
 
     Raises:
         SyncError, or a group of such: it could not be done; `report` tells so.
@@ -179,7 +186,8 @@ async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop) 
         await job.state.begin_run(job.run_id, verb, job.now())
     try:
         with stop.heeded() as scope:
-            await {"run": sync, "plan": preview, "replay": replay}[verb](job)
+            usual: dict[Verb, Act] = {"run": sync, "plan": preview, "replay": replay}
+            await (act or usual[verb])(job)
             # Whoever comes next must not be overtaken by what we sent.
             with telling(job.observe, Wait("write", "late_writes")):
                 await job.lease.wait_for_unheard(job.now)
@@ -487,7 +495,17 @@ def record_rules(settings: SourceSettings) -> RecordRules:
         max_chars=settings.chunking.max_chars,
         overlap_chars=settings.chunking.overlap_chars,
         heading_path=settings.chunking.heading_path,
+        expiry_days=settings.record.expiry_days,
     )
+
+
+def memory_name(settings: SourceSettings) -> str:
+    """What tells the memory of a source from any other.
+
+    An endpoint may change (a proxy, a VPC endpoint) and lead to the same memory; a local memory is another one.
+    """
+    memory_id = settings.destination.memory_id.rsplit("/", 1)[-1]
+    return f"local:{memory_id}" if settings.destination.endpoint_url == LOCAL else memory_id
 
 
 @asynccontextmanager
@@ -499,13 +517,10 @@ async def open_source_state(
     Raises:
         StateError, ConfigurationError: as for `open_state`.
     """
-    # An endpoint may change (a proxy, a VPC endpoint) and lead to the same memory; a local memory is another one.
-    memory_id = settings.destination.memory_id.rsplit("/", 1)[-1]
-    destination = f"local:{memory_id}" if settings.destination.endpoint_url == LOCAL else memory_id
     async with open_state(
         settings.state_folder / STATE_FILE,
         source=settings.name,
-        destination=destination,
+        destination=memory_name(settings),
         offload=partial(offload, observe=observe),
         is_read_only=is_read_only,
     ) as state:

@@ -78,6 +78,8 @@ METADATA_KEY_PATTERN = r"[a-zA-Z0-9\s._:/=+@-]*"
 METADATA_KEY_CHARACTERS_MAX = 128
 METADATA_LIST_MAX = 5
 NAMESPACE_CHARACTERS_MAX = 1024
+RECORD_EXPIRY_DAYS_MIN = 31  # shape RecordExpiryDurationDays, which has no maximum
+RECORD_EXPIRY_DAYS_MAX = 36_500  # a hundred years: far more is a slip
 METADATA_KEYS_MAX = 13  # the service's 20, less those that memsync adds and a few that it may yet need
 METADATA_PREFIXES_RESERVED = ("memsync-", "x-amz-agentcore-memory-")
 
@@ -315,6 +317,15 @@ class RecordSettings(Section):
         description=(
             "The memory strategy that records belong to; null: none. A strategy drops metadata that its schema "
             "does not name, and may merge or delete records."
+        ),
+    )
+    expiry_days: int | None = Field(
+        default=None,
+        ge=RECORD_EXPIRY_DAYS_MIN,
+        le=RECORD_EXPIRY_DAYS_MAX,
+        description=(
+            "Days after which the memory forgets a record that no run has renewed, 31 or more; null: never. Runs "
+            "renew what is still there when a third to two thirds of that time have passed."
         ),
     )
 
@@ -706,7 +717,8 @@ def recipe(settings: SourceSettings) -> str:
     deciding = settings.model_dump(
         mode="json",
         include={"name", "parsing", "chunking", "record"},
-        exclude={"parsing": {"limits"}},  # they decide whether a document is read, not what it says
+        # Limits decide whether a document is read, not what it says; the ledger knows the expiry of each record.
+        exclude={"parsing": {"limits"}, "record": {"expiry_days"}},
     )
     if deciding["parsing"]["xml"] == "source":  # as it was before there was a choice: nothing is to be read anew for it
         del deciding["parsing"]["xml"]
@@ -723,6 +735,8 @@ def listing_basis(settings: SourceSettings) -> str:
     source = settings.source
     said = as_compared(source.written) if isinstance(source, ReferringSettings) else source.model_dump(mode="json")
     deciding = [recipe(settings), said, settings.deletes.enabled]
+    if settings.record.expiry_days is not None:  # else it is as it was before there was a choice
+        deciding.append(settings.record.expiry_days)
     content = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -948,5 +962,5 @@ def _raise_all(faults: Sequence[ConfigurationError]) -> None:
 
 
 def _as_one(faults: Sequence[ConfigurationError]) -> ConfigurationError:
-    """`faults` as one error, with their places in the lines of its message."""
-    return ConfigurationError("\n".join(dict.fromkeys(map(str, faults))))
+    """`faults` as one error; of several, the places stand in the message's lines."""
+    return faults[0] if len(faults) == 1 else ConfigurationError("\n".join(dict.fromkeys(map(str, faults))))

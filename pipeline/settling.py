@@ -113,7 +113,11 @@ class Settler:
         """A batch that creates what was to be updated and is not there."""
         if not lost:
             return ()
-        entries = [entry._replace(memory_record_id=None, replaces=None) for entry in lost]
+        # What shall have no expiry any more has none when it is created and nothing is said.
+        entries = [
+            entry._replace(memory_record_id=None, replaces=None, expiry_days=entry.expiry_days or None)
+            for entry in lost
+        ]
         created = [self.destination.encode_lost(entry, members[entry.key]) for entry in entries]
         return (new_batch(self.destination, Operation.CREATE, entries, created, self.new_token(), self.now()),)
 

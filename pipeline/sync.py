@@ -5,8 +5,8 @@ from contextlib import aclosing
 from functools import partial
 
 from anyio import create_memory_object_stream, create_task_group
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from pipeline.dry_run import DryRun
 from pipeline.errors import SourceError
 from pipeline.events import LettersDue, Reconciled, StateIsCopy, Wait, telling
 from pipeline.job import SourceJob
@@ -23,12 +23,14 @@ from pipeline.model import (
     Resends,
 )
 from pipeline.planner import find_vanished, healed_letters, may_delete, moot_letters, plan_changes, plan_deletes
+from pipeline.protocols import ChangeSink
 from pipeline.reader import (
     Listing,
     Selected,
     derive_documents,
     fetch_documents,
     locate_documents,
+    locate_to_renew,
     locate_waiting,
     scan_source,
     select_documents,
@@ -50,18 +52,19 @@ async def sync(job: SourceJob) -> None:
     # An interrupted run's batches go first: planning must see what they wrote.
     delivered = await job.delivery().deliver_outbox()
     await look_again(job)
-    sightings = await look_out(job, delivered)
+    await bring_in_line(job, await look_out(job, delivered))
+
+
+async def bring_in_line(job: SourceJob, sightings: Sightings) -> None:
+    """Store what the source has, then delete what it has no more. The ledger must speak of the memory as it is."""
     resends = await due_letters(job)
-    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
-    await bring_in(job, sightings, listing, resends=resends)
-    if sightings.incremental:
-        waiting = locate_waiting(job.connector, job.state, sightings, resends, job.observe)
-        await bring_in(job, sightings, waiting, resends=resends)
+    await bring_in_all(job, sightings, resends)
     await job.state.remove_letters([*await healed_letters(job.state, sightings), *await moot_letters(job.state)])
     if not sightings.complete and not sightings.incremental:
         raise SourceError(why_incomplete(sightings))
     has_taken_out = await take_out(job, sightings, resends=resends)
-    if sightings.checkpoint and (has_taken_out or not job.deletes.is_enabled):
+    has_done_all = job.scope is None or not job.scope.held_back
+    if sightings.checkpoint and (has_taken_out or not job.deletes.is_enabled) and has_done_all:
         await job.state.save([], [], sightings.checkpoint)
 
 
@@ -185,13 +188,26 @@ async def resends_of(job: SourceJob, letters: Collection[DeadLetter]) -> Resends
     return Resends(frozenset(letter.id for letter in letters), frozenset(origins), job.edits)
 
 
+async def bring_in_all(job: SourceJob, sightings: Sightings, resends: Resends, dry: DryRun | None = None) -> None:
+    """Bring in what the source shows; where it shows only what is new, also what earlier runs could not read, and what
+    must be renewed.
+    """
+    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
+    await bring_in(job, sightings, listing, resends=resends, dry=dry)
+    if sightings.incremental:
+        waiting = locate_waiting(job.connector, job.state, sightings, resends, job.observe)
+        await bring_in(job, sightings, waiting, resends=resends, dry=dry)
+        renewed = locate_to_renew(job.connector, job.state, sightings, job.renewal(), job.observe)
+        await bring_in(job, sightings, renewed, resends=resends, dry=dry)
+
+
 async def bring_in(
     job: SourceJob,
     sightings: Sightings,
     listing: Listing,
     *,
     resends: Resends = NO_RESENDS,
-    is_dry: bool = False,
+    dry: DryRun | None = None,
 ) -> None:
     """The way of a document: list, select, fetch, derive (parse and chunk), plan, batch, write (which settles).
 
@@ -205,8 +221,9 @@ async def bring_in(
     batches_in, batches = create_memory_object_stream[Batch](job.writers)
 
     select = partial(
-        select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, sightings=sightings,
-        always=resends.origins, observe=job.observe, renames=job.renames(sightings, is_dry=is_dry),
+        select_documents, state=job.state, parser=job.parser, recipe=job.rules.recipe, renewal=job.renewal(),
+        sightings=sightings, always=resends.origins, observe=job.observe,
+        renames=job.renames(sightings, is_dry=dry is not None),
     )  # fmt: skip
     fetch = partial(fetch_documents, connector=job.connector, observe=job.observe)
     plan = partial(plan_changes, planner=job.planner(sightings, resends))
@@ -216,25 +233,31 @@ async def bring_in(
         tasks.start_soon(fetch, selected, fetched_in)
         tasks.start_soon(partial(derive_documents, derive=derive), fetched, derived_in)
         tasks.start_soon(plan, derived, planned_in)
-        tasks.start_soon(discard_plans if is_dry else job.batch(), planned, batches_in)
+        tasks.start_soon(dry.note_plans if dry else job.batch(), planned, batches_in)
         tasks.start_soon(job.write(), batches)
 
 
 async def take_out(
-    job: SourceJob, sightings: Sightings, *, resends: Resends = NO_RESENDS, is_dry: bool = False
+    job: SourceJob, sightings: Sightings, *, resends: Resends = NO_RESENDS, dry: DryRun | None = None
 ) -> bool:
     """Delete what the source has no more, once everything that it has is stored; nothing, if the guard objects.
 
     Returns False if something is left for another run.
     """
-    emptied = sightings.emptied if is_dry else await job.state.emptied()
+    emptied = sightings.emptied if dry else await job.state.emptied()
     if not await may_delete(job.state, sightings, job.deletes, job.observe, emptied=emptied):
+        if dry:
+            await dry.withhold_deletes()
         return False
     async with aclosing(find_vanished(job.state, job.connector, sightings, job.observe)) as pages:
         async for vanished in pages:
-            if not is_dry:
-                await job.state.remove(vanished)
-    if not is_dry:
+            if dry:
+                await dry.note_vanished(vanished)
+            else:
+                await job.state.remove(await job.scope.removable(job.state, vanished) if job.scope else vanished)
+    if dry:
+        await dry.note_obsolete()
+    else:
         await delete_obsolete(job, resends=resends)
     return not any(map(sightings.is_broken_scope, sightings.removed | sightings.shrunk))
 
@@ -251,26 +274,18 @@ async def delete_obsolete(
         tasks.start_soon(job.write(), batches)
 
 
-async def discard_plans(
-    planned: MemoryObjectReceiveStream[list[DocumentPlan | Checkpoint]], batches: MemoryObjectSendStream[Batch]
-) -> None:
-    """The end of a dry run: the observers have heard what would happen, and no batch is made."""
-    async with planned, batches:
-        async for _ in planned:
-            pass
-
-
-async def preview(job: SourceJob) -> None:
-    """Tell the observers what a run would do. Touches neither the memory nor the state.
+async def preview(job: SourceJob, sinks: Sequence[ChangeSink] = ()) -> None:
+    """Tell the observers what a run would do, and `sinks` each change. Touches neither the memory nor the state.
 
     Raises:
-        SourceError, StateError: as for `sync`.
+        SourceError, StateError: as for `sync`; without `sinks`, a listing that breaks off is not one.
     """
     sightings = await look_out(job)
-    resends = await due_letters(job)
-    listing = scan_source(job.connector, await job.state.checkpoint(), job.listing_basis, job.observe)
-    await bring_in(job, sightings, listing, resends=resends, is_dry=True)
-    await take_out(job, sightings, is_dry=True)
+    dry = DryRun(job.state, sightings, sinks)
+    await bring_in_all(job, sightings, await due_letters(job), dry)
+    if sinks and not sightings.complete and not sightings.incremental:
+        raise SourceError(why_incomplete(sightings))
+    await take_out(job, sightings, dry=dry)
 
 
 async def replay(job: SourceJob) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 
 from anyio import sleep
 
+from pipeline.expiry import has_lapsed
 from pipeline.limits import ServiceLimits
 from pipeline.mapping import RecordRules, namespace_root
 from pipeline.memory_check import YOUNG_RECORD_S
@@ -43,10 +44,11 @@ EXAMPLES_MAX = 20  # of records that memsync cannot tell what to do about
 class Differences:
     """Proven differences between the ledger and the memory; a comparison gives them in several of these.
 
-    missing: in the ledger, and the memory has no such record. expired: the memory still shows it, and its time is
-    over. changed: not as it was stored. foreign: bears the source's name, and the ledger does not know it. duplicate:
-    a second copy of one that the ledger knows. unattributed: foreign, and does not say which document it is of, so that
-    nothing can be proven of it; `claimable` are those among them that have a key, by which a document may ask for them.
+    missing: in the ledger, and the memory has no such record. expired: the same, and its time is over; or the memory
+    still shows it then. changed: not as it was stored. foreign: bears the source's name, and the ledger does not know
+    it. duplicate: a second copy of one that the ledger knows. unattributed: foreign, and does not say which document it
+    is of, so that nothing can be proven of it; `claimable` are those among them that have a key, by which a document
+    may ask for them.
     """
 
     missing: Sequence[KnownRecord] = ()
@@ -146,7 +148,7 @@ class Verifier:
         async with aclosing(_pages(partial(comparison.unseen, listing=listings))) as pages:
             async for page in pages:
                 result.checked += len(page)
-                yield Differences(missing=page) if is_proven else await self._ask(page)
+                yield self._absent(page) if is_proven else await self._ask(page)
         async with aclosing(_pages(comparison.changed)) as pages:
             async for page in pages:
                 yield Differences(changed=page) if is_proven else await self._ask(page)
@@ -221,6 +223,11 @@ class Verifier:
                 keyless += [record.id for record, known in zip(ours, found, strict=True) if known is None]
         return keyless
 
+    def _absent(self, records: Sequence[KnownRecord]) -> Differences:
+        """What it means that the memory has none of `records`."""
+        expired = [known for known in records if has_lapsed(known, self.now())]
+        return Differences(missing=[known for known in records if not has_lapsed(known, self.now())], expired=expired)
+
     async def _ask(self, page: Sequence[KnownRecord]) -> Differences:
         """What the memory says of each record of `page`, which a listing does not show or shows as another one."""
         missing, expired, changed = [], [], []
@@ -231,7 +238,9 @@ class Verifier:
         records |= {known.key: await self.memory.get(known.memory_record_id) for known in absent}
         for known in page:
             record = records[known.key]
-            if record is None or key_of(record) not in ("", known.key):  # its id has become another record
+            if record is None and has_lapsed(known, self.now()):
+                expired.append(known)
+            elif record is None or key_of(record) not in ("", known.key):  # its id has become another record
                 missing.append(known)
             elif record.expires_at is not None and record.expires_at <= datetime.fromtimestamp(self.now(), UTC):
                 expired.append(known)

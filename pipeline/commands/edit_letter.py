@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pipeline.commands.letter_options import find_letter
-from pipeline.commands.run import run_all
+from pipeline.commands.run import run_and_report
 from pipeline.commands.shared import (
     command,
     load,
@@ -69,7 +69,7 @@ async def edit_command(path: Path, letter_id: str, names: tuple[str, ...], text_
     if content == before:
         click.echo("Nothing was changed, so nothing was sent.")
         return 0
-    code = await run_all("replay", [settings], chosen={settings.name: {letter.id}}, edits={letter.id: content})
+    code = await run_and_report("replay", [settings], chosen={settings.name: {letter.id}}, edits={letter.id: content})
     fate = await _fate_of(settings, letter)
     click.echo(f"\n{FATES[fate]}")
     if text_file is None and fate == "not sent":

@@ -1,12 +1,12 @@
-"""`memsync run`, `plan` and `replay`."""
+"""`memsync run` and `replay`, and how a source is run and reported."""
 
 import json
 import signal
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -24,11 +24,11 @@ from pipeline.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.events import Observer
+    from pipeline.events import DeletesWithheld, Observer
     from pipeline.letter_filter import LetterFilter
     from pipeline.model import RecordContent
-    from pipeline.reporting.text import Style
-    from pipeline.runner import Outcome, Verb
+    from pipeline.report import SourceReport
+    from pipeline.runner import Act, Outcome, Stop, Verb
     from pipeline.settings import SourceSettings
 
 NOTHING_CHOSEN: Mapping[str, Collection[str]] = {}
@@ -36,7 +36,7 @@ NO_EDITS: "Mapping[str, RecordContent]" = {}
 
 
 @click.command("run")
-@paths_argument
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @source_option
 @json_option
 @click.option("--allow-mass-delete", is_flag=True, help="Delete even if suspiciously many documents are gone.")
@@ -48,26 +48,38 @@ NO_EDITS: "Mapping[str, RecordContent]" = {}
     metavar="CODE",
     help="End with 0 in place of this exit code, for those who know no other success; repeatable.",
 )
+@click.option(
+    "--plan",
+    "plan_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Make exactly the changes of a plan that `memsync plan --out FILE` has saved, or none.",
+)
 @command
 async def run_command(
-    paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool, allow_mass_delete: bool, accepted: tuple[int, ...]
+    paths: tuple[Path, ...],
+    names: tuple[str, ...],
+    as_json: bool,
+    allow_mass_delete: bool,
+    accepted: tuple[int, ...],
+    plan_file: Path | None,
 ) -> int:
     """Bring the memory up to date.
 
-    Each source is listed, what changed is read, and the memory is made equal to it.
+    Each source is listed, what changed is read, and the memory is made equal to it. With --plan, PATH can be left out:
+    the plan knows its sources.
     """
-    code = await run_all("run", load(paths, names), as_json=as_json, allow_mass_delete=allow_mass_delete)
+    if plan_file is not None:
+        from pipeline.commands.plan import carry_out
+
+        if allow_mass_delete:
+            raise click.UsageError("A plan has its deletions already: `memsync plan --allow-mass-delete --out FILE`.")
+        code = await carry_out(plan_file, paths, names, as_json=as_json)
+    elif not paths:
+        raise click.UsageError("Missing argument 'PATH...'.")
+    else:
+        code = await run_and_report("run", load(paths, names), as_json=as_json, allow_mass_delete=allow_mass_delete)
     return 0 if code in accepted else code
-
-
-@click.command("plan")
-@paths_argument
-@source_option
-@json_option
-@command
-async def plan_command(paths: tuple[Path, ...], names: tuple[str, ...], as_json: bool) -> int:
-    """Show what a run would do; touch nothing."""
-    return await run_all("plan", load(paths, names), as_json=as_json)
 
 
 @click.command("replay")
@@ -84,29 +96,86 @@ async def replay_command(paths: tuple[Path, ...], names: tuple[str, ...], wanted
     """
     sources = load(paths, names)
     if wanted.is_empty:
-        return await run_all("replay", sources, as_json=as_json)
+        return await run_and_report("replay", sources, as_json=as_json)
     chosen = await choose_letters(sources, wanted, with_dropped=bool(wanted.ids))
     if not any(chosen.values()):
         click.echo("memsync: no dead letter is like that, so none is sent", err=True)
     ids = {name: {letter.id for letter in letters} for name, letters in chosen.items()}
-    return await run_all("replay", sources, as_json=as_json, chosen=ids)
+    return await run_and_report("replay", sources, as_json=as_json, chosen=ids)
+
+
+async def run_and_report(
+    verb: Literal["run", "replay"],
+    sources: "Sequence[SourceSettings]",
+    *,
+    as_json: bool = False,
+    allow_mass_delete: bool = False,
+    plan_file: Path | None = None,
+    acts: "Mapping[str, Act] | None" = None,
+    chosen: Mapping[str, Collection[str]] = NOTHING_CHOSEN,
+    edits: "Mapping[str, RecordContent]" = NO_EDITS,
+) -> int:
+    """Run `sources`, print what they came to, and return the exit code. `acts` are what to do instead, by source.
+
+    `plan_file` is the plan that is carried out. A replay sends the letters whose ids are `chosen`, by source, or all;
+    with `edits` of their records, by id.
+    """
+    from pipeline.report import run_report
+    from pipeline.reporting.summary import render_run
+
+    def tell(run_id: str, outcomes: "Sequence[Outcome]") -> None:
+        reports = [outcome.report for outcome in outcomes]
+        files = files_of(sources)
+        again = {
+            outcome.report.name: _again(outcome, files, plan_file) for outcome in outcomes if plan_file is not None
+        }
+        withheld = withheld_of(outcomes)
+        click.echo(render_run(reports, paths=files, verb=verb, withheld=withheld, again=again, style=style_here()))
+        if as_json:
+            print(json.dumps(run_report(run_id, reports)), flush=True)  # noqa: T201
+
+    _, outcomes, stop = await run_all(
+        verb, sources, tell=tell, allow_mass_delete=allow_mass_delete, acts=acts, chosen=chosen, edits=edits
+    )
+    return exit_code_of_reports([outcome.report for outcome in outcomes], stop)
+
+
+def _again(outcome: "Outcome", files: "Mapping[str, str]", plan_file: Path) -> tuple[str, ...]:
+    """What to type if a plan was not carried out: it can be tried again, unless it does not fit any more."""
+    if outcome.is_plan_outdated:
+        return "plan", files[outcome.report.name], "--out", str(plan_file)
+    return "run", "--plan", str(plan_file)
+
+
+def withheld_of(outcomes: "Sequence[Outcome]") -> "dict[str, DeletesWithheld]":
+    return {outcome.report.name: outcome.withheld for outcome in outcomes if outcome.withheld is not None}
+
+
+def exit_code_of_reports(reports: "Sequence[SourceReport]", stop: "Stop", *, is_plan: bool = False) -> int:
+    from pipeline.report import EXIT_CODES, overall_status
+
+    status = overall_status([report.status for report in reports])
+    if status == "interrupted":
+        return EXIT_SIGNAL + (stop.signal_number or signal.SIGINT)
+    # A plan that shows dead letters or a tripped guard has done its work.
+    return EXIT_CODES[status] if not is_plan or status in ("failed", "locked") else 0
 
 
 async def run_all(
     verb: "Verb",
     sources: "Sequence[SourceSettings]",
     *,
-    as_json: bool = False,
+    tell: "Callable[[str, Sequence[Outcome]], None] | None" = None,
     allow_mass_delete: bool = False,
+    observers: "Sequence[Observer]" = (),
+    acts: "Mapping[str, Act] | None" = None,
     chosen: Mapping[str, Collection[str]] = NOTHING_CHOSEN,
     edits: "Mapping[str, RecordContent]" = NO_EDITS,
-) -> int:
-    """Do what `verb` says with `sources`, one after the other, and print what came of it; return the exit code.
+) -> "tuple[str, list[Outcome], Stop]":
+    """Run, plan or replay `sources` one after the other; return the run's id and what each came to.
 
-    A replay sends the letters whose ids are `chosen`, by source, or all; with `edits` of their records, by id.
+    `tell` is told that before those are who are told of runs, which may take a while.
     """
-    from pipeline.report import EXIT_CODES, overall_status, plan_report, run_report
-
     with _without("rich"):  # structlog takes it for tracebacks that it never prints here: a sixth of the start
         from pipeline.reporting.logs import LogListener, configure_logging
     from pipeline.observing import observing
@@ -132,24 +201,18 @@ async def run_all(
                             verb,
                             run_id=run_id,
                             stop=stop,
-                            observers=(log, *display, *run.observers),
+                            observers=(log, *display, *run.observers, *observers),
                             allow_mass_delete=allow_mass_delete,
                             chosen=chosen.get(settings.name),
                             edits=edits,
+                            act=acts.get(settings.name) if acts else None,
                         )
                     log.close(outcome.report if verb != "plan" else None)
                     await run.finish(outcome.report)
                     outcomes.append(outcome)
-
-        reports = [outcome.report for outcome in outcomes]
-        _print_summary(verb, outcomes, files_of(sources), style_here())
-        if as_json:
-            print(json.dumps((plan_report if verb == "plan" else run_report)(run_id, reports)), flush=True)  # noqa: T201
-    status = overall_status([report.status for report in reports])
-    if status == "interrupted":
-        return EXIT_SIGNAL + (stop.signal_number or signal.SIGINT)
-    # A plan that shows dead letters or a tripped guard has done its work.
-    return EXIT_CODES[status] if verb != "plan" or status in ("failed", "locked") else 0
+        if tell is not None:
+            tell(run_id, outcomes)
+    return run_id, outcomes, stop
 
 
 @contextmanager
@@ -163,14 +226,3 @@ def _without(module: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[module]
-
-
-def _print_summary(verb: "Verb", outcomes: Sequence["Outcome"], files: dict[str, str], style: "Style") -> None:
-    from pipeline.reporting.summary import render_plan, render_run
-
-    reports = [outcome.report for outcome in outcomes]
-    withheld = {outcome.report.name: outcome.withheld for outcome in outcomes if outcome.withheld is not None}
-    if verb == "plan":
-        click.echo(render_plan(reports, paths=files, withheld=withheld, style=style))
-    else:
-        click.echo(render_run(reports, paths=files, verb=verb, withheld=withheld, style=style))

@@ -30,6 +30,7 @@ from pipeline.errors import BatchRefused, DestinationError, FatalError, Retryabl
 from pipeline.events import Observer, Wait, nobody, telling
 from pipeline.limits import service_limits
 from pipeline.model import (
+    NO_EXPIRY,
     ORDER_METADATA_KEY,
     Batch,
     BatchResult,
@@ -183,11 +184,16 @@ class AgentCoreDestination:
             member["sourceNamespaces"] = [change.known.namespace]
         return _dump(member)
 
-    def encode_request(self, operation: Operation, members: Sequence[bytes], token: ClientToken) -> bytes:
-        records = b",".join(members)
+    def encode_request(
+        self, operation: Operation, members: Sequence[bytes], token: ClientToken, expiry_days: int | None = None
+    ) -> bytes:
+        records, expiry = b",".join(members), b""
+        if expiry_days is not None:
+            said = {"action": "REMOVE"} if expiry_days == NO_EXPIRY else {"recordExpiryDurationDays": expiry_days}
+            expiry = b',"recordExpirySpecification":%b' % orjson.dumps(said)
         if operation is Operation.CREATE:
-            return b'{"records":[%b],"clientToken":%b}' % (records, orjson.dumps(token))
-        return b'{"records":[%b]}' % records
+            return b'{"records":[%b],"clientToken":%b%b}' % (records, orjson.dumps(token), expiry)
+        return b'{"records":[%b]%b}' % (records, expiry)
 
     def members(self, batch: Batch) -> Sequence[bytes]:
         return [_dump(member) for member in orjson.loads(batch.body)["records"]]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeline.events import DeletesWithheld
 from pipeline.report import RequestCounts, SourceReport, Status
+from pipeline.reporting.failures import Failure
 from pipeline.reporting.text import PLAIN, Style, amount, duration, moment
 
 _NAMED_MAX = 5
@@ -32,15 +33,24 @@ def render_run(
     paths: Mapping[str, str],
     verb: Literal["run", "replay"] = "run",
     withheld: Mapping[str, DeletesWithheld] | None = None,
+    again: Mapping[str, Sequence[str]] | None = None,
     style: Style = PLAIN,
 ) -> str:
     """Return the summary of a run, without a newline at its end.
 
-    `paths` names the configuration file of each source, for the commands to be typed next. `withheld` holds
-    what was said of a source's deletions (`Tally.withheld`); without it, they are not compared with a total.
+    `paths` names the configuration file of each source, for the commands to be typed next; `again` holds the words of
+    that which follows a failure, where it is another one. `withheld` holds what was said of a source's deletions
+    (`Tally.withheld`); without it, they are not compared with a total.
     """
     sources = [
-        _Source(report, paths.get(report.name, "FILE"), verb, (withheld or {}).get(report.name), style)
+        _Source(
+            report,
+            paths.get(report.name, "FILE"),
+            verb,
+            (withheld or {}).get(report.name),
+            style,
+            (again or {}).get(report.name, ()),
+        )
         for report in reports
     ]
     return "\n\n".join([*("\n".join(_run_block(source)) for source in sources), _verdict(sources, style)])
@@ -51,14 +61,30 @@ def render_plan(
     *,
     paths: Mapping[str, str],
     withheld: Mapping[str, DeletesWithheld] | None = None,
+    failures: Mapping[str, Sequence[Failure]] | None = None,
+    saved_to: str | None = None,
     style: Style = PLAIN,
 ) -> str:
-    """Return what a run would do, without a newline at its end; `reports` count what would happen."""
+    """Return what a run would do, without a newline at its end; `reports` count what would happen.
+
+    `failures` are, by source, the first that there were. `saved_to` is the file that the plan was saved to.
+    """
     sources = [
-        _Source(report, paths.get(report.name, "FILE"), "run", (withheld or {}).get(report.name), style)
+        _Source(
+            report,
+            paths.get(report.name, "FILE"),
+            "run",
+            (withheld or {}).get(report.name),
+            style,
+            failures=(failures or {}).get(report.name, ()),
+            saved_to=saved_to,
+        )
         for report in reports
     ]
-    return "\n\n".join([*("\n".join(_plan_block(source)) for source in sources), _plan_verdict(sources, style)])
+    blocks = ["\n".join(_plan_block(source)) for source in sources]
+    if saved_to is not None:
+        blocks.append("\n".join(_saved_note(saved_to, style)))
+    return "\n\n".join([*blocks, _plan_verdict(sources, style)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +121,9 @@ class _Source:
     verb: Literal["run", "replay"]
     withheld: DeletesWithheld | None
     style: Style
+    again: Sequence[str] = ()
+    failures: Sequence[Failure] = ()
+    saved_to: str | None = None
 
     @property
     def name(self) -> str:
@@ -119,6 +148,10 @@ class _Source:
 
     def command(self, verb: str, *options: str) -> str:
         return self.style.command(verb, self.path, *options)
+
+    def command_again(self) -> str:
+        """What to type after a failure."""
+        return self.style.command(*self.again) if self.again else self.command(self.verb)
 
 
 # ----------------------------------------------------------------------------------------- what was counted
@@ -161,6 +194,8 @@ def _documents_words(source: _Source) -> str:
     words = f"{documents.seen:,} seen" + (f": {by_outcome}" if by_outcome else "")
     if documents.renamed:
         words += f"; {documents.renamed:,} renamed"
+    if documents.renewed:
+        words += f"; {documents.renewed:,} renewed before they lapse"
     if documents.removed:
         words += f"; {documents.removed:,} removed"
     return words
@@ -246,6 +281,8 @@ def _problem_note(source: _Source) -> Iterator[Note]:
     error = source.style.lines(source.report.error or "")
     pending = _pending_words(source.report.records.pending)
     match source.report.status:
+        case "failed" if "plan" in source.again[:1]:
+            advice = f"Nothing is lost{pending}. To plan again:"
         case "failed":
             advice = f"Nothing is lost{pending}. Once that is mended:"
         case "interrupted":
@@ -258,7 +295,7 @@ def _problem_note(source: _Source) -> Iterator[Note]:
             if error:
                 yield Note(error)
             return
-    yield Note([*error, advice], [source.command(source.verb)])
+    yield Note([*error, advice], [source.command_again()])
 
 
 def _pending_words(pending: int) -> str:
@@ -393,19 +430,43 @@ def _plan_block(source: _Source) -> Iterator[str]:
     )
     if rest:
         yield f"    records    {rest}"
-    for note in _without_text_note(source):
+    for note in (*_without_text_note(source), *_failures_note(source)):
         yield from note.lines()
     yield from _withheld_plan_note(source)
+
+
+def _failures_note(source: _Source) -> Iterator[Note]:
+    if not source.failures:
+        return
+    style = source.style
+    named = [
+        f"  {style.text(failure.what or 'the whole source')}: {style.text(failure.message)}"
+        for failure in source.failures[:_NAMED_MAX]
+    ]
+    more = sum(source.report.dead_letters_by_code.values()) - len(named)
+    if more > 0:
+        named.append(f"  and {more:,} more; --json names more of them")
+    yield Note(["What would become a dead letter, and what the memory holds of it would stay:", *named])
 
 
 def _withheld_plan_note(source: _Source) -> Iterator[str]:
     if not source.report.withheld_documents:
         return
     sentence = f"{_gone_words(source)}; a run would keep their records"
-    if source.report.status == "guarded":
+    if source.report.status == "guarded" and source.saved_to is not None:
+        yield from _note(
+            [f"{_gone_words(source)}; the plan keeps their records. To plan their deletion, too:"],
+            source.command("plan", "--allow-mass-delete", "--out", source.saved_to),
+        )
+    elif source.report.status == "guarded":
         yield from _note([f"{sentence}, unless told:"], source.command("run", "--allow-mass-delete"))
     else:
         yield from _note([f"{sentence}, since `deletes.enabled` is off."])
+
+
+def _saved_note(saved_to: str, style: Style) -> Iterator[str]:
+    yield f"Saved to {style.text(saved_to)}, which names documents and holds no text. To make these changes, or none:"
+    yield f"  {style.command('run', '--plan', saved_to)}"
 
 
 def _planned_words(sources: Sequence[_Source]) -> str:

@@ -64,6 +64,7 @@ class Tally:
     def _count_documents(self, event: DocumentsDecided) -> None:
         documents = self.report.documents
         documents.seen += event.documents
+        documents.renewed += event.documents if event.renewed else 0
         match event.outcome:
             case "unchanged":
                 documents.unchanged += event.documents
@@ -85,13 +86,16 @@ class Tally:
         by_code[event.code] = by_code.get(event.code, 0) + 1
         documents = self.report.documents
         # A document stands in one class: it was counted when it was planned, before the memory refused a record.
-        if event.counted_as in ("added", "changed") and event.document_id not in self._given_up:
+        if event.counted_as not in (None, "failed") and event.document_id not in self._given_up:
             self._given_up.add(event.document_id)
             documents.failed += 1
-            if event.counted_as == "added":
-                documents.added -= 1
-            else:
-                documents.changed -= 1
+            match event.counted_as:
+                case "added":
+                    documents.added -= 1
+                case "changed":
+                    documents.changed -= 1
+                case "unchanged":  # and to be renewed
+                    documents.unchanged -= 1
 
     def _note_withheld(self, event: DeletesWithheld) -> None:
         self.withheld = event

@@ -21,7 +21,7 @@ CREATE TEMP TABLE shown (
 ) WITHOUT ROWID
 """
 _COLUMNS = "key, memory_record_id, document, origin, namespace, digest, position, created_at"
-_KNOWN_COLUMNS = "r.key, r.document, r.namespace, r.digest, r.position, r.memory_record_id"
+_KNOWN_COLUMNS = "r.key, r.document, r.namespace, r.digest, r.position, r.memory_record_id, r.expiry_days, r.lapses_at"
 # What a batch in the outbox speaks of is on its way: nobody knows how it should look.
 _NOT_ON_ITS_WAY = "key NOT IN (SELECT key FROM main.outbox_key)"
 _UNSEEN = (
@@ -122,8 +122,10 @@ class SqliteComparison:
             (*parameters, *after, limit),
         )
         return [
-            KnownRecord(RecordKey(key), DocumentId(document), namespace, digest, position, MemoryRecordId(record_id))
-            for key, document, namespace, digest, position, record_id in rows
+            KnownRecord(
+                RecordKey(key), DocumentId(document), namespace, digest, position, MemoryRecordId(record_id), *expiry
+            )
+            for key, document, namespace, digest, position, record_id, *expiry in rows
         ]
 
     async def unknown(self, after: FoundRecord | None, *, listing: int, limit: int) -> Sequence[FoundRecord]:

@@ -53,6 +53,12 @@ CREATE INDEX document_fingerprint ON document (fingerprint) WHERE fingerprint IS
 ALTER TABLE record ADD COLUMN edited_from TEXT;
 ALTER TABLE dead_letter ADD COLUMN dropped_at REAL;
 """,
+    6: """
+ALTER TABLE record ADD COLUMN expiry_days INTEGER;
+ALTER TABLE record ADD COLUMN lapses_at REAL;
+ALTER TABLE record ADD COLUMN renew_at REAL;
+CREATE INDEX record_renewal ON record (renew_at, document, key) WHERE renew_at IS NOT NULL;
+""",
 }
 
 

@@ -38,9 +38,13 @@ CREATE TABLE record (
     memory_record_id TEXT NOT NULL,
     obsolete         INTEGER NOT NULL DEFAULT 0,
     edited_from      TEXT,  -- the digest that the document asks for, where a person's edit is stored in its place
+    expiry_days      INTEGER,             -- that the memory was told; NULL: none, as what follows; -1: nobody knows
+    lapses_at        REAL,                -- not before that, in seconds since the epoch
+    renew_at         REAL,
     PRIMARY KEY (document, key)
 ) WITHOUT ROWID;
 CREATE INDEX record_obsolete ON record (document, key) WHERE obsolete = 1;
+CREATE INDEX record_renewal ON record (renew_at, document, key) WHERE renew_at IS NOT NULL;
 
 CREATE TABLE outbox (
     number    INTEGER PRIMARY KEY AUTOINCREMENT,

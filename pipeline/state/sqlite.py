@@ -7,6 +7,7 @@ its first byte leaves: with NORMAL, a power cut loses transactions that were ack
 
 import functools
 import importlib.resources
+import json
 import os
 import shlex
 import socket
@@ -24,9 +25,11 @@ import orjson
 
 from pipeline import letters as letter_json
 from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateError
+from pipeline.expiry import NOTHING_EXPIRES, Renewal, RenewalPlace, life_of
 from pipeline.files import is_open_to_all, make_folder, sync_folder
 from pipeline.identity import digest_of
 from pipeline.model import (
+    UNKNOWN_EXPIRY,
     Batch,
     Checkpoint,
     ClientToken,
@@ -43,6 +46,7 @@ from pipeline.model import (
     MemoryRecordId,
     Operation,
     PastRun,
+    PlanUse,
     RecordKey,
     RecordPlace,
     Settlement,
@@ -53,9 +57,10 @@ from pipeline.state.comparison import SqliteComparison
 from pipeline.state.mark import FileMark, Mark
 from pipeline.state.migrations import back_up, migrate
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 MARK_FILE = "state.mark"
 RUNS_KEPT = 1000
+PLANS_KEPT = 100  # whose use is remembered, the latest
 # 32 MiB of log before it is copied into the file: the pages of the outbox are written again and again until then.
 WAL_PAGES = 8000
 LAST_CHARACTER = "\U0010ffff"  # behind all others
@@ -72,7 +77,9 @@ _DOCUMENT_COLUMNS = f"""
     (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.dropped_at IS NOT NULL)
 """  # noqa: S608 - constants
 _SAVED_OF_ENTRY = Entry._fields.index("counted_as")  # this many members; those from here on are not saved
-_RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id"
+_RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id, expiry_days, lapses_at, edited_from"
+# Of a record `r`, given the days of a `Renewal` and its time.
+_IS_TO_RENEW = "r.obsolete = 0 AND r.edited_from IS NULL AND (r.expiry_days IS NOT ? OR r.renew_at <= ?)"
 _STATE_COLUMNS = "id, origin, fingerprint, recipe, has_parts, skipped"
 
 
@@ -283,14 +290,18 @@ class SqliteStateStore:
         return found
 
     async def unchanged(
-        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str
+        self, fingerprints: Mapping[DocumentId, Fingerprint | None], recipe: str, renewal: Renewal = NOTHING_EXPIRES
     ) -> Sequence[tuple[DocumentId, int, int]]:
-        return await self._read(self._unchanged, list(fingerprints.items()), recipe) if fingerprints else []
+        return await self._read(self._unchanged, list(fingerprints.items()), recipe, renewal) if fingerprints else []
 
     def _unchanged(
-        self, fingerprints: list[tuple[DocumentId, Fingerprint | None]], recipe: str
+        self, fingerprints: list[tuple[DocumentId, Fingerprint | None]], recipe: str, renewal: Renewal
     ) -> list[tuple[DocumentId, int, int]]:
         found = []
+        may_renew = self._may_renew(renewal)
+        not_to_renew = (
+            f"AND NOT EXISTS (SELECT 1 FROM record r WHERE r.document = d.id AND {_IS_TO_RENEW})" if may_renew else ""  # noqa: S608
+        )
         for some in _portions(fingerprints):
             marks = ",".join(["(?,?)"] * len(some))
             # A cross join is done in the order in which it is written: what is listed is looked up, not the reverse.
@@ -299,9 +310,44 @@ class SqliteStateStore:
                 SELECT d.id, d.row, {_RECORD_COUNT} FROM listed CROSS JOIN document d ON d.id = listed.id
                 WHERE d.fingerprint = listed.fingerprint AND d.recipe = ? AND d.has_parts = 0 AND d.skipped IS NULL
                   AND NOT EXISTS (SELECT 1 FROM dead_letter l WHERE l.document = d.id)
+                  {not_to_renew}
             """  # noqa: S608 - only marks
-            found += self._connection.execute(query, [*chain.from_iterable(some), recipe]).fetchall()
+            parameters = [*chain.from_iterable(some), recipe, *(renewal if may_renew else ())]
+            found += self._connection.execute(query, parameters).fetchall()
         return found
+
+    def _may_renew(self, renewal: Renewal) -> bool:
+        """Whether there can be anything to renew: not where no record has an expiry, and none shall have one."""
+        query = "SELECT 1 FROM record WHERE renew_at IS NOT NULL LIMIT 1"
+        return renewal.expiry_days is not None or self._connection.execute(query).fetchone() is not None
+
+    async def to_renew(self, documents: Collection[DocumentId], renewal: Renewal) -> Collection[DocumentId]:
+        return await self._read(self._to_renew, list(documents), renewal)
+
+    def _to_renew(self, documents: list[DocumentId], renewal: Renewal) -> set[DocumentId]:
+        found: set[DocumentId] = set()
+        for some in _portions(documents if self._may_renew(renewal) else []):
+            marks = ",".join("?" * len(some))
+            of_itself = f"SELECT r.document FROM record r WHERE r.document IN ({marks}) AND {_IS_TO_RENEW}"  # noqa: S608
+            of_parts = f"""
+                SELECT d.origin FROM document d JOIN record r ON r.document = d.id
+                WHERE d.origin IN ({marks}) AND d.origin <> d.id AND {_IS_TO_RENEW}
+            """  # noqa: S608 - only marks
+            rows = self._connection.execute(f"{of_itself} UNION {of_parts}", [*some, *renewal, *some, *renewal])
+            found.update(document for (document,) in rows)
+        return found
+
+    async def next_to_renew(
+        self, after: RenewalPlace, renewal: Renewal, *, limit: int
+    ) -> Sequence[tuple[RenewalPlace, DocumentId]]:
+        query = """
+            SELECT r.renew_at, r.document, r.key, d.origin FROM record r JOIN document d ON d.id = r.document
+            WHERE r.renew_at IS NOT NULL AND (r.renew_at, r.document, r.key) > (?, ?, ?) AND r.renew_at <= ?
+              AND r.obsolete = 0
+            ORDER BY r.renew_at, r.document, r.key LIMIT ?
+        """
+        rows = await self._read(lambda: self._connection.execute(query, (*after, renewal.now, limit)).fetchall())
+        return [((renew_at, document, key), origin) for renew_at, document, key, origin in rows]
 
     async def parts(self, origin: DocumentId) -> Sequence[KnownDocument]:
         return await self._read(
@@ -581,7 +627,7 @@ class SqliteStateStore:
         gone += [(entry.document, entry.key) for entry in settlement.deleted]
         self._for_rows("DELETE FROM record WHERE (document, key) IN (SELECT * FROM ({rows}))", _also_of_none(gone))
         self._for_rows(
-            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, edited_from) {{rows}}",
+            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, renew_at) {{rows}}",
             [
                 (
                     entry.key,
@@ -590,9 +636,13 @@ class SqliteStateStore:
                     entry.digest,
                     entry.order,
                     memory_record_id,
+                    life.expiry_days,
+                    life.lapses_at,
                     entry.edited_from,
+                    life.renew_at,
                 )
                 for entry, memory_record_id in settlement.stored
+                for life in (life_of(entry, settlement.batch.saved_at),)
             ],
         )
         self._for_rows(
@@ -692,8 +742,12 @@ class SqliteStateStore:
         )
         # Without a digest, whoever claims it writes it anew: then it says whose it is.
         unclaimed = [replace(record, document=DocumentId(""), digest="") for record in unattributed]
+        # A listing does not show when a record lapses. Where others do, it may: then a run says anew what it shall do.
+        expiry = (UNKNOWN_EXPIRY, 0.0) if self._may_renew(NOTHING_EXPIRES) else (None, None)
         self._connection.executemany(
-            f"INSERT OR REPLACE INTO record ({_RECORD_COLUMNS}, obsolete) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            "INSERT OR REPLACE INTO record"
+            " (key, document, namespace, digest, position, memory_record_id, obsolete, expiry_days, renew_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     record.key,
@@ -703,6 +757,7 @@ class SqliteStateStore:
                     record.order,
                     record.memory_record_id,
                     is_obsolete,
+                    *expiry,
                 )
                 for records, is_obsolete in ((found, False), (copies, True), (unclaimed, False))
                 for record in records
@@ -729,6 +784,12 @@ class SqliteStateStore:
     def _discard_outbox(self) -> None:
         documents = self._connection.execute("SELECT DISTINCT document FROM outbox_key").fetchall()
         self._derive_anew([DocumentId(document) for (document,) in documents])
+        # What was sent of it may have told a record to lapse sooner.
+        self._connection.execute(
+            "UPDATE record SET expiry_days = ?, renew_at = 0"
+            " WHERE renew_at IS NOT NULL AND (document, key) IN outbox_key",
+            (UNKNOWN_EXPIRY,),
+        )
         self._connection.execute("DELETE FROM outbox_key")
         self._connection.execute("DELETE FROM outbox")
         self._connection.execute("DELETE FROM meta WHERE name = 'acquainted_at'")
@@ -752,6 +813,21 @@ class SqliteStateStore:
 
     def _set_meta(self, name: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+    async def plan_use(self, plan_id: str) -> PlanUse | None:
+        uses = await self._read(self._plan_uses)
+        return PlanUse(uses[plan_id]) if plan_id in uses else None
+
+    async def note_plan_use(self, plan_id: str, use: PlanUse) -> None:
+        await self._write(self._note_plan_use, plan_id, use.ended_at)
+
+    def _plan_uses(self) -> dict[str, float | None]:
+        return dict(json.loads(self._meta("plans") or "[]"))
+
+    def _note_plan_use(self, plan_id: str, ended_at: float | None) -> None:
+        uses = self._plan_uses()
+        uses.pop(plan_id, None)
+        self._set_meta("plans", json.dumps([*uses.items(), (plan_id, ended_at)][-PLANS_KEPT:]))
 
     async def begin_run(self, run_id: str, verb: str, now: float) -> None:
         await self._write(self._begin_run, run_id, verb, now)
@@ -1001,8 +1077,8 @@ def _known_document(row: tuple[Any, ...]) -> KnownDocument:
     return KnownDocument(number, state, records, dead_letters, dropped)
 
 
-def _known_record(row: Sequence[str]) -> KnownRecord:
-    key, document, namespace, digest, position, memory_record_id = row
+def _known_record(row: Sequence[Any]) -> KnownRecord:
+    key, document, namespace, digest, position, memory_record_id, expiry_days, lapses_at, edited_from = row
     return KnownRecord(
         RecordKey(key),
         DocumentId(document),
@@ -1010,4 +1086,7 @@ def _known_record(row: Sequence[str]) -> KnownRecord:
         digest,
         float(position),
         MemoryRecordId(memory_record_id),
+        expiry_days,
+        lapses_at,
+        edited_from,
     )

@@ -178,6 +178,12 @@ class Memory:
     def create(self, memory_id: str) -> None:
         self._portal.call(self._server.create_memory, memory_id)
 
+    def forget(self, memory_id: str = MEMORY_ID) -> None:
+        """Lose every record, as when they have lapsed."""
+        with client_of(self.url) as client:
+            ids = [{"memoryRecordId": record.record_id} for record in self.records(memory_id)]
+            client.batch_delete_memory_records(memoryId=memory_id, records=ids)
+
     def records(self, memory_id: str = MEMORY_ID) -> list[StoredRecord]:
         return self._portal.call(self._server.records, memory_id)
 

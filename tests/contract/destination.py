@@ -101,9 +101,11 @@ def known(stored: Record, memory_record_id: MemoryRecordId) -> KnownRecord:
     return KnownRecord(stored.key, stored.document, stored.namespace, stored.digest, stored.order, memory_record_id)
 
 
-def batch_of(destination: Destination, changes: Iterable[Change], token: str = "token-1") -> Batch:
+def batch_of(
+    destination: Destination, changes: Iterable[Change], token: str = "token-1", expiry_days: int | None = None
+) -> Batch:
     """`changes` as the one batch that the pipeline would make of them."""
-    batcher = Batcher(destination, new_token=lambda: ClientToken(token), now=lambda: SAVED_AT)
+    batcher = Batcher(destination, lambda: ClientToken(token), now=lambda: SAVED_AT, expiry_days=expiry_days)
     full = batcher.add(DocumentPlan(None, tuple(changes)))
     (batch,) = [*full, *batcher.flush()]
     return batch
@@ -117,6 +119,15 @@ async def store(destination: Destination, *records: Record, token: str = "token-
     """Store `records` and return what the ledger would know of them."""
     result = await destination.write(batch_of(destination, map(Create, records), token))
     return [known(stored, result.succeeded[stored.key]) for stored in records]
+
+
+async def days_left(destination: Destination, memory_record_id: MemoryRecordId) -> int | None:
+    """After how many days a record that was written now lapses."""
+    written = await destination.get(memory_record_id)
+    assert written is not None
+    if written.expires_at is None:
+        return None
+    return round((written.expires_at - max(written.created_at, WRITTEN_AT)).total_seconds() / 86_400)
 
 
 async def ids_found(destination: Destination, entries: Sequence[Entry]) -> dict[RecordKey, MemoryRecordId]:
@@ -250,6 +261,25 @@ class DestinationContract:
 
         assert twice == once
         assert world.stored() == {first.memory_record_id: "edited"}
+
+    async def test_records_lapse_after_the_days_that_the_last_request_said(self, world: DestinationWorld) -> None:
+        """Each write begins their time anew; they are told to stay by an update that says so, and not by silence."""
+        destination = world.destination
+        created = await destination.write(batch_of(destination, [Create(record("first"))], expiry_days=31))
+        (first_id,) = created.succeeded.values()
+        (first,) = [known(record("first"), first_id)._replace(expiry_days=31)]
+        (other,) = await store(destination, record("other"))
+        days = [await days_left(destination, each.memory_record_id) for each in (first, other)]
+
+        await destination.write(batch_of(destination, [Update(first, record("first"))], expiry_days=90))
+        days.append(await days_left(destination, first_id))
+        silent = batch_of(destination, [Update(first._replace(expiry_days=None), record("first"))])
+        await destination.write(silent)
+        days.append(await days_left(destination, first_id))
+        await destination.write(batch_of(destination, [Update(first, record("first"))]))
+        days.append(await days_left(destination, first_id))
+
+        assert days == [31, None, 90, 90, None]
 
     async def test_an_update_of_an_absent_record_fails_as_not_found(self, world: DestinationWorld) -> None:
         """It must not come into being by an update; it may be too young to be seen, so waiting may help."""

@@ -11,9 +11,13 @@ import anyio
 import pytest
 
 from pipeline.errors import StateError
+from pipeline.expiry import FIRST_RENEWAL, Renewal
+from pipeline.expiry import SECONDS_PER_DAY as DAY_S
 from pipeline.letters import record_letter_id
 from pipeline.model import (
     FIRST_PLACE,
+    NO_EXPIRY,
+    UNKNOWN_EXPIRY,
     Batch,
     Checkpoint,
     ClientToken,
@@ -31,6 +35,7 @@ from pipeline.model import (
     MemoryRecordId,
     Operation,
     PastRun,
+    PlanUse,
     RecordKey,
     Settlement,
     StateCounts,
@@ -281,6 +286,110 @@ class StateStoreContract:
         rows = {name: known.row for name, known in (await state.documents(list(listed))).items()}
         assert sorted(found) == [(name, rows[name], count) for name, count in ((a, 2), (b, 0), (part.id, 0))]
         assert await state.unchanged({}, "recipe-1") == []
+
+    # ------------------------------------------------------------------------------------------------ expiry
+
+    async def test_the_ledger_knows_when_a_record_lapses(self, state: StateStore) -> None:
+        """Not later than the memory, which was told after the batch was saved; and what is endless stays so."""
+        await store(state, entry("a", expiry_days=31), token="token-1")
+        await store(state, entry("b"), token="token-2")
+
+        records = {record.key: record for record in (await records_of(state, [DocumentId("a.md")]))[DocumentId("a.md")]}
+
+        assert (records[RecordKey("a")].expiry_days, records[RecordKey("a")].lapses_at) == (31, SAVED_AT + 31 * DAY_S)
+        assert (records[RecordKey("b")].expiry_days, records[RecordKey("b")].lapses_at) == (None, None)
+
+    async def test_what_was_told_to_stay_does_not_lapse(self, state: StateStore) -> None:
+        """An update has taken its expiry away."""
+        await store(state, entry("a", expiry_days=31), token="token-1")
+        endless = batch("token-2", update("a", replaces="a", expiry_days=NO_EXPIRY), operation=Operation.UPDATE)
+        await state.save([endless], [])
+        assert await state.batch(endless.client_token) == endless
+        await state.settle(settled(endless))
+
+        ((record,),) = (await records_of(state, [DocumentId("a.md")])).values()
+
+        assert (record.expiry_days, record.lapses_at) == (None, None)
+        assert await state.next_to_renew(FIRST_RENEWAL, Renewal(31, SAVED_AT + 31 * DAY_S), limit=10) == []
+
+    async def test_a_document_with_records_to_be_renewed_is_not_plainly_unchanged(self, state: StateStore) -> None:
+        """In the last third of its time at the latest; with another setting, or none any more, at once."""
+        await saved_documents(state, "a.md", "endless.md", "empty.md")
+        await store(state, entry("a", expiry_days=60), token="token-1")
+        await store(state, entry("b", "endless.md"), token="token-2")
+        listed = {DocumentId(name): document(name).fingerprint for name in ("a.md", "endless.md", "empty.md")}
+
+        async def unchanged(expiry_days: int | None, after_days: float) -> list[str]:
+            renewal = Renewal(expiry_days, SAVED_AT + after_days * DAY_S)
+            found = sorted(str(name) for name, _, _ in await state.unchanged(listed, "recipe-1", renewal))
+            assert set(await state.to_renew(list(listed), renewal)) == listed.keys() - set(found)
+            return found
+
+        assert await unchanged(60, 19) == ["a.md", "empty.md"]
+        assert await unchanged(60, 41) == ["empty.md"]
+        assert await unchanged(61, 0) == ["empty.md"]
+        assert await unchanged(None, 0) == ["empty.md", "endless.md"]
+
+    async def test_a_file_is_to_be_read_if_records_of_its_parts_are_to_be_renewed(self, state: StateStore) -> None:
+        """They have no fingerprint of their own."""
+        file = DocumentId("rows.jsonl")
+        part = document("rows.jsonl#1", origin=file)
+        await state.save([], [DocumentPlan(document(file, has_parts=True)), DocumentPlan(part)])
+        await store(state, entry("1", "rows.jsonl#1", expiry_days=60))
+
+        assert set(await state.to_renew([file], Renewal(60, SAVED_AT))) == set()
+        assert set(await state.to_renew([file], Renewal(60, SAVED_AT + 41 * DAY_S))) == {file}
+
+    async def test_what_is_adopted_among_records_that_lapse_may_lapse_too(self, state: StateStore) -> None:
+        """A listing does not show it; a run has to say anew what it shall do, also if that is not to lapse any more."""
+        await state.adopt([shown("first", "b.md")], [])
+        await store(state, entry("a", expiry_days=60))
+        await state.adopt([shown("later", "c.md")], [])
+
+        records = await records_of(state, [DocumentId("b.md"), DocumentId("c.md")])
+
+        assert [record.expiry_days for known in records.values() for record in known] == [None, UNKNOWN_EXPIRY]
+        documents = [DocumentId("b.md"), DocumentId("c.md")]
+        assert set(await state.to_renew(documents, Renewal(None, SAVED_AT))) == {"c.md"}
+        assert set(await state.to_renew(documents, Renewal(60, SAVED_AT))) == {"b.md", "c.md"}
+
+    async def test_what_the_outbox_may_have_said_of_an_expiry_is_unknown_once_it_is_given_up(
+        self, state: StateStore
+    ) -> None:
+        """An update was sent that shortens a record's life, and nobody heard the answer."""
+        await saved_documents(state, "a.md")
+        await store(state, entry("a", expiry_days=90), entry("b", expiry_days=90))
+        shorter = batch("token-2", update("a", replaces="a", expiry_days=31), operation=Operation.UPDATE)
+        await state.save([shorter], [])
+
+        await state.discard_outbox()
+
+        records = (await records_of(state, [DocumentId("a.md")]))[DocumentId("a.md")]
+        assert [record.expiry_days for record in records] == [UNKNOWN_EXPIRY, 90]
+        assert set(await state.to_renew([DocumentId("a.md")], Renewal(90, SAVED_AT))) == {"a.md"}
+
+    async def test_what_is_to_be_renewed_is_paged_in_order(self, state: StateStore) -> None:
+        """A source that shows only what is new does not lead to it, and there may be millions."""
+        file = DocumentId("rows.jsonl")
+        parts = [document(f"rows.jsonl#{number}", origin=file) for number in range(3)]
+        await state.save([], [*(DocumentPlan(each) for each in parts), plan("a.md"), plan("gone.md")])
+        rows = [entry(f"{number}", f"rows.jsonl#{number}", expiry_days=60) for number in range(3)]
+        await store(state, *rows, entry("a", expiry_days=60), entry("g", "gone.md", expiry_days=60))
+        await state.remove([DocumentId("gone.md")])
+        renewal = Renewal(60, SAVED_AT + 41 * DAY_S)
+
+        pages, after = [], FIRST_RENEWAL
+        while page := await state.next_to_renew(after, renewal, limit=3):
+            pages.append(page)
+            after = page[-1][0]
+
+        assert [len(page) for page in pages] == [3, 1]
+        assert sorted(place[1:] for page in pages for place, _ in page) == [
+            ("a.md", "a"),
+            *((f"rows.jsonl#{number}", f"{number}") for number in range(3)),
+        ]
+        assert {document for page in pages for _, document in page} == {"a.md", file}
+        assert await state.next_to_renew(FIRST_RENEWAL, Renewal(60, SAVED_AT + 19 * DAY_S), limit=3) == []
 
     async def test_thousands_of_documents_can_be_asked_for_at_once(self, state: StateStore) -> None:
         """A store's own limit on one question is not the caller's business."""
@@ -1053,6 +1162,16 @@ class StateStoreContract:
 
         assert found is not None
         assert found.id == "run-2"
+
+    async def test_what_became_of_a_saved_plan_is_remembered(self, state: StateStore) -> None:
+        """It is used once; one that was cut off may be carried on with."""
+        assert await state.plan_use("plan-1") is None
+        await state.note_plan_use("plan-1", PlanUse())
+        await state.note_plan_use("plan-2", PlanUse(1.5))
+
+        assert await state.plan_use("plan-1") == PlanUse()
+        await state.note_plan_use("plan-1", PlanUse(2.5))
+        assert (await state.plan_use("plan-1"), await state.plan_use("plan-2")) == (PlanUse(2.5), PlanUse(1.5))
 
     async def test_calls_side_by_side_do_not_mix(self, state: StateStore) -> None:
         """Sixteen writers settle at once; each of their transactions is whole."""

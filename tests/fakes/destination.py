@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 
 from pipeline.errors import BatchRefused, DestinationError, FatalError, RetryableError
+from pipeline.expiry import SECONDS_PER_DAY
 from pipeline.limits import service_limits
 from pipeline.model import (
+    NO_EXPIRY,
     Batch,
     BatchResult,
     Change,
@@ -48,6 +50,7 @@ class MemoryDestination:
     - `requests`: every batch that was sent, in order, whatever became of it
     - `is_missing = True`: the memory does not exist
     - `forget_tokens()`: as after a long outage
+    - `now`: tells the time in seconds since the epoch; records lapse by it. `lapses_at`: when, by id
 
     Faults of one request, in the order in which they were asked for: `fail_next`, `lose_next_reply`,
     `omit_from_next_answer`. Faults of a text, for good: `reject`, `refuse_batches_with`.
@@ -64,6 +67,9 @@ class MemoryDestination:
         self._rejected: dict[str, int] = {}
         self._refused: dict[str, bool] = {}
         self._created_count = 0
+        self.now: Callable[[], float] = CREATED_AT.timestamp
+        self.lapses_at: dict[MemoryRecordId, float] = {}
+        self._expiry_days: dict[MemoryRecordId, int] = {}
 
     # -------------------------------------------------------------------------------------------- faults
 
@@ -102,10 +108,13 @@ class MemoryDestination:
             member["record"] = {**change.record._asdict(), "timestamp": change.record.timestamp.isoformat()}
         return _dump(member)
 
-    def encode_request(self, operation: Operation, members: Sequence[bytes], token: ClientToken) -> bytes:
+    def encode_request(
+        self, operation: Operation, members: Sequence[bytes], token: ClientToken, expiry_days: int | None = None
+    ) -> bytes:
         # As with AgentCore, only creates have a token.
         token_member = json.dumps(token).encode() if operation is Operation.CREATE else b"null"
-        return b'{"token": %b, "members": [%b]}' % (token_member, b", ".join(members))
+        expiry = json.dumps(expiry_days).encode()
+        return b'{"token": %b, "expiry_days": %b, "members": [%b]}' % (token_member, expiry, b", ".join(members))
 
     def members(self, batch: Batch) -> Sequence[bytes]:
         return [_dump(member) for member in json.loads(batch.body)["members"]]
@@ -132,12 +141,18 @@ class MemoryDestination:
     async def get(self, memory_record_id: MemoryRecordId) -> MemoryRecord | None:
         await checkpoint()
         self._require_memory()
+        self._forget_lapsed()
         record = self.records.get(memory_record_id)
-        return None if record is None else _as_shown(memory_record_id, record)
+        if record is None:
+            return None
+        lapses_at = self.lapses_at.get(memory_record_id)
+        expires_at = None if lapses_at is None else datetime.fromtimestamp(lapses_at, UTC)
+        return replace(_as_shown(memory_record_id, record), expires_at=expires_at)
 
     async def list_records(self, *, namespace_path: str) -> AsyncGenerator[Sequence[MemoryRecord], None]:
         await checkpoint()
         self._require_memory()
+        self._forget_lapsed()
         below = [item for item in self.records.items() if item[1].namespace.startswith(namespace_path)]
         for start in range(0, len(below), 100):
             yield [_as_shown(*item) for item in below[start : start + 100]]
@@ -146,6 +161,7 @@ class MemoryDestination:
     async def find(self, entries: Sequence[Entry], *, saved_after: float) -> Mapping[RecordKey, KnownRecord]:
         await checkpoint()
         self._require_memory()
+        self._forget_lapsed()
         wanted = {entry.key: entry for entry in entries}
         found: dict[RecordKey, KnownRecord] = {}
         for memory_record_id, record in self.records.items():
@@ -161,6 +177,7 @@ class MemoryDestination:
     def _answer(self, batch: Batch) -> BatchResult:
         """Carry `batch` out, or repeat the answer that its token got before."""
         self._require_memory()
+        self._forget_lapsed()
         request = json.loads(batch.body)
         token = request["token"]
         if token in self._answers:
@@ -170,14 +187,30 @@ class MemoryDestination:
                     "The token was used before, with another body.", code="IdempotentParameterMismatchException"
                 )
             return first_result
-        result = self._carry_out(batch, request["members"])
+        result = self._carry_out(batch, request["members"], request["expiry_days"])
+        self._set_expiry(request["expiry_days"], result.succeeded.values())
         if token is not None:
             self._answers[token] = (batch.body, result)
         return result
 
-    def _carry_out(self, batch: Batch, members: list[dict[str, Any]]) -> BatchResult:
+    def _set_expiry(self, expiry_days: int | None, written: Iterable[MemoryRecordId]) -> None:
+        """As AgentCore does: an update that says nothing lets the time that was said last begin anew."""
+        for memory_record_id in written:
+            days = self._expiry_days.get(memory_record_id) if expiry_days is None else expiry_days
+            self._expiry_days.pop(memory_record_id, None)
+            self.lapses_at.pop(memory_record_id, None)
+            if days and memory_record_id in self.records:
+                self._expiry_days[memory_record_id] = days
+                self.lapses_at[memory_record_id] = self.now() + days * SECONDS_PER_DAY
+
+    def _forget_lapsed(self) -> None:
+        for memory_record_id in [each for each, lapses_at in self.lapses_at.items() if lapses_at <= self.now()]:
+            self.records.pop(memory_record_id, None)
+            del self.lapses_at[memory_record_id]
+
+    def _carry_out(self, batch: Batch, members: list[dict[str, Any]], expiry_days: int | None) -> BatchResult:
         records = [_read_record(member["record"]) if "record" in member else None for member in members]
-        self._refuse(records)
+        self._refuse(records, is_create=batch.operation is Operation.CREATE, expiry_days=expiry_days)
         succeeded: dict[RecordKey, MemoryRecordId] = {}
         failed: list[FailedRecord] = []
         for entry, member, record in zip(batch.entries, members, records, strict=True):
@@ -201,10 +234,12 @@ class MemoryDestination:
                 self.records[memory_record_id] = record
         return BatchResult(succeeded, failed)
 
-    def _refuse(self, records: Sequence[Record | None]) -> None:
+    def _refuse(self, records: Sequence[Record | None], *, is_create: bool, expiry_days: int | None) -> None:
         """Raise if the request is invalid as a whole."""
         if len(records) > self.records_per_batch_max:
             raise BatchRefused(f"{len(records)} records in a request", code="ValidationException")
+        if is_create and expiry_days == NO_EXPIRY:
+            raise BatchRefused("REMOVE does not apply to new records.", code="ValidationException")
         culprits: dict[int, str] = {}
         is_refused = False
         for index, record in enumerate(records):

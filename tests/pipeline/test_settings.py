@@ -24,6 +24,7 @@ from pipeline.settings import (
     METADATA_KEYS_MAX,
     METADATA_LIST_MAX,
     NAMESPACE_CHARACTERS_MAX,
+    RECORD_EXPIRY_DAYS_MIN,
     STRATEGY_ID_CHARACTERS_MAX,
     STRATEGY_ID_PATTERN,
     SourceSettings,
@@ -541,6 +542,7 @@ def test_bounds_are_those_of_the_service() -> None:
     assert limits.metadata_list_max == METADATA_LIST_MAX
     assert limits.namespace.max == NAMESPACE_CHARACTERS_MAX
     assert limits.metadata_entries_max > METADATA_KEYS_MAX
+    assert limits.record_expiry_days_min == RECORD_EXPIRY_DAYS_MIN
 
 
 # ------------------------------------------------------------------------------------ templates and recipe
@@ -584,7 +586,7 @@ def test_a_change_of_what_records_become_changes_the_recipe(file: Path, change: 
     "change",
     ["writers: {concurrency: 1}", "deletes: {enabled: false}", "schedule: 0 * * * *", "chunking: {max_chars: 4000}",
      "state: {path: x}", "parsing: {limits: {document_s: 5}}", "parsing: {xml: source}",
-     "dead_letters: {max_attempts: 1}"],
+     "dead_letters: {max_attempts: 1}", "record: {expiry_days: 90}"],
 )  # fmt: skip
 def test_a_change_of_anything_else_keeps_the_recipe(file: Path, change: str) -> None:
     """Deriving all documents anew costs hours."""
@@ -593,7 +595,12 @@ def test_a_change_of_anything_else_keeps_the_recipe(file: Path, change: str) -> 
 
 @pytest.mark.parametrize(
     ("change", "is_listed_again"),
-    [("record: {metadata: {a: 1}}", True), ("deletes: {enabled: false}", True), ("writers: {concurrency: 1}", False)],
+    [
+        ("record: {metadata: {a: 1}}", True),
+        ("deletes: {enabled: false}", True),
+        ("record: {expiry_days: 90}", True),
+        ("writers: {concurrency: 1}", False),
+    ],
 )
 def test_what_decides_about_documents_that_are_not_shown_is_the_basis_of_a_listing(
     file: Path, change: str, *, is_listed_again: bool

@@ -116,6 +116,7 @@ class Checker:
         self.tampered = {document: at for document, at in self.tampered.items() if at > self.repaired_until}
         if self.source.lied_at >= process.began_at:
             return
+        self.service.forget_lapsed()
         held = Counter(name_of(record.content) for record in self.service.records.values() if not record.is_foreign)
         wrong = self._differences(held, steady_since=process.began_at)
         if wrong:

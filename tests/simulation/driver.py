@@ -26,7 +26,7 @@ from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
 from pipeline.reporting.tally import Tally
-from pipeline.runner import Stop, execute
+from pipeline.runner import Act, Stop, execute
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from pipeline.sync import rebuild, repair
 from tests.simulation.checker import Checker, name_of
@@ -34,8 +34,13 @@ from tests.simulation.service import READ_TIMEOUT_S, Service, opener
 from tests.simulation.source import Source
 from tests.simulation.world import Process, World, play
 
-Verb = Literal["run", "replay", "repair", "recover", "edit", "drop"]
+Verb = Literal["run", "replay", "repair", "recover", "edit", "drop", "plan", "apply"]
 REFUSED = ("400", "ValidationException")  # codes of what the memory never wants
+
+# What they are to the program.
+_VERBS: dict[str, Literal["run", "plan", "replay"]] = {
+    "run": "run", "replay": "replay", "edit": "replay", "plan": "plan", "apply": "run"
+}  # fmt: skip
 
 RULES = RecordRules(source="docs", recipe="r1", namespace="/docs/{folder}/", max_chars=100, heading_path=False)
 REQUEST_S = READ_TIMEOUT_S + 5.0
@@ -121,18 +126,24 @@ class History:
         self._mark_time = 0
         self.processes = self.checker.processes
         self.records_per_batch = 100
+        self.rules = RULES
         self.backup: tuple[Path, bool] | None = None  # and whether a mark was beside the state
 
     # ------------------------------------------------------------------------------------------- processes
 
-    async def run(self, verb: Verb = "run", *, allow_mass: bool = False, **fates: Any) -> Outcome:
-        """One process from its beginning to its end; `fates` are those of `Process`."""
+    async def run(
+        self, verb: Verb = "run", *, allow_mass: bool = False, act: Act | None = None, **fates: Any
+    ) -> Outcome:
+        """One process from its beginning to its end; `fates` are those of `Process`.
+
+        `act` is what it does instead of what the verb says: to make a plan, or to carry one out.
+        """
         process = Process(self.world, f"process {len(self.processes) + 1} ({verb})", **fates)
         self.processes.append(process)
         outcome = Outcome()
         self.world.note(f"{process.name} begins")
         with trio.move_on_after(RUN_S_MAX) as limit:
-            await process.live(lambda: self._live(process, verb, allow_mass, outcome))
+            await process.live(lambda: self._live(process, verb, allow_mass, act, outcome))
         process.has_lock = False
         if limit.cancelled_caught:
             self.world.violate("never ends", process.name)
@@ -144,7 +155,7 @@ class History:
         self.world.note(f"{process.name} ends: {outcome}")
         return outcome
 
-    async def _live(self, process: Process, verb: Verb, allow_mass: bool, outcome: Outcome) -> None:
+    async def _live(self, process: Process, verb: Verb, allow_mass: bool, act: Act | None, outcome: Outcome) -> None:
         # As the operating system does: the lock is free if its last holder is dead, also if that one is only stopped.
         process.has_lock = not any(other.has_lock for other in self.processes if other is not process)
         tally = Tally("docs")
@@ -152,12 +163,12 @@ class History:
             async with self._job(process, tally, allow_mass) as job:
                 # From here on, whoever began before is overtaken.
                 self.checker.overtaken.update(other for other in self.processes if other is not process)
-                if verb in ("run", "replay", "edit"):
+                if verb in _VERBS:
                     stop = Stop()
                     process.ask_to_stop = lambda: stop.ask(15)
                     job = await self._edited(job) if verb == "edit" else job  # noqa: PLW2901 - with what was edited
                     try:
-                        await execute(job, "run" if verb == "run" else "replay", tally.report, stop)
+                        await execute(job, _VERBS[verb], tally.report, stop, act)
                     finally:
                         process.require_life()
                 elif verb == "drop":
@@ -183,11 +194,11 @@ class History:
         report = tally.report
         if report.resent and verb == "run":
             self.world.hits["run: dead letters sent again"] += 1
-        outcome.status = report.status if verb in ("run", "replay", "edit") or outcome.code else "done"
+        outcome.status = report.status if verb in _VERBS or outcome.code else "done"
         outcome.withheld, outcome.dead_lettered = report.withheld_documents, report.records.dead_lettered
         if outcome.status == "done" and verb != "drop":
             self.checker.mended(process)
-        elif verb == "run":
+        elif verb in ("run", "apply"):
             self.checker.reported(process, asdict(report))
 
     async def _refused(self, job: SourceJob) -> list[DeadLetter]:
@@ -224,13 +235,13 @@ class History:
                     run_id=process.name,
                     connector=self.source,
                     parser=Parser(),
-                    rules=RULES,
+                    rules=self.rules,
                     limits=service_limits(),
                     destination=destination,
                     state=state,
                     dead_letters=self.letters.of(process),
                     pacer=pacer,
-                    check=MemoryCheck(state, destination, RULES, service_limits(), SETTLE_S, rng, self.world.now),
+                    check=MemoryCheck(state, destination, self.rules, service_limits(), SETTLE_S, rng, self.world.now),
                     lease=lease,
                     deletes=DeletePolicy(allow_mass=allow_mass),
                     observe=tally,

@@ -1,11 +1,18 @@
 """Histories: one that draws everything by chance, and directed ones that provoke what chance seldom does."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import trio
 
-from pipeline.job import TOKEN_TRUST_S
+from pipeline.applying import apply_plan, make_plan
+from pipeline.job import TOKEN_TRUST_S, SourceJob
+from pipeline.model import PlanHeader
+from pipeline.saved_plans import ChangeTable, Row
+from tests.pipeline.examples import inline
 from tests.simulation.driver import History, Verb
 from tests.simulation.service import ODDITIES, TOKEN_MEMORY_S
 from tests.simulation.source import FOLDERS
@@ -522,6 +529,83 @@ async def killed_run(history: History, point: str) -> None:
     await trio.sleep(rng.choice((1, 200)))
 
 
+async def lapsing(history: History) -> None:
+    """Records have a time to live, runs end at any moment, and sometimes there is none for longer than that."""
+    rng, source = history.world.rng, history.source
+    history.rules = replace(history.rules, expiry_days=31)
+    source.is_journal = rng.random() < 0.3
+    source.put("a/table.jsonl", {f"p{n}": source.paragraph() for n in range(3)})
+    await prepare(history, 4, paragraphs=2)
+    for _ in range(rng.randint(3, 7)):
+        await trio.sleep(86_400 * rng.choice((0.1, 3, 8, 8, 8, 15, 40)))
+        for _ in range(rng.randint(0, 2)):
+            source.edit_something()
+        if rng.random() < 0.1:
+            history.rules = replace(history.rules, expiry_days=rng.choice((31, 60, None)))
+        if rng.random() < 0.5:
+            await killed_run(history, rng.choice(("after save", "before settle", "after update request")))
+        else:
+            await operate(history, rng.choice(("run", "run", "repair", "replay")), {})
+
+
+async def saved_plan(history: History) -> None:
+    """A plan is made, the source moves or does not, the plan is carried out and cut off, and carried on with."""
+    rng, source = history.world.rng, history.source
+    history.records_per_batch = rng.choice((2, 100))
+    names = await prepare(history, 5, paragraphs=2)
+    for name in rng.sample(names, 2):
+        edit(history, name)
+    source.put(names[0], None)
+    source.put("a/new.jsonl", {f"p{n}": source.paragraph() for n in range(4)})
+    plan = Plan()
+    await history.run("plan", act=plan.make)
+    held, writes = plan.keys_held(history), history.service.writes
+
+    has_moved = rng.random() < 0.3
+    if has_moved:
+        edit(history, names[4])
+    history.service.faults = {"service: reply lost": 0.2, "service: 500 before": 0.1}
+    fates: dict[str, Any] = {}
+    if rng.random() < 0.6:
+        what = ("save", "settle", "create request", "note_plan_use", "remove", "delete request")
+        fates["at_point"] = (f"{rng.choice(('before', 'after'))} {rng.choice(what)}", rng.randint(1, 2), kill)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(history.run, "apply", act=plan.carry_out, **fates))
+        if rng.random() < 0.3:
+            nursery.start_soon(edit_meanwhile, history)
+    if has_moved and history.service.writes != writes:
+        history.world.violate("wrote what was not planned", "the source had moved before")
+    history.service.faults = {}
+    if rng.random() < 0.5:
+        await history.run("apply", act=plan.carry_out)
+    for unplanned in sorted((plan.keys_held(history) ^ held) - plan.keys):
+        history.world.violate("wrote what was not planned", unplanned[:6])
+
+
+class Plan:
+    """A saved plan of one history, and the keys of the records that it speaks of."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.keys: set[str] = set()
+        self.header: PlanHeader | None = None
+
+    def keys_held(self, history: History) -> set[str]:
+        return {record.key for record in history.service.records.values()}
+
+    async def make(self, job: SourceJob) -> None:
+        with closing(ChangeTable(inline)) as table:
+            self.header = await make_plan(job, [table], plan_id="plan", memory="memory")
+            self.rows = list(table.found())
+        self.keys = {key for _, _, _, key, _, replaces in self.rows} | {replaces for *_, replaces in self.rows}
+
+    async def carry_out(self, job: SourceJob) -> None:
+        if self.header is not None:
+            with closing(ChangeTable(inline)) as table:
+                table.load(self.rows)
+                await apply_plan(job, self.header, table)
+
+
 SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "random": random_history,
     "throttled_beyond_the_token": throttled_beyond_the_token,
@@ -541,4 +625,6 @@ SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "journal": journal,
     "ill_for_a_while": ill_for_a_while,
     "taken_in_hand": taken_in_hand,
+    "lapsing": lapsing,
+    "saved_plan": saved_plan,
 }

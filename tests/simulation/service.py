@@ -46,6 +46,8 @@ class Stored:
     young_until: float
     is_foreign: bool = False  # put there by somebody else
     deleted_at: float | None = None
+    expiry_days: int | None = None
+    expires_at: float = float("inf")
     versions: list[tuple[float, Json]] = field(default_factory=list)
 
     @property
@@ -108,6 +110,20 @@ class Service:
         record.deleted_at = self.world.now()
         self.gone.append(record)
 
+    def forget_lapsed(self) -> None:
+        """Lose the records whose time is over."""
+        for record in [each for each in self.records.values() if each.expires_at <= self.world.now()]:
+            self.world.hits["service: record lapsed"] += 1
+            self.world.note(f"memory: lapsed {record.id[-4:]} {record.key[:6]}")
+            self.remove(record)
+
+    def _set_expiry(self, record: Stored, said: Json | None) -> None:
+        """Each write begins the time of a record anew; what was said last holds until something else is."""
+        if said is not None:
+            record.expiry_days = said.get("recordExpiryDurationDays")
+        days = record.expiry_days
+        record.expires_at = float("inf") if days is None else self.world.now() + 86_400 * days
+
     # ------------------------------------------------------------------------------------------- writing
 
     async def write(self, operation: str, body: str, reply: "Reply") -> None:
@@ -142,6 +158,7 @@ class Service:
 
     def _carry_out(self, operation: str, body: str) -> Json:
         self.writes += 1
+        self.forget_lapsed()
         request = json.loads(body)
         token = request.get("clientToken")
         if token in self._tokens and self.world.now() - self._tokens[token][2] < TOKEN_MEMORY_S:
@@ -168,7 +185,7 @@ class Service:
                 outcome["memoryRecordId"] = member.get("memoryRecordId", "")
                 answer["failedRecords"].append(outcome)
             else:
-                outcome["memoryRecordId"] = self._apply(operation, member)
+                outcome["memoryRecordId"] = self._apply(operation, member, request.get("recordExpirySpecification"))
                 answer["successfulRecords"].append(outcome)
         if token is not None:
             self._tokens[token] = (body, copy.deepcopy(answer), self.world.now())
@@ -191,10 +208,11 @@ class Service:
             return 500
         return None
 
-    def _apply(self, operation: str, member: Json) -> str:
+    def _apply(self, operation: str, member: Json, expiry: Json | None) -> str:
         content = {key: value for key, value in member.items() if key not in ("requestIdentifier", "memoryRecordId")}
         if operation == "create":
             record = self.insert(content)
+            self._set_expiry(record, expiry)
             self.world.note(f"memory: created {record.id[-4:]} {record.key[:6]} {record.text[:16]}")
             self.watcher.created(record)
             return record.id
@@ -202,6 +220,7 @@ class Service:
         if operation == "update":
             before = record.content
             self.change(record, content)
+            self._set_expiry(record, expiry)
             self.world.note(f"memory: updated {record.id[-4:]} {record.key[:6]} {record.text[:16]}")
             self.watcher.updated(record, before)
         else:
@@ -223,6 +242,7 @@ class Service:
 
     async def read(self, method: str, parameters: Json, reply: "Reply") -> None:
         await self._take_time()
+        self.forget_lapsed()
         if self._strikes("service: read throttled"):
             return reply.fail(_error(429, "ThrottledException"))
         if self._strikes("service: read failed"):

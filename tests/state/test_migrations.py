@@ -24,6 +24,7 @@ from tests.stateful.zygote import Zygote
 
 DESTINATION = MEMORY_ID
 ADDED = {"record": ("edited_from",), "dead_letter": ("dropped_at",)}
+EXPIRY = ("expiry_days", "lapses_at", "renew_at")
 
 
 @pytest.fixture
@@ -55,6 +56,8 @@ def rows_of(connection: sqlite3.Connection, table: str) -> list[dict[str, object
         assert row.pop(name, None) is None
     if table == "outbox_key":
         rows = [{"document": row["document"], "key": row["key"]} for row in rows]
+    if table == "record":  # in older schemas no record lapses, which newer ones say by saying nothing
+        rows = [{name: value for name, value in row.items() if name not in EXPIRY or value is not None} for row in rows]
     return sorted(rows, key=lambda row: repr(sorted(row.items())))
 
 

@@ -1,0 +1,486 @@
+"""Records that the memory forgets after some days are renewed while their documents are there, and only then."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from pipeline.applying import apply_plan, make_plan
+from pipeline.errors import FatalError, RetryableError, UnreadableDocument
+from pipeline.expiry import SECONDS_PER_DAY, renewal_share
+from pipeline.job import SourceJob
+from pipeline.model import FIRST_PLACE, NO_EXPIRY, DocumentId, KnownRecord, Operation
+from pipeline.report import SourceReport
+from pipeline.saved_plans import ChangeTable
+from pipeline.state.sqlite import open_state
+from pipeline.sync import preview, rebuild, repair
+from pipeline.verifying import Verification
+from tests.fakes.destination import MemoryDestination
+from tests.fakes.source import MemorySource
+from tests.pipeline.test_incremental import Journal
+from tests.pipeline.world import RULES, AnyWorld, in_place
+
+DAYS = 60
+
+
+class World(AnyWorld):
+    source: MemorySource
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.memory.now = lambda: self.now
+        self.rules = replace(RULES, expiry_days=DAYS)
+
+    async def after_days(self, days: float) -> SourceReport:
+        self.now += days * SECONDS_PER_DAY
+        return await self.do()
+
+    async def ledger(self) -> list[KnownRecord]:
+        return list(await self.state.records_after(FIRST_PLACE, limit=1000))
+
+    def writes(self, since: int = 0) -> dict[Operation, int]:
+        """How many records were sent, by operation."""
+        sent: dict[Operation, int] = {}
+        for batch in self.memory.requests[since:]:
+            sent[batch.operation] = sent.get(batch.operation, 0) + len(batch.entries)
+        return sent
+
+    def days_left(self) -> list[float]:
+        return sorted((at - self.now) / SECONDS_PER_DAY for at in self.memory.lapses_at.values())
+
+
+class JournalWorld(World):
+    source: Journal  # type: ignore[assignment]
+
+
+def on_virtual_time(story: Callable[[World], Awaitable[None]]) -> None:
+    play_with(World(MemorySource(), MemoryDestination()), story)
+
+
+def play_with(world: World, story: Callable[[World], Awaitable[None]]) -> None:
+    async def play() -> None:
+        async with open_state(None, source="docs", destination="memory", offload=in_place) as world.state:
+            await story(world)
+
+    anyio.run(play, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
+
+
+def numbered(count: int) -> dict[str, str | bytes]:
+    return {f"{number}.md": f"text of document {number}" for number in range(count)}
+
+
+def test_records_are_told_when_to_lapse_and_the_ledger_knows_it() -> None:
+    """Not later than the memory: else they would be renewed too late."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(3)
+        await world.do()
+
+        assert world.days_left() == [DAYS] * 3
+        assert {(record.expiry_days, record.lapses_at) for record in await world.ledger()} == {
+            (DAYS, world.now + DAYS * SECONDS_PER_DAY)
+        }
+
+    on_virtual_time(story)
+
+
+def test_with_daily_runs_nothing_ever_lapses_and_no_run_renews_much() -> None:
+    """A thousand documents that were written in one hour must not all be written again in one hour, for ever."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(200)
+        await world.do()
+        renewed = []
+        for _ in range(2 * DAYS):
+            report = await world.after_days(1)
+            assert (report.documents.unchanged, report.records.created, report.status) == (200, 0, "in_sync")
+            assert report.documents.renewed == report.records.updated
+            assert len(world.memory.records) == 200
+            assert world.days_left()[0] >= DAYS / 3 - 1
+            renewed.append(report.documents.renewed)
+
+        assert renewed[: DAYS // 3 - 1] == [0] * (DAYS // 3 - 1), "not before a third of the time"
+        assert sum(renewed[: 2 * DAYS // 3 + 1]) == 200, "and all by two thirds"
+        assert max(renewed) < 200 / 5
+        assert 3 * 200 < sum(renewed) < 4.2 * 200, "every thirty days on average"
+
+    on_virtual_time(story)
+
+
+def test_a_run_with_nothing_to_renew_reads_and_sends_nothing() -> None:
+    """Most runs are of this kind."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(20)
+        await world.do()
+        fetched, sent = len(world.source.fetched), len(world.memory.requests)
+
+        await world.after_days(DAYS / 4)
+
+        assert (len(world.source.fetched), len(world.memory.requests)) == (fetched, sent)
+
+    on_virtual_time(story)
+
+
+def test_what_lapsed_in_a_long_pause_is_created_anew() -> None:
+    """The job was switched off for a summer; the documents are still there."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(30)
+        await world.do()
+        world.now += (DAYS + 1) * SECONDS_PER_DAY
+        assert await world.memory.get(next(iter(world.memory.records))) is None
+
+        report = await world.do()
+        sent = len(world.memory.requests)
+        await world.do()
+
+        assert world.texts() == sorted(map(str, world.source.documents.values()))
+        assert (report.status, report.records.created) == ("in_sync", 30)
+        assert world.days_left() == [DAYS] * 30
+        assert len(world.memory.requests) == sent
+
+    on_virtual_time(story)
+
+
+def test_an_emptied_memory_is_still_told_from_one_that_has_forgotten() -> None:
+    """What has not lapsed should be there."""
+
+    async def story(world: World) -> None:
+        async def ask(job: SourceJob) -> None:
+            await job.check.pass_once()
+
+        world.source.documents = numbered(30)
+        await world.do()
+        held, lapses_at = dict(world.memory.records), dict(world.memory.lapses_at)
+        world.memory.records.clear()
+        world.memory.lapses_at.clear()
+        with pytest.raises(FatalError, match="it was emptied"):
+            await world.do(ask)
+
+        world.memory.records, world.memory.lapses_at = held, lapses_at
+        world.now += (DAYS + 1) * SECONDS_PER_DAY
+        assert await world.memory.get(next(iter(held))) is None
+        await world.do(ask)
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize(("before", "after", "left"), [(None, 60, [60.0] * 5), (60, 90, [90.0] * 5), (60, None, [])])
+def test_another_setting_is_applied_once_to_what_differs(
+    before: int | None, after: int | None, left: list[float]
+) -> None:
+    """By updates: no record gets another id or another text for it."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        world.rules = replace(RULES, expiry_days=before)
+        await world.do()
+        held = dict(world.memory.records)
+        world.rules = replace(RULES, expiry_days=after)
+        sent = len(world.memory.requests)
+
+        report = await world.do()
+        assert world.writes(sent) == {Operation.UPDATE: 5}
+        sent = len(world.memory.requests)
+        await world.do()
+
+        assert (report.documents.unchanged, report.documents.renewed, report.records.updated) == (5, 5, 5)
+        assert world.days_left() == left
+        assert world.memory.records == held
+        assert len(world.memory.requests) == sent
+        assert {record.expiry_days for record in await world.ledger()} == {after}
+
+    on_virtual_time(story)
+
+
+def test_records_with_and_without_an_expiry_are_never_in_one_request() -> None:
+    """A request says one expiry for all its records: what has none would be told to lose it."""
+
+    async def story(world: World) -> None:
+        world.rules = RULES
+        world.source.documents = {"a/endless.md": "endless"}
+        await world.do()
+        world.rules = replace(RULES, expiry_days=DAYS)
+        world.source.unlistable.add("a/")
+        world.source.documents["b/lapsing.md"] = "lapsing"
+        await world.do()
+        world.rules = RULES
+        world.source.unlistable.clear()
+        world.source.documents = {"a/endless.md": "endless, edited", "b/lapsing.md": "lapsing, edited"}
+
+        report = await world.do()
+
+        assert report.records.updated == 2
+        said = [[entry.expiry_days for entry in batch.entries] for batch in world.memory.requests]
+        assert said == [[None], [DAYS], [None], [NO_EXPIRY]]
+        assert world.days_left() == []
+
+    on_virtual_time(story)
+
+
+def test_an_edit_begins_the_time_of_its_record_anew_and_takes_old_neighbours_along() -> None:
+    """Then the document is not read soon again for the others."""
+
+    async def story(world: World) -> None:
+        paragraphs = [f"Paragraph {number}. " + "word " * 60 for number in range(6)]
+        world.source.documents["a.md"] = "\n\n".join(paragraphs)
+        await world.do()
+        count = len(world.memory.records)
+        paragraphs[2] = "Another one. " + "word " * 60
+        world.source.documents["a.md"] = "\n\n".join(paragraphs)
+        young = await world.after_days(DAYS / 3 - 1)
+        assert young.records.updated < count
+
+        paragraphs[4] = "A third one. " + "word " * 60
+        world.source.documents["a.md"] = "\n\n".join(paragraphs)
+        old = await world.after_days(2)
+
+        assert old.records.updated + old.records.unchanged == count
+        assert (old.documents.changed, old.documents.renewed) == (1, 1)
+        assert min(world.days_left()) >= DAYS - 2
+
+    on_virtual_time(story)
+
+
+def test_files_of_parts_are_renewed() -> None:
+    """A part has no fingerprint of its own: the file is read for it."""
+
+    async def story(world: World) -> None:
+        world.source.documents["table.jsonl"] = "".join(f'{{"id": {n}, "text": "line {n}"}}\n' for n in range(12))
+        await world.do()
+
+        report = await world.after_days(DAYS * 0.67)
+
+        assert (report.documents.unchanged, report.documents.renewed, report.records.updated) == (12, 12, 12)
+        assert world.days_left() == [DAYS] * 12
+
+    on_virtual_time(story)
+
+
+def test_documents_that_a_source_shows_only_once_are_renewed() -> None:
+    """A feed or a journal tells what is new; what it told long ago is still there."""
+
+    async def story(world: World) -> None:
+        journal = world.source
+        assert isinstance(journal, Journal)
+        journal.entries = [(f"{number}.md", f"text {number}") for number in range(8)]
+        await world.do()
+        journal.entries.append(("new.md", "new"))
+
+        report = await world.after_days(DAYS * 0.67)
+        fetched = len(journal.fetched)
+        later = await world.after_days(1)
+
+        assert (report.documents.renewed, report.documents.added, report.documents.seen) == (8, 1, 9)
+        assert (later.documents.seen, len(journal.fetched)) == (0, fetched)
+        assert sorted(world.days_left()) == [DAYS - 1] * 9
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
+def test_a_document_that_is_gone_is_not_renewed() -> None:
+    """Also where the guard keeps its records: then they lapse by themselves."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(3)
+        await world.do()
+        world.source.documents.clear()
+        sent = len(world.memory.requests)
+
+        report = await world.after_days(DAYS * 0.67)
+
+        assert (report.withheld_documents, len(world.memory.requests)) == (3, sent)
+
+    on_virtual_time(story)
+
+
+def test_a_document_that_cannot_be_read_when_its_turn_comes_is_tried_by_the_next_run() -> None:
+    """There is a third of the time left for that."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(2)
+        await world.do()
+        world.source.fetch_errors["1.md"] = UnreadableDocument("403", "Cannot read it.")
+        failed = await world.after_days(DAYS * 0.67)
+        world.source.fetch_errors.clear()
+
+        mended = await world.after_days(1)
+
+        assert (failed.documents.failed, failed.documents.renewed) == (1, 1)
+        assert (mended.documents.renewed, mended.records.updated) == (1, 1)
+        assert len(world.memory.records) == 2
+
+    on_virtual_time(story)
+
+
+def test_a_renewal_that_is_refused_is_a_dead_letter_and_counted_once() -> None:
+    """seen = unchanged + added + changed + failed."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(3)
+        await world.do()
+        world.memory.reject("document 1")
+
+        report = await world.after_days(DAYS * 0.67)
+
+        assert (report.documents.seen, report.documents.unchanged, report.documents.failed) == (3, 2, 1)
+        assert report.dead_letters_by_code == {"400": 1}
+
+    on_virtual_time(story)
+
+
+def test_a_reply_that_was_lost_lets_no_record_seem_to_live_longer_than_it_does() -> None:
+    """The memory counts from the first time that it was told; the ledger from before that."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(2)
+        for _ in range(3):
+            world.memory.lose_next_reply()
+        with pytest.raises(FatalError):
+            await world.do()
+        world.now += 300
+        await world.do()
+
+        for record in await world.ledger():
+            assert record.lapses_at is not None
+            assert record.lapses_at <= world.memory.lapses_at[record.memory_record_id]
+
+    on_virtual_time(story)
+
+
+def test_a_plan_tells_of_renewals_and_does_not_age_by_them() -> None:
+    """What falls due between planning and doing is left for the next run, and is no reason to plan again."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(50)
+        await world.do()
+        world.now += DAYS / 2 * SECONDS_PER_DAY
+        table = ChangeTable(in_place)
+        headers = []
+
+        async def make(job: SourceJob) -> None:
+            headers.append(await make_plan(job, [table], plan_id="plan", memory="memory"))
+
+        await world.do(make)
+        rows = list(table.found())
+        table.close()
+        planned = len(rows)
+        world.now += 5 * SECONDS_PER_DAY
+        loaded = ChangeTable(in_place)
+        loaded.load(rows)
+
+        report = await world.do(partial(apply_plan, header=headers[0], plan=loaded))
+        loaded.close()
+
+        assert {outcome for _, outcome, *_ in rows} == {"renewed"}
+        assert 0 < planned < 50
+        assert (report.records.updated, report.documents.renewed) == (planned, planned)
+        assert (await world.do()).documents.renewed > 0
+
+    on_virtual_time(story)
+
+
+def test_a_dry_run_changes_nothing() -> None:
+    """Neither the memory nor when a record is to be renewed."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(3)
+        await world.do()
+        world.now += DAYS * 0.67 * SECONDS_PER_DAY
+        sent, ledger = len(world.memory.requests), await world.ledger()
+
+        report = await world.do(preview)
+
+        assert report.documents.renewed == 3
+        assert (len(world.memory.requests), await world.ledger()) == (sent, ledger)
+
+    on_virtual_time(story)
+
+
+def test_verify_tells_what_has_lapsed_from_what_is_missing() -> None:
+    """The one is as it should be after a pause, the other is somebody's doing."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(4)
+        await world.do()
+        gone = next(iter(world.memory.records))
+        del world.memory.records[gone], world.memory.lapses_at[gone]
+        found: list[Verification] = []
+
+        async def verify(job: SourceJob) -> None:
+            found.append(await job.verifier().verify())
+
+        await world.do(verify)
+        world.now += (DAYS + 1) * SECONDS_PER_DAY
+        await world.do(verify)
+        await world.do(repair)  # type: ignore[arg-type]
+        report = await world.do()
+
+        assert [(each.missing, each.expired) for each in found] == [(1, 0), (0, 4)]
+        assert (report.records.created, world.texts()) == (4, sorted(map(str, world.source.documents.values())))
+
+    on_virtual_time(story)
+
+
+def test_a_rebuilt_ledger_does_not_know_when_records_lapse_so_the_next_run_renews_them() -> None:
+    """A listing does not show it, and asking for each record would take hours."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(4)
+        await world.do()
+        async with open_state(None, source="docs", destination="memory", offload=in_place) as world.state:
+            world.now += DAYS / 2 * SECONDS_PER_DAY
+            await world.do(rebuild)  # type: ignore[arg-type]
+            report = await world.do()
+            again = await world.do()
+
+        assert (report.records.created, report.records.updated) == (0, 4)
+        assert world.days_left() == [DAYS] * 4
+        assert again.records.updated == 0
+
+    on_virtual_time(story)
+
+
+def test_what_was_to_be_made_endless_and_is_lost_is_created_without_an_expiry() -> None:
+    """REMOVE does not apply to new records: the memory would refuse them."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(5)
+        await world.do()
+        gone = next(iter(world.memory.records))
+        del world.memory.records[gone], world.memory.lapses_at[gone]
+        world.rules = RULES
+
+        report = await world.do()
+
+        assert (report.status, report.records.updated, report.records.created) == ("in_sync", 4, 1)
+        assert world.days_left() == []
+
+    on_virtual_time(story)
+
+
+def test_a_retry_keeps_the_expiry() -> None:
+    """Records that failed alone are sent in another request."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(4)
+        world.memory.refuse_batches_with("document 1")
+        world.memory.fail_next(RetryableError("No connection.", code="ConnectionClosedError"))
+
+        await world.do()
+
+        assert world.days_left() == [DAYS] * 3
+
+    on_virtual_time(story)
+
+
+@given(st.text())
+def test_each_document_has_its_turn_between_a_third_and_two_thirds(document: str) -> None:
+    """Any id has one, and always the same."""
+    assert 1 / 3 <= renewal_share(DocumentId(document)) < 2 / 3
