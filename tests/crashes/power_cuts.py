@@ -62,6 +62,7 @@ def of_schema_1(at: Rehearsal) -> None:
     with closing(sqlite3.connect(at.folder.path / STATE_FILE)) as connection:
         connection.executescript(
             "DROP TABLE lease; DROP INDEX document_fingerprint; DELETE FROM meta WHERE name LIKE 'acquainted%';"
+            "ALTER TABLE dead_letter DROP COLUMN dropped_at; ALTER TABLE record DROP COLUMN edited_from;"
             "UPDATE meta SET value = '1' WHERE name = 'schema'"
         )
 
