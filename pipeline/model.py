@@ -630,13 +630,14 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Resends:
-    """The dead letters that a run sends again, by their ids.
+    """The dead letters that a run sends again, by their ids; `deletions` are those among them about a deletion.
 
     `origins` are the documents to be read for that, whatever their fingerprint says. `edits` is what a person has made
     of some of the records.
     """
 
     letters: frozenset[str] = frozenset()
+    deletions: frozenset[str] = frozenset()
     origins: frozenset[DocumentId] = frozenset()
     edits: Mapping[str, RecordContent] = field(default_factory=dict)
 

@@ -553,7 +553,8 @@ async def plan_deletes(
     """
     async with planned:
         after = FIRST_PLACE
-        while page := await state.obsolete(after, limit=PAGE, despite=resends.letters):
+        # A record that was sent again and failed again is still one that the old has to wait for.
+        while page := await state.obsolete(after, limit=PAGE, despite=resends.deletions):
             after = page[-1].place
             doomed = tuple(Delete(record) for record in page if only is None or record.document in only)
             await planned.send([DocumentPlan(None, changes=doomed)])

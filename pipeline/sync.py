@@ -18,6 +18,7 @@ from pipeline.model import (
     DocumentId,
     DocumentPlan,
     Fetched,
+    Operation,
     Planned,
     RecordKey,
     Resends,
@@ -185,7 +186,12 @@ async def resends_of(job: SourceJob, letters: Collection[DeadLetter]) -> Resends
         known[letter.document_id].state.origin if letter.document_id in known else letter.document_id
         for letter in letters
     }
-    return Resends(frozenset(letter.id for letter in letters), frozenset(origins), job.edits)
+    return Resends(
+        letters=frozenset(letter.id for letter in letters),
+        deletions=frozenset(letter.id for letter in letters if letter.operation is Operation.DELETE),
+        origins=frozenset(origins),
+        edits=job.edits,
+    )
 
 
 async def bring_in_all(job: SourceJob, sightings: Sightings, resends: Resends, dry: DryRun | None = None) -> None:

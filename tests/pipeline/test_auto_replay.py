@@ -11,10 +11,11 @@ from trio.testing import MockClock
 from pipeline.auto_replay import AutoReplay
 from pipeline.errors import BatchRefused, SourceError
 from pipeline.events import LettersDue, RunEvent
+from pipeline.job import SourceJob
 from pipeline.model import Batch, BatchResult, DeadLetter, DocumentId, FailedRecord, Operation
 from pipeline.planner import DeletePolicy
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, replay
+from pipeline.sync import preview, replay, sync
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
 from tests.pipeline.world import AnyWorld, in_place
@@ -309,6 +310,31 @@ def test_a_letter_about_a_deletion_that_somebody_else_has_done_goes() -> None:
         await world.do(deletes=DeletePolicy(allow_mass=True))
 
         assert await world.state.letters() == []
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("verb", [sync, replay])
+def test_what_is_sent_again_in_vain_keeps_the_old_text(verb: Callable[[SourceJob], Awaitable[None]]) -> None:
+    """No record is deleted before what replaces it is stored, however often that is tried."""
+
+    async def story(world: World) -> None:
+        old = [f"{word} " * 60 for word in ("one", "two", "three")]
+        world.source.documents = {"a.md": "\n\n".join(old)}
+        await world.do(auto_replay=RULE)
+        world.source.documents = {"a.md": "flaky new text"}
+        world.memory.reject("flaky", 500)
+        await world.do(auto_replay=RULE)
+        world.now += 15 * MINUTE_S
+        await world.do(verb, auto_replay=RULE)
+        meanwhile = len(world.texts())
+        world.memory._rejected.clear()
+        world.now += 40 * MINUTE_S
+
+        await world.do(verb, auto_replay=RULE)
+
+        assert meanwhile == 3
+        assert world.texts() == ["flaky new text"]
 
     on_virtual_time(story)
 
