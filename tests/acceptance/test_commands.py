@@ -152,12 +152,24 @@ def test_search_shows_what_the_agent_would_find(docs: Folder, memory: Memory, me
     assert nothing.stdout == "Nothing found.\n"
 
 
+def test_an_exit_code_can_be_accepted(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Kubernetes knows no success but 0: a dead letter would have it run the source again and again."""
+    docs.write("bad.md", "This is unwanted.")
+    memory.play(reject_text="unwanted")
+
+    accepted = memsync("run", "docs.yaml", "--json", "--accept", "3", "--accept", "5")
+    others = memsync("run", "docs.yaml", "--accept", "4")
+
+    assert (accepted.exit_code, accepted.report["status"]) == (0, "dead_letters")
+    assert others.exit_code == 3
+
+
 # -------------------------------------------------------------------------------------- looking at a source
 
 
 def test_status_tells_how_each_source_stands(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """Before, between and after runs, from the state alone."""
-    docs.configure(memory.url, schedule="*/30 * * * *")
+    docs.configure(memory.url, schedule="0 3 * * *", schedule_zone="Asia/Tokyo")
     docs.write_documents(2)
     docs.write("bad.md", "This is unwanted.")
     memory.play(reject_text="unwanted")
@@ -174,6 +186,7 @@ def test_status_tells_how_each_source_stands(docs: Folder, memory: Memory, memsy
     (row,) = after.report["sources"]
     assert (row["status"], row["documents"], row["records"], row["dead_letters"]) == ("dead_letters", 3, 2, 1)
     assert row["next_run_at"] > row["last_run_at"]
+    assert row["next_run_at"] % 86_400 == 18 * 3600  # three in the morning there
     assert table.stdout.splitlines()[-1] == "Not in sync: 1 of 1 source."
     assert (never.exit_code, after.exit_code, table.exit_code, memory.requests) == (0, 0, 0, requests)
 
