@@ -3,16 +3,20 @@
 from typing import Any
 
 from pipeline.deploying.calendars import plain_cron
-from pipeline.deploying.plan import RUNS_AT_ONCE, STOP_S, Deployment, GeneratedFile, Source, comment, yaml_text
+from pipeline.deploying.image import CONFIGURATION, DOCUMENTS, HEALTH_PORT, STATE, USER_ID
+from pipeline.deploying.plan import (
+    CATCH_UP_S,
+    LATE_S,
+    RUNS_AT_ONCE,
+    STOP_S,
+    Deployment,
+    GeneratedFile,
+    Source,
+    comment,
+    yaml_text,
+)
 
-STATE = "/var/lib/memsync"
-CONFIGURATION = "/etc/memsync"
-DOCUMENTS = "/documents"
-HEALTH_PORT = 8080
-USER_ID = 10001  # of the Containerfile
 STATE_SIZE = "1Gi"
-# A run that could not be started in time is started late, up to so much; a hundred missed ones would be too many.
-CATCH_UP_S, LATE_S = 3600, 120
 
 Json = dict[str, Any]
 

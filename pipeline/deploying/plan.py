@@ -23,6 +23,9 @@ FILESYSTEM = "filesystem"
 # How long a run may take to stop; the grace of `memsync schedule` is 20 seconds.
 STOP_S = 30
 
+# A run that nobody could start in time is started late, up to so much: with or without `schedule_catch_up`.
+CATCH_UP_S, LATE_S = 3600, 120
+
 RUNS_AT_ONCE = 2  # of `memsync schedule`, unless it is told otherwise
 
 # Those that a run may call; see the README.

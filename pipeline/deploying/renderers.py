@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-from pipeline.deploying.aws import ecs_files, lambda_files
 from pipeline.deploying.cron import cron_files
+from pipeline.deploying.ecs import ecs_files
 from pipeline.deploying.kubernetes import kubernetes_files
+from pipeline.deploying.lambda_functions import lambda_files
 from pipeline.deploying.plan import Deployment, GeneratedFile
 from pipeline.deploying.systemd import systemd_files
 

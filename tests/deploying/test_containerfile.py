@@ -13,9 +13,7 @@ import click
 import pytest
 
 from pipeline.cli import main
-from pipeline.deploying.aws import HEALTH_PORT, USER_ID, health_check
-from pipeline.deploying.kubernetes import STATE
-from pipeline.deploying.kubernetes import USER_ID as POD_USER_ID
+from pipeline.deploying.image import CONFIGURATION, HEALTH_PORT, STATE, USER_ID, health_check
 
 PROJECT = Path(__file__).parents[2]
 CONTAINERFILE = (PROJECT / "Containerfile").read_text().replace("\\\n", " ")
@@ -60,7 +58,6 @@ def test_its_extras_exist_and_its_versions_are_the_tested_ones() -> None:
 def test_it_runs_without_rights_and_as_the_user_that_others_expect() -> None:
     """The volumes of Kubernetes and AWS are made for that user."""
     assert instruction("USER") == [f"{USER_ID}:{USER_ID}"]
-    assert int(USER_ID) == POD_USER_ID
     assert STATE in instruction("VOLUME")[0]
     assert any(f"MEMSYNC_STATE__PATH={STATE}" in words for words in instruction("ENV"))
 
@@ -73,7 +70,7 @@ def test_by_itself_it_keeps_what_is_mounted_in_sync() -> None:
 
     assert found is not None
     parameters = found.make_context(name, list(arguments), parent=context).params
-    assert parameters["paths"] == (Path("/etc/memsync"),)
+    assert parameters["paths"] == (Path(CONFIGURATION),)
     assert parameters["health_port"] == HEALTH_PORT
     assert json.loads(instruction("HEALTHCHECK")[0].partition("CMD")[2])[-1] == health_check(HEALTH_PORT)
 

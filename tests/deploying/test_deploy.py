@@ -336,12 +336,30 @@ def test_a_template_is_whole(kind: str, service: bool, tmp_path: Path) -> None:
     assert referred <= known
     assert {*template["Parameters"]} <= referred
     assert "handbook-a1B2c3D4e5" in files["template.yaml"]
+    # An image that has its files elsewhere than its command looks for them starts, and fails.
+    assert "COPY --chmod=644 sources/ /etc/memsync/\n" in files["Containerfile"]
+    assert "{" not in files["Containerfile"].replace("${BASE}", "")
     schedules = [each for each in template["Resources"].values() if each["Type"] == "AWS::Scheduler::Schedule"]
     assert len(schedules) == (0 if service else 3)
     assert {name for name in files if name.startswith("sources/")} == {
         "sources/bucket.yaml",
         f"sources/{next(name for name in files if 'wiki' in name).split('/')[1]}",
     }
+
+
+def test_a_function_finds_its_file_and_keeps_its_state_where_functions_can(tmp_path: Path) -> None:
+    """The image says where containers have their state, and what the environment says wins over the file."""
+    files = deploy("lambda", *write(tmp_path, bucket=BUCKET))
+
+    template = yaml.safe_load(files["template.yaml"])
+    (function,) = [each for each in template["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
+    variables = function["Properties"]["Environment"]["Variables"]
+    (mounted,) = function["Properties"]["FileSystemConfigs"]
+    assert variables == {
+        "MEMSYNC_FILE": "/etc/memsync/bucket.yaml",
+        "MEMSYNC_STATE__PATH": mounted["LocalMountPath"],
+    }
+    assert "lambda_handler.handle" in files["Containerfile"]
 
 
 def test_documents_on_this_machine_cannot_be_synced_from_aws(tmp_path: Path) -> None:
