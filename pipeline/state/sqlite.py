@@ -890,10 +890,11 @@ def stored_schema(path: Path) -> int | None:
         StateError: it cannot be read.
         ConfigurationError: it is something else, or of a newer version of memsync.
     """
-    if not path.exists():
-        return None
-    with _state_errors(path), closing(_connect(path, is_read_only=True)) as looking:
-        return _schema_of(looking, path)
+    with _state_errors(path):
+        if not path.exists():
+            return None
+        with closing(_connect(path, is_read_only=True)) as looking:
+            return _schema_of(looking, path)
 
 
 def _open(path: Path | None, source: str, destination: str, *, is_read_only: bool) -> sqlite3.Connection:

@@ -288,6 +288,20 @@ def test_a_state_folder_that_cannot_be_written(docs: Folder, memsync: Memsync) -
     assert "cannot be written by this user" in findings(done)["state folder"]["found"]
 
 
+def test_a_state_folder_that_cannot_be_looked_into(docs: Folder, memsync: Memsync) -> None:
+    """Of another user, as when a first run was started as root: that is no fault of memsync's."""
+    docs.write_documents(1)
+    memsync("run", "docs.yaml")
+    docs.state.parent.chmod(0)
+
+    done = memsync("doctor", "docs.yaml", "--json", as_root=False)
+
+    docs.state.parent.chmod(0o700)
+    problems = [check for check, verdict in verdicts(done).items() if verdict == "problem"]
+    assert (done.exit_code, problems) == (1, ["state folder", "state"])
+    assert "the check itself failed" not in done.stdout
+
+
 def test_a_state_folder_that_is_open(docs: Folder, memsync: Memsync) -> None:
     """Where everybody may write, a run refuses; where everybody may read, names of documents are seen."""
     docs.write_documents(1)
