@@ -154,6 +154,17 @@ def test_what_init_begins_can_be_run(folder: Folder, memsync: Memsync) -> None:
     assert ran.exit_code == 0, ran.stderr
 
 
+def test_the_page_on_starting_shows_what_init_takes_and_writes(folder: Folder, memsync: Memsync) -> None:
+    """It is read beside the terminal."""
+    text = (PROJECT / "docs" / "start.md").read_text()
+    (folder.path / "handbook.yaml").write_text(blocks("yaml", text)[0])
+
+    accepted = [parse(arguments).info_name for arguments in commands(text)]
+
+    assert set(accepted) == {"init", "preview", "run", "search"}
+    assert memsync("validate", "handbook.yaml").exit_code == 0
+
+
 def test_the_yaml_files_that_are_named_are_valid(memsync: Memsync) -> None:
     """Examples are copied; one that is refused would be the first thing that a new user meets."""
     done = memsync("validate", str(PROJECT / "configs"))
