@@ -292,11 +292,11 @@ SERVING = (
         "configuration_broken",
         ["error"],
         ["message"],
-        "A YAML file is not valid: its source is not run until it is mended, the others are. Or a path cannot be found:"
-        " then all goes on as it was. Said once for each change of the files.",
+        "A YAML file is not valid: its source is not run until it is mended, the others are. Or one of the paths cannot"
+        " be read: no run is started until it can. Said once for each change of the files.",
     ),
     LogEvent(
-        "run_begun",
+        "process_started",
         ["info"],
         ["reason", "late_s"],
         "A process runs the source; its own lines stand among these. `reason` is due, behind (a time went by without a"
@@ -304,27 +304,27 @@ SERVING = (
         " begun.",
     ),
     LogEvent(
-        "run_ended",
+        "process_ended",
         ["info", "warning"],
         ["status", "duration_s", "next_due_at", "exit_code"],
         "The process ended by itself. Info if the memory holds what it can hold (in_sync, dead_letters), else a warning"
         " with the exit code; what to do stands in its `run_finished`.",
     ),
     LogEvent(
-        "run_died",
+        "process_died",
         ["error"],
         ["status", "duration_s", "next_due_at", "signal", "consequence"],
         "A signal that memsync did not send ended the process: a SIGKILL mostly comes from the kernel, for want of"
         " memory. Nothing is lost; the next run carries on.",
     ),
     LogEvent(
-        "run_killed",
+        "process_killed",
         ["warning"],
         ["status", "duration_s", "next_due_at", "consequence"],
         "The run did not stop within `--grace` seconds, or a second signal came. The next run carries on.",
     ),
     LogEvent(
-        "run_not_begun",
+        "process_not_started",
         ["error"],
         ["message"],
         "The system has no process for the run, for want of memory mostly. It is tried again when the source is due"
