@@ -15,13 +15,13 @@ from pipeline.errors import StateError
 from pipeline.files import make_folder
 from pipeline.reporting.recorder import SCHEMA
 
-# By their names, files stand in the order in which their runs began.
-_NAME = re.compile(r"\d{8}T\d{6}Z-(?P<run_id>[A-Za-z0-9_-]+)\.json")
+# By their names, files stand in the order in which their runs began, of which a second may see several.
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(?P<run_id>[A-Za-z0-9_-]+)\.json")
 
 
 def report_name(run_id: str, started_at: float) -> str:
     """The name of a report's file; `started_at` is in seconds since the epoch."""
-    return f"{datetime.fromtimestamp(started_at, UTC):%Y%m%dT%H%M%SZ}-{run_id}.json"
+    return f"{datetime.fromtimestamp(started_at, UTC):%Y%m%dT%H%M%S.%fZ}-{run_id}.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,14 @@ def test_the_newest_are_kept_and_what_is_not_ours_is_left_alone(folder: ReportFo
     assert sorted(path.suffix for path in folder.path.iterdir()) == [".html", ".html", ".json", ".json", ".json"]
 
 
+def test_runs_of_one_second_stand_in_their_order(folder: ReportFolder) -> None:
+    """A small source is synced several times a second: the last run would be shown as an earlier one, and removed."""
+    for run_id, started_at in (("b", 1.25), ("c", 1.5), ("a", 1.75)):
+        folder.save(report(0, run_id=run_id, started_at=started_at), True)
+
+    assert [run_id_of(file) for file in folder.files()] == ["a", "c", "b"]
+
+
 def test_a_link_is_replaced_and_not_followed(folder: ReportFolder, tmp_path: Path) -> None:
     """Whoever puts a link there must not have memsync overwrite another file."""
     folder.path.mkdir(parents=True)
