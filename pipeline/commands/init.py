@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,7 @@ def _set_up(asked: Asked, questions: "Questions", style: "Style") -> "tuple[str,
     text = yaml_text(draft)
     settings = _checked(text, file)
     _write(file, text)
+    _put_schema_beside(file)
     shown = min(str(file), os.path.relpath(file), key=len)
     click.echo(f"{style.sign('good')} wrote {style.text(shown)}")
     _say_what_to_set(settings, were_set, style)
@@ -263,11 +265,11 @@ def _refuse_to_overwrite(file: Path) -> None:
 
 def _completed(draft: "Draft", name: str, file: Path, look: "Look | None") -> "Draft":
     from pipeline.starting.draft import Setting, with_settings
-    from pipeline.starting.proposals import common_settings, own_file_left_out
+    from pipeline.starting.proposals import common_settings, own_files_left_out
 
     why = "its identity: under another name, all records are created anew"
     draft = with_settings((Setting(("name",), name, why), *draft), common_settings(draft, name, look))
-    own = own_file_left_out(draft, file)
+    own = own_files_left_out(draft, file)
     return with_settings(draft, [own] if own else [])
 
 
@@ -352,6 +354,15 @@ def _write(file: Path, text: str) -> None:
         raise ConfigurationError(
             f"{file} cannot be written: {reason}. Nothing was done. --out names another file."
         ) from error
+
+
+def _put_schema_beside(file: Path) -> None:
+    """The schema that the file's first line names, for editors, unless there is one: it does without, too."""
+    from pipeline.commands.schema import schema_text
+    from pipeline.starting.yaml_text import SCHEMA_FILE
+
+    with suppress(OSError), file.with_name(SCHEMA_FILE).open("x", encoding="utf-8") as schema:
+        schema.write(schema_text())
 
 
 def _say_what_to_set(settings: "SourceSettings", were_set: Collection[str], style: "Style") -> None:

@@ -26,15 +26,23 @@ async def schema_command(type_name: str | None, file: Path | None) -> int:
     Of all types of sources that are installed, or of one. Editors offer its keys, show what they mean, and mark what is
     wrong, if a file begins with the line that --write tells. It is made anew by this command after an upgrade.
     """
-    from pipeline.schema import schema_of
-
-    schema = schema_of(_models(type_name))
-    text = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    text = schema_text(type_name)
     if file is None:
         click.echo(text, nl=False)
         return 0
     _write(file, text)
     return 0
+
+
+def schema_text(type_name: str | None = None) -> str:
+    """The schema of the files of all types of sources, or of one, as it is written.
+
+    Raises:
+        ConfigurationError: there is no such type.
+    """
+    from pipeline.schema import schema_of
+
+    return json.dumps(schema_of(_models(type_name)), indent=1, ensure_ascii=False) + "\n"
 
 
 def _write(file: Path, text: str) -> None:

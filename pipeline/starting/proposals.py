@@ -13,6 +13,7 @@ from pipeline.reporting.previews import TextPreview
 from pipeline.reporting.text import amount
 from pipeline.starting.draft import Draft, Setting, source_setting, value_at
 from pipeline.starting.look import OF_FILES
+from pipeline.starting.yaml_text import SCHEMA_FILE
 
 CHARS_USUAL, CHARS_MORE = 4_000, 6_000  # the first is the default of `chunking.max_chars`
 METADATA_MAX = 4  # beside title and uri; what is stored with every record has to be worth it
@@ -106,8 +107,8 @@ def endings_to_leave_out(draft: Draft, look: Look) -> Setting | None:
     return source_setting("exclude", [*known, *(ending for ending in endings if ending not in known)], why)
 
 
-def own_file_left_out(draft: Draft, file: Path) -> Setting | None:
-    """If the YAML file lies among the documents, it is none of them."""
+def own_files_left_out(draft: Draft, file: Path) -> Setting | None:
+    """If the YAML file lies among the documents, it is none of them, nor is the schema beside it."""
     root = (file.parent / str(value_at(draft, "source", "path"))).resolve()
     if value_at(draft, "source", "type") != "filesystem" or value_at(draft, "source", "include"):
         return None
@@ -115,8 +116,9 @@ def own_file_left_out(draft: Draft, file: Path) -> Setting | None:
         return None
     known = list(value_at(draft, "source", "exclude") or [])
     before = next((setting.why for setting in draft if setting.path == ("source", "exclude")), "")
-    why = "; ".join(filter(None, [before, "this file is not a document"]))
-    return source_setting("exclude", [*known, f"/{file.resolve().relative_to(root)}"], why)
+    why = "; ".join(filter(None, [before, "this file and its schema are no documents"]))
+    own = [f"/{each.resolve().relative_to(root)}" for each in (file, file.with_name(SCHEMA_FILE))]
+    return source_setting("exclude", [*known, *own], why)
 
 
 def content_settings(draft: Draft, look: Look) -> list[Setting]:

@@ -13,6 +13,7 @@ from pipeline.settings import SourceSettings
 from pipeline.starting.draft import Draft, Path, Setting, tree, value_at
 
 WIDTH = 100
+SCHEMA_FILE = "memsync.schema.json"  # beside the file
 BESIDE_MAX = 44  # the longest line that a reason stands beside
 
 
@@ -34,9 +35,10 @@ def yaml_text(draft: Draft) -> str:
 
 
 def header(draft: Draft) -> list[str]:
-    """What the file begins with. A line that is meant for editors, such as one that names a schema, goes first."""
+    """What the file begins with: a line for editors, and what a person should know first."""
     type_name = value_at(draft, "source", "type")
     return [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# One source of documents, and how they become records. Begun by `memsync init`; it is yours now.",
         f"# All that `source` can be told: memsync sources {printable(str(type_name))}",
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import jsonschema
 import pytest
 import yaml
 
@@ -413,6 +414,21 @@ def test_what_programs_fill_is_left_out(folder: Folder, memsync: Memsync) -> Non
 
     assert settings_in(folder)["source"]["exclude"] == ["node_modules/"]
     assert "1 document," in done.stdout
+
+
+def test_editors_are_given_the_schema(folder: Folder, memsync: Memsync) -> None:
+    """The first line of the file names it, beside the file; one that is there already is left alone."""
+    folder.write("a.md")
+    memsync("init", "docs", "--yes", "--name", "one")
+    first = (folder.path / "memsync.schema.json").read_text()
+    (folder.path / "memsync.schema.json").write_text("{}")
+    memsync("init", "docs", "--yes", "--name", "two")
+
+    for name in ("one", "two"):
+        line = (folder.path / f"{name}.yaml").read_text().splitlines()[0]
+        assert line == "# yaml-language-server: $schema=memsync.schema.json"
+    jsonschema.Draft202012Validator(json.loads(first)).validate(yaml.safe_load((folder.path / "one.yaml").read_text()))
+    assert (folder.path / "memsync.schema.json").read_text() == "{}"
 
 
 def test_the_file_itself_is_no_document(folder: Folder, memsync: Memsync) -> None:
