@@ -361,7 +361,7 @@ SERVING = (
         ["file", "message"],
         "The file of `--heartbeat` cannot be touched; who looks at its age takes this process for dead.",
     ),
-    LogEvent("health_served", ["info"], ["url"], "Where `/healthz` and `/readyz` are."),
+    LogEvent("health_served", ["info"], ["url"], "Where `/healthz`, `/readyz` and `/metrics` are."),
     LogEvent(
         "folder_missing",
         ["warning"],

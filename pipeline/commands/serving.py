@@ -54,7 +54,7 @@ _OPTIONS = (
         "--health-port",
         type=click.IntRange(0, 65535),
         metavar="PORT",
-        help="Serve /healthz and /readyz; 0 takes a free port.",
+        help="Serve /healthz, /readyz and /metrics; 0 takes a free port.",
     ),
     click.option(
         "--health-host",
@@ -118,13 +118,31 @@ async def serve(paths: Sequence[Path], serving: Serving, *, attend: "Attend | No
 
             from pipeline.scheduling.health_server import serve_health
 
-            server = serve_health(health, serving.health_host, serving.health_port, clocks)
+            server = serve_health(health, serving.health_host, serving.health_port, clocks, _metrics_of(paths))
             structlog.get_logger().info("health_served", url=await stack.enter_async_context(server))
         tasks = await stack.enter_async_context(create_task_group())
         tasks.start_soon(_heed_signals, scheduler, ending)
         await scheduler.serve()
         tasks.cancel_scope.cancel()
     return ending.exit_code
+
+
+def _metrics_of(paths: Sequence[Path]) -> Callable[[], Awaitable[str]] | None:
+    """What tells the metrics of the sources as their files are now; None without the package that it takes."""
+    from pipeline.settings import check_sources
+
+    try:
+        from pipeline.metrics import metrics_text
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        return None
+
+    async def metrics() -> str:
+        # A state that cannot be read is one of the metrics, and a file that cannot be is told by /readyz.
+        return await metrics_text([source.settings for source in check_sources(paths).sources], lambda *_: None)
+
+    return metrics
 
 
 @dataclass(slots=True)

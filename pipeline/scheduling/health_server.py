@@ -1,6 +1,6 @@
-"""`/healthz` and `/readyz`, over HTTP."""
+"""`/healthz`, `/readyz` and `/metrics`, over HTTP."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -11,14 +11,19 @@ from pipeline.scheduling.clocks import Clocks
 from pipeline.scheduling.health import Health
 
 SHUTDOWN_TIMEOUT_S = 0.2
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NO_METRICS = "There are no metrics without a package: pip install 'agentcore-memory-sync[prometheus]'\n"
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @asynccontextmanager
-async def serve_health(health: Health, host: str, port: int, clocks: Clocks) -> AsyncIterator[str]:
+async def serve_health(
+    health: Health, host: str, port: int, clocks: Clocks, metrics: Callable[[], Awaitable[str]] | None = None
+) -> AsyncIterator[str]:
     """Serve `health` for as long as this is open; yields the address.
 
     `/healthz` tells with 200 or 503 whether the scheduler itself is at work, `/readyz` whether its sources are too.
+    `/metrics` has what `metrics` returns, for Prometheus.
 
     Raises:
         ConfigurationError: the port is taken, or the host is none of this machine's.
@@ -30,9 +35,15 @@ async def serve_health(health: Health, host: str, port: int, clocks: Clocks) -> 
     async def answer_readyz(_request: web.Request) -> web.Response:
         return _answer(health, clocks, is_well=health.is_ready(clocks.now(), clocks.ticks()))
 
+    async def answer_metrics(_request: web.Request) -> web.Response:
+        if metrics is None:
+            return web.Response(status=404, text=NO_METRICS, headers=HEADERS)
+        return web.Response(body=(await metrics()).encode(), headers={**HEADERS, "Content-Type": METRICS_TYPE})
+
     app = web.Application(client_max_size=1024)
     app.router.add_get("/healthz", answer_healthz)
     app.router.add_get("/readyz", answer_readyz)
+    app.router.add_get("/metrics", answer_metrics)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.timetable import delay_of
 
@@ -166,11 +167,20 @@ def test_one_that_fails_and_one_that_is_broken_do_not_keep_others_from_running(
         scheduler.wait_for("process_ended", source="gone", status="failed", exit_code=1)
         alive, health = ask(url, "/healthz")
         ready, _ = ask(url, "/readyz")
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+            metrics = {
+                (sample.name, sample.labels["source"]): sample.value
+                for family in text_string_to_metric_families(answer.read().decode())
+                for sample in family.samples
+                if "source" in sample.labels
+            }
         done = scheduler.stop()
 
     assert broken["message"].startswith("typo.yaml:1:1: unknown key `scedule`")
     assert (alive, ready) == (200, 503)
     assert health["broken_files"] == ["typo.yaml"]
+    assert metrics["memsync_documents", "docs"] == 1
+    assert metrics["memsync_next_run_timestamp_seconds", "gone"] > 0
     assert {source["name"]: source["status"] for source in health["sources"]} == {"docs": "in_sync", "gone": "failed"}
     assert done.exit_code == 0
 
