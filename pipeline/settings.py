@@ -556,6 +556,13 @@ class ReportSettings(Section):
     """What each run leaves for people to look at: `memsync report`."""
 
     enabled: bool = Field(default=True, description="Keep a report of each run.")
+    page: bool = Field(
+        default=True,
+        description=(
+            "Write the page of each run that changed something, or that a person should look at. `memsync report` "
+            "makes that of any run."
+        ),
+    )
     keep: int = Field(default=50, ge=1, le=10_000, description="Reports to keep, 1 to 10000; older ones are removed.")
     path: HomePath | None = Field(
         default=None,

@@ -20,7 +20,7 @@ from pipeline.commands.shared import (
     source_option,
     style_here,
 )
-from pipeline.errors import ConfigurationError, SyncError
+from pipeline.errors import SyncError
 
 if TYPE_CHECKING:
     from pipeline.settings import SourceSettings
@@ -61,7 +61,9 @@ async def report_command(
         found, errors = await _asked(sources, partial(find_report, run_id=run_id))
         print_json("memsync/reports/1", reports=[report for _, report in found.values()])
         return exit_code_of(errors)
-    pages, errors = await _asked(sources, partial(_write_page, run_id=run_id, out=out))
+    from pipeline.run_pages import write_page
+
+    pages, errors = await _asked(sources, partial(write_page, run_id=run_id, out=out))
     for page in pages.values():
         click.echo(style_here().text(str(page)))
         if is_to_open and not webbrowser.open(page.absolute().as_uri()):
@@ -91,36 +93,9 @@ async def _asked(
     return answers, errors
 
 
-def _place(source: str, out: Path) -> Path:
-    return out / f"{source}.html" if out.is_dir() else out
-
-
 def _is_file(out: Path | None) -> bool:
     """Whether `out` names a file, be it one to come."""
     return out is not None and not out.is_dir()
-
-
-async def _write_page(settings: "SourceSettings", run_id: str | None, out: Path | None) -> Path:
-    """Write the page of a run; return its file.
-
-    Raises:
-        ConfigurationError: there is no such report, or the page cannot be written there.
-        StateError: the report or the state cannot be read.
-    """
-    from pipeline.history import find_report, past_runs
-    from pipeline.reporting.pages import TREND_RUNS_MAX, render_page
-    from pipeline.reporting.report_files import write_for_owner
-
-    file, report = await find_report(settings, run_id)
-    page = render_page(report, await past_runs(settings, TREND_RUNS_MAX))
-    path = _place(settings.name, out or file.with_suffix(".html"))
-    try:
-        write_for_owner(path, page.encode())
-    except OSError as error:
-        raise ConfigurationError(
-            f"the page cannot be written to {path}: {error.strerror}; --out names another"
-        ) from error
-    return path
 
 
 @click.command("history")

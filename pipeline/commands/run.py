@@ -179,6 +179,7 @@ async def run_all(
     with _without("rich"):  # structlog takes it for tracebacks that it never prints here: a sixth of the start
         from pipeline.reporting.logs import LogListener, configure_logging
     from pipeline.observing import observing
+    from pipeline.run_pages import leave_page
     from pipeline.runner import new_run_id, run_source
 
     run_id = new_run_id()
@@ -209,6 +210,8 @@ async def run_all(
                         )
                     log.close(outcome.report if verb != "plan" else None)
                     await run.finish(outcome.report)
+                    if verb != "plan":
+                        await leave_page(settings, run_id, outcome.report)
                     outcomes.append(outcome)
         if tell is not None:
             tell(run_id, outcomes)

@@ -73,13 +73,16 @@ async def _verified(settings: "SourceSettings") -> "VerifiedSource":
 
 async def _verified_and_repaired(settings: "SourceSettings") -> "VerifiedSource":
     from pipeline.reporting.listings import VerifiedSource
+    from pipeline.run_pages import leave_page
     from pipeline.runner import count_unattributed, new_run_id, repair_source, run_source
     from pipeline.sync import reconciled
 
     found = await repair_source(settings)
     unattributed = await count_unattributed(settings)
     async with stopping() as stop:
-        outcome = await run_source(settings, "run", run_id=new_run_id(), stop=stop, repaired=reconciled(found))
+        run_id = new_run_id()
+        outcome = await run_source(settings, "run", run_id=run_id, stop=stop, repaired=reconciled(found))
+    await leave_page(settings, run_id, outcome.report)
     if claimed := unattributed - await count_unattributed(settings):
         found = replace(found, unattributed=found.unattributed - claimed, examples=[])  # which are left is not known
     report = outcome.report

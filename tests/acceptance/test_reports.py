@@ -36,6 +36,30 @@ def test_each_run_leaves_a_report_that_agrees_with_what_it_said(docs: Folder, me
     assert TEXT_CANARY not in json.dumps(report)
 
 
+def test_each_run_that_did_something_leaves_its_page(docs: Folder, memsync: Memsync) -> None:
+    """Who looks in the morning opens a file; a run that found nothing to do writes none, and is done sooner."""
+    docs.write_documents(2)
+    memsync("run", "docs.yaml")
+    memsync("run", "docs.yaml")
+    docs.documents.rename(docs.path / "elsewhere")
+    memsync("run", "docs.yaml")
+
+    reports = sorted((docs.state / "runs").glob("*.json"))
+    pages = sorted((docs.state / "runs").glob("*.html"))
+
+    assert len(reports) == 3
+    assert [page.stem for page in pages] == [reports[0].stem, reports[2].stem]
+    assert "failed" in pages[1].read_text()
+
+
+def test_pages_are_left_to_those_who_ask_if_the_settings_say_so(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    docs.configure(memory.url, reports={"page": False})
+    docs.write_documents(1)
+    memsync("run", "docs.yaml")
+
+    assert [file.suffix for file in (docs.state / "runs").iterdir()] == [".json"]
+
+
 def test_what_changed_is_told_by_document_and_record(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """Which document changed what in the memory, down to the record."""
     for name in ("edited.md", "gone.md", "old-name.md"):
