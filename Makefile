@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 USABLE := $(VENV)/.usable
 READY  := $(VENV)/.ready
 
-.PHONY: quickstart test lint picture picture-report picture-console site simulate mutants kills powerloss io-errors stateful hostile bench bench-check reference format clean
+.PHONY: quickstart test lint picture picture-report picture-console failures site simulate mutants kills powerloss io-errors stateful hostile bench bench-check reference format clean
 .DEFAULT_GOAL := quickstart
 
 $(USABLE): pyproject.toml constraints.txt
@@ -103,6 +103,10 @@ picture-report: $(READY)
 # The console; needs Chromium and its driver.
 picture-console: $(READY)
 	$(BIN)/python docs/picture_console.py
+
+# What memsync says when things go wrong: docs/failures.md. Some two minutes.
+failures: $(READY)
+	$(BIN)/python docs/record_failures.py
 
 # What is made of the models of the settings: the reference in docs/configuration.md, and the schema for editors.
 reference: $(READY)

@@ -68,8 +68,10 @@ def source_draft(asked: Asked, questions: "Questions", given: "Sequence[Setting]
     model = _settings_model(place.type)
     if place.type == "sql":
         draft = with_settings(draft, _table(draft, asked, questions))
-    for setting in wanted(model, tree(draft)["source"]):
-        words = f"{setting.name}: {setting.description}"
+    while missing := wanted(model, tree(draft)["source"]):
+        setting = missing[0]
+        said = "the environment variable that holds the secret, which stays out of the file"
+        words = f"{setting.name}: {said if setting.is_secret_name else setting.description}"
         default = _variable_name(asked.name or place.name, setting.name) if setting.is_secret_name else None
         value = questions.text(
             words,

@@ -131,6 +131,8 @@ def _notes(row: StatusRow, now: float, style: Style) -> Iterator[str]:
     name = style.text(row.source)
     if row.error is not None and (row.status == "failed" or not row.is_known):
         yield f"{name}: {style.text(row.error, characters_max=_ERROR_CHARACTERS_MAX)}"
+    if row.status == "interrupted":
+        yield f"{name}: its last run was cut off and has lost nothing; the next one carries on."
     if row.status == "guarded":
         gone = amount(row.withheld_documents, "document")
         yield f"{name}: {gone} gone from the source; the records were kept. `memsync report` names them."

@@ -1,5 +1,6 @@
 """What the settings of a type of source ask for, read from their model: so every connector can be set up."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from yamlcore import CCoreLoader
 
 from pipeline.setting_faults import did_you_mean
+
+_NAMED = re.compile(r"`(\w+)`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,28 @@ class Wanted:
 
 
 def wanted(model: type[BaseModel], given: Mapping[str, Any]) -> list[Wanted]:
-    """What `model` needs and `given` does not have."""
-    return [
-        Wanted(name, field.description or "", name.endswith("_variable"))
+    """What `model` needs and `given` does not have; of a secret that can be given in two ways, the variable for it."""
+    required = [
+        name
         for name, field in model.model_fields.items()
         if field.is_required() and name != "type" and name not in given
     ]
+    return [_wanted(model, name) for name in required] or [_wanted(model, name) for name in _one_of_two(model, given)]
+
+
+def _wanted(model: type[BaseModel], name: str) -> Wanted:
+    return Wanted(name, model.model_fields[name].description or "", name.endswith("_variable"))
+
+
+def _one_of_two(model: type[BaseModel], given: Mapping[str, Any]) -> list[str]:
+    """The variable for a secret that is needed, if all that the model says of `given` is that it needs one."""
+    try:
+        model.model_validate({"type": "", **given})
+    except ValidationError as error:
+        said = " ".join(details["msg"] for details in error.errors(include_url=False) if not details["loc"])
+        named = [name for name in _NAMED.findall(said) if name in model.model_fields and name not in given]
+        return [name for name in named if name.endswith("_variable")][:1]
+    return []
 
 
 def value_of(model: type[BaseModel], given: Mapping[str, Any], name: str, typed: str) -> Any:

@@ -180,7 +180,7 @@ class SqliteStateStore:
             fence, holder, its_end, is_held = self._lease(has_lock, now)
             if is_held:
                 assert its_end is not None
-                until = datetime.fromtimestamp(its_end, UTC).astimezone().isoformat(" ", "seconds")
+                until = datetime.fromtimestamp(its_end, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
                 raise SourceLocked(
                     f"Another run holds the source {self._meta('source')!r}: {holder}. This one did nothing. If that"
                     f" run is dead, its lease ends by itself at {until}."
@@ -1036,6 +1036,11 @@ def _state_errors(path: Path | None) -> Iterator[None]:
             raise SourceLocked(
                 f"Another run is writing to the state in {path or 'memory'} and does not go on: it was stopped, or its"
                 " disk hangs. This one did nothing more. Let that run go on, or end it."
+            ) from error
+        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StateError(
+                f"The state in {path or 'memory'} is ruined: {error}. Nothing more was sent. Check the disk; bring the"
+                " state back from a backup, or move it away, and `memsync recover` rebuilds it from the memory."
             ) from error
         raise StateError(
             f"The state in {path or 'memory'} could not be used: {error}. The run stopped; what was confirmed before"

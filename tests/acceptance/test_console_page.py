@@ -70,10 +70,13 @@ class Page:
         return found
 
     def press(self, words: str) -> None:
-        """Click a button, which may be made anew at this moment."""
+        """Click a button, once it can be; it may be made anew at this moment."""
 
         def click() -> bool:
-            self.button(words).click()
+            button = self.button(words)
+            if not button.is_enabled():
+                return False
+            button.click()
             return True
 
         self.until(click)

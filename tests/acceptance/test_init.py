@@ -173,7 +173,7 @@ def test_any_type_is_asked_for_what_it_needs(folder: Folder, memsync: Memsync) -
         terminal.type(f"{number}\n")
         terminal.answer("host: The server's name", "imap.example.com")
         terminal.answer("user: The name to log in with", "me@example.com")
-        terminal.answer("password_variable: The name of the environment variable", "MAIL_PASSWORD")
+        terminal.answer("password_variable: the environment variable", "MAIL_PASSWORD")
         terminal.answer("Its name", "mails")
         terminal.answer("Number", "1")
         code = terminal.finish()

@@ -12,11 +12,17 @@ from pipeline.starting.memories import region_here, region_in, variables_of
 
 
 def test_what_is_required_is_asked_for_once() -> None:
-    """Everything else has a default that suits."""
-    found = wanted(ImapSettings, {"host": "a"})
+    """Everything else has a default that suits; of a secret, one of its two ways, and last."""
+    (user,) = wanted(ImapSettings, {"type": "imap", "host": "a"})
+    (secret,) = wanted(ImapSettings, {"type": "imap", "host": "a", "user": "b"})
+    given = {"type": "imap", "host": "a", "user": "b", "password_variable": "MAIL_PASSWORD"}
 
-    assert [(each.name, each.is_secret_name) for each in found] == [("user", False), ("password_variable", True)]
-    assert found[0].description
+    assert [(each.name, each.is_secret_name) for each in (user, secret)] == [
+        ("user", False),
+        ("password_variable", True),
+    ]
+    assert user.description
+    assert wanted(ImapSettings, given) == []
 
 
 def test_words_are_words_and_lists_are_written_as_yaml() -> None:
