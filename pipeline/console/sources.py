@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.changed_files import FileLooks, Snapshot
 from pipeline.errors import SyncError
 from pipeline.history import find_report, past_runs
 from pipeline.letters import to_json
@@ -35,7 +36,11 @@ class ConsoleSources:
     paths: Sequence[Path]
     problem: str | None = None
     _settings: Mapping[str, SourceSettings] = field(default_factory=dict)
-    _written_at: Mapping[Path, int] = field(default_factory=dict)
+    _looks: FileLooks = field(init=False)
+    _files: Snapshot = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._looks = FileLooks(self.paths)
 
     def load(self) -> None:
         """Read the files.
@@ -43,12 +48,13 @@ class ConsoleSources:
         Raises:
             ConfigurationError: they are faulty.
         """
+        files = self._looks.take()  # before they are read: they may change
         self._settings = {settings.name: settings for settings in load_sources(self.paths)}
-        self._written_at = self._times()
+        self._files = files
 
     def refresh(self) -> None:
         """Read the files again if they have changed; `problem` tells what is wrong with them since."""
-        if self._times() == self._written_at:
+        if self._looks.take() == self._files:
             return
         try:
             self.load()
@@ -127,10 +133,6 @@ class ConsoleSources:
         names = [name] if name else list(self._settings)
         hits = [asdict(hit) for each in names for hit in await search_source(self.find(each), query, HITS_SHOWN)]
         return sorted(hits, key=lambda hit: -hit["score"])[:HITS_SHOWN]
-
-    def _times(self) -> dict[Path, int]:
-        files = [file for path in self.paths for file in ([path] if path.is_file() else sorted(path.glob("*.y*ml")))]
-        return {file: file.stat().st_mtime_ns for file in files}
 
 
 def _advice(letter: DeadLetter) -> str:

@@ -17,6 +17,7 @@ import structlog
 from anyio import CancelScope, Event, create_task_group, move_on_after, to_thread
 from anyio.abc import TaskGroup
 
+from pipeline.changed_files import FileLooks, Snapshot
 from pipeline.errors import ConfigurationError, SyncError
 from pipeline.reporting.relay import relay
 from pipeline.reporting.statuses import StatusRow
@@ -24,7 +25,7 @@ from pipeline.scheduling.agenda import Agenda, Skip, Start
 from pipeline.scheduling.clocks import Clocks
 from pipeline.scheduling.health import SUCCESSES, Health, SourceHealth, status_of
 from pipeline.scheduling.processes import Ended, Stopping, run_in_process
-from pipeline.scheduling.sources import Scheduled, Snapshot, look_at_files, read_sources
+from pipeline.scheduling.sources import Scheduled, read_sources
 from pipeline.settings import SourceSettings
 from pipeline.status import status_row
 from pipeline.timetable import Timetable
@@ -77,6 +78,7 @@ class Scheduler:
         launch: Launch = run_in_process,
     ) -> None:
         self._paths = paths
+        self._looks = FileLooks(paths)
         self._options = options
         self._health = health
         self._clocks = clocks
@@ -118,7 +120,7 @@ class Scheduler:
         Raises:
             ConfigurationError: no file is valid, or no source has a schedule: there would be nothing to do.
         """
-        self._files = await to_thread.run_sync(look_at_files, self._paths)  # before they are read: they may change
+        self._files = await to_thread.run_sync(self._looks.take)  # before they are read: they may change
         sources, faults = await to_thread.run_sync(read_sources, self._paths)
         if not sources and faults:
             raise ConfigurationError("\n".join(dict.fromkeys(map(str, faults))))
@@ -225,7 +227,7 @@ class Scheduler:
 
     async def _look_at_files(self, tasks: TaskGroup) -> None:
         is_asked, self._is_reload_asked = self._is_reload_asked, False
-        files = await to_thread.run_sync(look_at_files, self._paths, abandon_on_cancel=True)
+        files = await to_thread.run_sync(self._looks.take, abandon_on_cancel=True)
         if files == self._files and not is_asked:
             self._changed_files = None
             return

@@ -1,17 +1,13 @@
 """The sources that a scheduler looks after, as their YAML files have them now."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigurationError
-from pipeline.settings import SourceSettings, check_sources, source_files
+from pipeline.settings import SourceSettings, check_sources
 from pipeline.time_zones import zone_called
 from pipeline.timetable import Timetable, delay_of
-
-# When each file was changed, its size and which one it is; None: it cannot be looked at.
-Snapshot = dict[Path, tuple[int, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +16,6 @@ class Scheduled:
 
     settings: SourceSettings
     timetable: Timetable | None
-
-
-def look_at_files(paths: Sequence[Path]) -> Snapshot:
-    """What tells whether a YAML file has changed, or is new or gone; nothing, if a folder cannot be read."""
-    try:
-        return {file: _look_at(file) for file in source_files(paths)}
-    except ConfigurationError:
-        return {}
-
-
-def _look_at(file: Path) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(file)  # noqa: PTH116 - of what a link leads to: Kubernetes changes that
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def read_sources(paths: Sequence[Path]) -> tuple[dict[str, Scheduled], list[ConfigurationError]]:

@@ -196,6 +196,35 @@ def test_a_file_that_becomes_faulty_is_told_and_what_was_known_stays(console: Co
     assert "docs" in told["problem"]
 
 
+def test_a_file_that_a_source_extends_is_read_again_too(docs: Folder, memsync: Memsync) -> None:
+    """The page would show settings that no command it starts goes by."""
+    shared = docs.path / "shared.yaml"
+    shared.write_text('schedule: "0 1 * * *"\n')
+    (docs.path / "docs.yaml").write_text("extends: shared.yaml\n" + (docs.path / "docs.yaml").read_text())
+    running = memsync.start("console", "docs.yaml")
+    console = Console(running, running.read_line().split()[-1])
+    before = console.ask("/api/overview")
+
+    shared.write_text('schedule: "0 22 * * *"\n')
+    after = console.ask("/api/overview")
+    running.stop_by(signal.SIGTERM)
+
+    assert [told["sources"][0]["schedule"] for told in (before, after)] == ["0 1 * * *", "0 22 * * *"]
+
+
+def test_a_broken_link_among_the_files_is_told(docs: Folder, memsync: Memsync) -> None:
+    """An answer that is none would leave the page without a word of what is wrong."""
+    running = memsync.start("console", ".")
+    console = Console(running, running.read_line().split()[-1])
+    (docs.path / "gone.yaml").symlink_to("nowhere.yaml")
+
+    told = console.ask("/api/overview")
+    running.stop_by(signal.SIGTERM)
+
+    assert "gone.yaml" in told["problem"]
+    assert [source["name"] for source in told["sources"]] == ["docs"]
+
+
 def test_a_report_is_shown_once_by_its_address(console: Console, memsync: Memsync) -> None:
     """The browser itself loads the page of a report, and has no token: the address must not be worth keeping."""
     memsync("run", "docs.yaml")

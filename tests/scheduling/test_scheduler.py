@@ -126,6 +126,33 @@ def test_a_file_is_read_again_when_it_has_settled(world: World) -> None:
     assert [start for start in world.starts if "two" in start] == ["12:10 two", "12:20 two", "12:30 two", "12:40 two"]
 
 
+def test_a_file_that_a_source_extends_is_read_again_too(world: World) -> None:
+    """The schedule that many sources share is changed in one place: all of them would keep to the old one."""
+    shared = world.folder / "_shared.yaml"
+    shared.write_text('schedule: "0 0 1 1 *"\nschedule_zone: UTC\nschedule_jitter_s: 0\n')
+    (world.folder / "one.yaml").write_text(
+        "extends: _shared.yaml\nsource: {type: filesystem, path: docs}\n"
+        "destination: {type: agentcore, endpoint_url: local}\n"
+    )
+
+    def write(schedule: str) -> None:
+        shared.write_text(shared.read_text().replace("0 0 1 1 *", schedule))
+
+    world.live((601, lambda: write("*/20 * * * *")), hours=1.1)
+
+    assert world.starts[-3:] == ["12:20 one", "12:40 one", "13:00 one"]
+
+
+def test_a_source_whose_extended_file_is_missing_is_back_when_that_is(world: World) -> None:
+    """It would stay out until its own file is touched, though nothing is wrong with it any more."""
+    world.write("other", "0 0 1 1 *")
+    world.write("one", "*/20 * * * *", extends="_shared.yaml")
+
+    world.live((601, lambda: (world.folder / "_shared.yaml").write_text("reports: {keep: 3}\n")), hours=0.7)
+
+    assert [start for start in world.starts if "one" in start][-2:] == ["12:20 one", "12:40 one"]
+
+
 def test_a_folder_that_is_gone_for_a_while_is_said_and_made_up_for(world: World) -> None:
     """A disk with the YAML files that is not mounted: the scheduler stays, and goes on when it is back."""
     world.write("half", "*/10 * * * *")
