@@ -188,7 +188,7 @@ def deadline_s(source: Source) -> int:
 
 
 def memory_policy(deployment: Deployment) -> Json:
-    """What a run may do: call the memories of these sources, and ask for their quota."""
+    """What a run may do: call the memories of these sources, ask for their quota, and read what they refer to."""
     memories = list(dict.fromkeys(_memory_arn(source.settings.destination.memory_id) for source in deployment.sources))
     statements = [
         {
@@ -198,7 +198,29 @@ def memory_policy(deployment: Deployment) -> Json:
         },
         {"Effect": "Allow", "Action": ["servicequotas:ListServiceQuotas"], "Resource": "*"},
     ]
+    referred_to = [each for source in deployment.sources for each in source.references]
+    for scheme, (action, arn_of) in _STORES.items():
+        names = dict.fromkeys(each.name.partition("#")[0] for each in referred_to if each.scheme == scheme)
+        if names:
+            resources = [name if name.startswith("arn:") else substituted(arn_of(name)) for name in names]
+            statements.append({"Effect": "Allow", "Action": [action], "Resource": resources})
     return {"PolicyName": "memory", "PolicyDocument": {"Version": "2012-10-17", "Statement": statements}}
+
+
+def _secret_arn(name: str) -> str:
+    """Secrets Manager puts a dash and six characters behind the name of a secret."""
+    return "arn:${AWS::Partition}:secretsmanager:*:${AWS::AccountId}:secret:" + name + "-??????"
+
+
+def _parameter_arn(name: str) -> str:
+    """Behind a colon stands a version, which is no part of the ARN."""
+    return "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:parameter/" + name.partition(":")[0].lstrip("/")
+
+
+_STORES = {
+    "aws-sm": ("secretsmanager:GetSecretValue", _secret_arn),
+    "ssm": ("ssm:GetParameter", _parameter_arn),
+}
 
 
 def _memory_arn(memory_id: str) -> str:

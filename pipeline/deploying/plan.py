@@ -13,12 +13,16 @@ import yaml
 
 from pipeline.deploying.calendars import CannotBeSaid
 from pipeline.errors import ConfigurationError
+from pipeline.local_references import local_value
+from pipeline.references import Reference, parse, texts_with_marks
 from pipeline.reporting.text import printable
-from pipeline.settings import SourceSettings
-from pipeline.yaml_source import read_yaml
+from pipeline.setting_faults import dotted
+from pipeline.settings import ReferringSettings, SourceSettings
+from pipeline.source_files import read_source_file
 
 SLUG_CHARACTERS_MAX = 40  # Kubernetes allows 52 for a CronJob, of which a prefix takes some
 FILESYSTEM = "filesystem"
+OF_THIS_MACHINE = ("file", "keyring")  # schemes of references
 
 # How long a run may take to stop; the grace of `memsync schedule` is 20 seconds.
 STOP_S = 30
@@ -88,15 +92,46 @@ class Source:
 
     @property
     def variables(self) -> list[str]:
-        """The environment variables that the settings name: they hold secrets."""
-        return list(dict.fromkeys(_variables(self.settings.model_dump(mode="json"))))
+        """The environment variables that the settings name or refer to: they hold secrets."""
+        named = _variables(self.settings.model_dump(mode="json"))
+        referred_to = (each.name for each in self.references if each.scheme == "env")
+        return list(dict.fromkeys([*named, *referred_to]))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the YAML file says, together with those that it extends."""
+        return read_source_file(self.settings.file).values
+
+    @property
+    def references(self) -> list[Reference]:
+        """What stands in the files for something else, such as a secret."""
+        return [each for _, text in texts_with_marks(self.values) for each in parse(text).references]
 
     @property
     def documents(self) -> Path | None:
-        """The folder that the documents are in; None: they are not on this machine."""
-        if self.settings.source.type != FILESYSTEM:
+        """The folder that the documents are in; None: they are not on this machine.
+
+        Raises:
+            ConfigurationError: its name refers to something that this machine does not know.
+        """
+        source = self.settings.source
+        if source.type != FILESYSTEM:
             return None
-        return Path(os.path.normpath(self.settings.folder / self.settings.source.model_dump()["path"].expanduser()))
+        path = (
+            self._filled(source.written["path"])
+            if isinstance(source, ReferringSettings)
+            else source.model_dump()["path"]
+        )
+        return Path(os.path.normpath(self.settings.folder / Path(path).expanduser()))
+
+    def _filled(self, text: str) -> str:
+        template = parse(text)
+        try:
+            return template.filled({each: local_value(each, self.settings.folder) for each in template.references})
+        except LookupError as error:
+            raise ConfigurationError(
+                f"`source.path`: {error.args[0]}. Nothing was written.", path=str(self.settings.file)
+            ) from None
 
     def said(self, say: Callable[[], Said], where: str) -> Said:
         """What `say` makes of the schedule.
@@ -115,17 +150,35 @@ class Source:
             ) from error
 
     def moved_yaml(self, *, state: str, documents: str) -> str:
-        """The YAML file of this source for another machine, with its state and its documents in these folders."""
-        values = dict(read_yaml(self.settings.file).values)
+        """One YAML file of this source for another machine, with its state and its documents in these folders.
+
+        Raises:
+            ConfigurationError: it refers to something that only this machine has.
+        """
+        values = self.values
         values["name"] = self.name  # it may come from the name of this file
         values["state"] = {"path": state}
-        if self.settings.dead_letters.path is not None:
-            values["dead_letters"] = {**values.get("dead_letters", {}), "path": None}
+        # What runs leave behind goes with the state; nobody there reads a file of metrics.
+        for section, key in (("dead_letters", "path"), ("reports", "path"), ("telemetry", "prometheus_file")):
+            if (values.get(section) or {}).get(key) is not None:
+                values[section] = {**values[section], key: None}
         if self.documents is not None:
             values["source"] = {**values["source"], "path": documents}
         if self.settings.destination.profile is not None:  # it is of this machine; there a role is in its place
             values["destination"] = {**values["destination"], "profile": None}
+        self._refuse_what_stays_here(values)
         return yaml_text(values)
+
+    def _refuse_what_stays_here(self, values: Mapping[str, Any]) -> None:
+        for location, text in texts_with_marks(values):
+            for reference in parse(text).references:
+                if reference.scheme in OF_THIS_MACHINE:
+                    raise ConfigurationError(
+                        f"`{dotted(location)}`: {reference} is known to this machine only. Nothing was written. Take it"
+                        " from ${env:NAME}, ${aws-sm:NAME} or ${ssm:NAME}, or run memsync here: `memsync deploy"
+                        " systemd`.",
+                        path=str(self.settings.file),
+                    )
 
 
 def _variables(values: Any) -> Iterator[str]:

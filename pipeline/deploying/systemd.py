@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.deploying.calendars import on_calendar
 from pipeline.deploying.plan import RUNS_AT_ONCE, STOP_S, Deployment, GeneratedFile, Source, comment
+from pipeline.settings import SourceSettings
 from pipeline.timetable import Timetable
 
 UNITS = "/etc/systemd/system"
@@ -200,18 +201,21 @@ def _shortest_wait_s(source: Source) -> float:
 
 
 def _folders(source: Source) -> list[Path]:
-    found = [source.settings.file, source.settings.state_folder, source.settings.dead_letters_path]
+    found = [source.settings.file, *_outputs(source.settings)]
     return [*found, *([source.documents] if source.documents is not None else [])]
 
 
 def _written(sources: Sequence[Source]) -> list[str]:
     """The folders that are written to, as far as they are there already: systemd makes none."""
-    found = {
-        _nearest(folder)
-        for source in sources
-        for folder in (source.settings.state_folder.parent, source.settings.dead_letters_path.parent)
-    }
+    found = {_nearest(path.parent) for source in sources for path in _outputs(source.settings)}
     return sorted(str(folder) for folder in found if not found.intersection(folder.parents))
+
+
+def _outputs(settings: SourceSettings) -> list[Path]:
+    """What runs write, each in a folder that exists or that they make."""
+    metrics = settings.prometheus_path
+    always = [settings.state_folder, settings.dead_letters_path, settings.reports_folder]
+    return [*always, *([metrics] if metrics is not None else [])]
 
 
 def _nearest(folder: Path) -> Path:

@@ -52,6 +52,8 @@ def test_its_extras_exist_and_its_versions_are_the_tested_ones() -> None:
     (default,) = [words.removeprefix("EXTRAS=") for words in instruction("ARG") if words.startswith("EXTRAS=")]
 
     assert set(default.split(",")) <= set(extras)
+    # Settings that name them are refused without them: each run would end with a configuration error.
+    assert {"notify", "otel", "prometheus"} <= set(default.split(","))
     assert any("--constraint constraints.txt" in words for words in instruction("RUN"))
 
 

@@ -39,6 +39,10 @@ FOLDER = {"source": {"type": "filesystem", "path": "docs"}, "destination": DESTI
 Json = dict[str, Any]
 
 
+def wiki_at(url: str) -> Json:
+    return {**WIKI, "source": {"type": "sql", "url": url, "table": "pages", "id": "id", "text": ["body"]}}
+
+
 def write(below: Path, /, **files: Json) -> list[str]:
     """YAML files by their stems; returns their paths."""
     below.mkdir(parents=True, exist_ok=True)
@@ -289,6 +293,94 @@ def test_the_configuration_that_is_carried_along_is_valid_and_the_same(tmp_path:
         assert carried.state_folder == Path("/var/lib/memsync") / original.name
         assert carried.dead_letters_path.parent == carried.state_folder
     assert carried.source.model_dump()["path"] == Path("/documents/folder")
+
+
+def test_what_a_file_extends_is_carried_along_in_it(tmp_path: Path) -> None:
+    """The image and the ConfigMap have no other file: no run would come further than to that."""
+    (tmp_path / "shared").mkdir()
+    shared = {key: value for key, value in FOLDER.items() if key != "destination"}
+    (tmp_path / "shared" / "base.yaml").write_text(json.dumps(shared))
+    paths = write(tmp_path / "sources", child={"extends": "../shared/base.yaml", "destination": DESTINATION})
+
+    (files,) = of_kind(manifests(only(deploy("kubernetes", *paths))), "ConfigMap")
+
+    (tmp_path / "child.yaml").write_text(files["data"]["child.yaml"])
+    (carried,) = load_sources([tmp_path / "child.yaml"])
+    assert carried.schedule == FOLDER["schedule"]
+    assert carried.source.model_dump()["path"] == Path("/documents/child")
+
+
+def test_what_runs_leave_behind_goes_where_they_may_write(tmp_path: Path) -> None:
+    """The root file system of a container can only be read."""
+    left = {"reports": {"path": "reports"}, "telemetry": {"prometheus_file": "{source}.prom"}}
+    paths = write(tmp_path, folder={**FOLDER, **left})
+
+    (files,) = of_kind(manifests(only(deploy("kubernetes", *paths))), "ConfigMap")
+
+    (tmp_path / "carried.yaml").write_text(files["data"]["folder.yaml"])
+    (carried,) = load_sources([tmp_path / "carried.yaml"])
+    assert carried.reports_folder.is_relative_to(carried.state_folder)
+    assert carried.prometheus_path is None
+
+
+def test_a_unit_may_write_reports_and_metrics(tmp_path: Path) -> None:
+    """`ProtectSystem=strict` refuses what is not named: a run would leave no report, and no metrics."""
+    for folder in ("reports", "metrics"):
+        (tmp_path / folder).mkdir()
+    left = {
+        "reports": {"path": str(tmp_path / "reports")},
+        "telemetry": {"prometheus_file": str(tmp_path / "metrics" / "{source}.prom")},
+    }
+    paths = write(tmp_path / "sources", folder={**FOLDER, **left})
+
+    unit = deploy("systemd", *paths)["memsync-folder.service"]
+
+    (written,) = [line for line in unit.splitlines() if line.startswith("ReadWritePaths=")]
+    assert written == f"ReadWritePaths={tmp_path}/metrics {tmp_path}/reports {tmp_path}/sources"
+
+
+def test_the_variables_that_references_need_are_among_the_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod without them could not read its own settings."""
+    monkeypatch.setenv("DOCUMENTS", str(tmp_path / "docs"))
+    folder = {**FOLDER, "source": {"type": "filesystem", "path": "${env:DOCUMENTS}"}}
+    paths = write(tmp_path, folder=folder, wiki=wiki_at("postgresql://a:${env:WIKI_PASSWORD}@db/wiki"))
+
+    found = manifests(only(deploy("kubernetes", *paths)))
+
+    folder_pod, wiki_pod = (job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in of_kind(found, "CronJob"))
+    assert [each["name"] for each in wiki_pod["containers"][0]["env"]] == ["WIKI_PASSWORD"]
+    assert "/documents/folder" in [mount["mountPath"] for mount in folder_pod["containers"][0]["volumeMounts"]]
+    assert f"ReadWritePaths={tmp_path}" in deploy("systemd", paths[0])["memsync-folder.service"]
+
+
+def test_a_task_may_read_the_secrets_that_its_source_refers_to(tmp_path: Path) -> None:
+    """Each run would fail with access denied."""
+    url = "postgresql://${ssm:/wiki/user}:${aws-sm:wiki#password}@db/wiki"
+
+    template = yaml.safe_load(deploy("ecs", *write(tmp_path, wiki=wiki_at(url)))["template.yaml"])
+
+    (policy,) = template["Resources"]["TaskRole"]["Properties"]["Policies"]
+    resources = {each["Action"][0]: each["Resource"] for each in policy["PolicyDocument"]["Statement"]}
+    account = "*:${AWS::AccountId}"
+    assert resources["secretsmanager:GetSecretValue"] == [
+        {"Fn::Sub": f"arn:${{AWS::Partition}}:secretsmanager:{account}:secret:wiki-??????"}
+    ]
+    assert resources["ssm:GetParameter"] == [{"Fn::Sub": f"arn:${{AWS::Partition}}:ssm:{account}:parameter/wiki/user"}]
+
+
+@pytest.mark.parametrize("kind", ["kubernetes", "ecs", "lambda"])
+def test_a_secret_that_only_this_machine_has_is_refused(kind: str, tmp_path: Path) -> None:
+    """It would be found out by the first run, elsewhere."""
+    (tmp_path / "password").write_text("x")
+    (path,) = write(tmp_path, wiki=wiki_at("postgresql://a:${file:password}@db/wiki"))
+
+    message = refusal(kind, path)
+
+    assert "source.url" in message
+    assert "${file:password}" in message
+    assert "Nothing was written" in message
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "cron", "ecs", "lambda"])

@@ -148,7 +148,10 @@ def test_a_source_whose_extended_file_is_missing_is_back_when_that_is(world: Wor
     world.write("other", "0 0 1 1 *")
     world.write("one", "*/20 * * * *", extends="_shared.yaml")
 
-    world.live((601, lambda: (world.folder / "_shared.yaml").write_text("reports: {keep: 3}\n")), hours=0.7)
+    def mend() -> None:
+        (world.folder / "_shared.yaml").write_text("reports: {keep: 3}\n")
+
+    world.live((601, mend), hours=0.7)
 
     assert [start for start in world.starts if "one" in start][-2:] == ["12:20 one", "12:40 one"]
 
