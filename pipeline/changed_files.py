@@ -47,7 +47,7 @@ class FileLooks:
         waiting, seen = [source], {os.path.realpath(source)}
         while waiting:
             file = waiting.pop()
-            look = _look_at(file)
+            look = look_at(file)
             yield file, look
             for extended in self._extended_by(file, look):
                 real_path = os.path.realpath(extended)
@@ -62,7 +62,8 @@ class FileLooks:
         return known[1]
 
 
-def _look_at(file: Path) -> Look | None:
+def look_at(file: Path) -> Look | None:
+    """How the file is now, or what a link of that name leads to; None: it cannot be looked at."""
     try:
         status = os.stat(file)  # noqa: PTH116 - of what a link leads to: Kubernetes changes that
     except OSError:

@@ -5,24 +5,43 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline.changed_files import FileLooks, Snapshot
+from pipeline.changed_files import FileLooks, Look, Snapshot, look_at
 from pipeline.errors import SyncError
 from pipeline.history import find_report, past_runs
 from pipeline.letters import to_json
 from pipeline.model import DeadLetter
 from pipeline.reporting.histories import PastRunRow
 from pipeline.reporting.reasons import reason_of
-from pipeline.runner import open_source_state, search_source
+from pipeline.runner import STATE_FILE, open_source_state, search_source
 from pipeline.settings import SourceSettings, load_sources
 from pipeline.status import status_row
 
 RUNS_SHOWN = 60
 LETTERS_SHOWN_MAX = 200  # of those that a filter leaves; their total is told
 HITS_SHOWN = 20
+# Times of the schedule come by without any change of the state: so old may what is shown of them be.
+ROW_AGE_MAX_S = 60.0
 
 Json = dict[str, Any]
+Written = tuple[Look | None, ...]
+
+
+class _Row(NamedTuple):
+    """What was found of a source, at `read_at` by the clock that never jumps, when its files were as `written`."""
+
+    written: Written
+    read_at: float
+    row: Json
+
+
+class _Letters(NamedTuple):
+    """The dead letters of a source, the last first and without their records, as of `written`."""
+
+    source: str
+    written: Written
+    letters: Sequence[DeadLetter]
 
 
 class NoSuchSource(LookupError):
@@ -31,13 +50,19 @@ class NoSuchSource(LookupError):
 
 @dataclass(slots=True)
 class ConsoleSources:
-    """The sources below `paths`, as their files are now. A file that becomes faulty leaves what was read before."""
+    """The sources below `paths`, as their files are now. A file that becomes faulty leaves what was read before.
+
+    A page asks for the same every other second, and a source may have very many dead letters: what has not changed
+    since is not read again.
+    """
 
     paths: Sequence[Path]
     problem: str | None = None
     _settings: Mapping[str, SourceSettings] = field(default_factory=dict)
     _looks: FileLooks = field(init=False)
     _files: Snapshot = field(default_factory=dict)
+    _rows: dict[str, _Row] = field(default_factory=dict)
+    _last_letters: _Letters | None = None  # a page shows those of one source
 
     def __post_init__(self) -> None:
         self._looks = FileLooks(self.paths)
@@ -51,6 +76,7 @@ class ConsoleSources:
         files = self._looks.take()  # before they are read: they may change
         self._settings = {settings.name: settings for settings in load_sources(self.paths)}
         self._files = files
+        self._rows, self._last_letters = {}, None
 
     def refresh(self) -> None:
         """Read the files again if they have changed; `problem` tells what is wrong with them since."""
@@ -73,19 +99,15 @@ class ConsoleSources:
         return [await self._row(settings) for settings in self._settings.values()]
 
     async def _row(self, settings: SourceSettings) -> Json:
-        about = {
-            "name": settings.name,
-            "type": settings.source.type,
-            "file": str(settings.file),
-            "memory": settings.destination.memory_id,
-            "schedule": settings.schedule,
-        }
-        try:
-            row = asdict(await status_row(settings, time.time()))
-            runs = await past_runs(settings, RUNS_SHOWN)
-        except SyncError as error:
-            return {**about, "problem": str(error), "runs": []}
-        return {**row, **about, "problem": None, "runs": [asdict(run) | {"report": bool(run.report)} for run in runs]}
+        written, now = _written(settings), time.monotonic()
+        known = self._rows.get(settings.name)
+        if known is not None and known.written == written and now - known.read_at < ROW_AGE_MAX_S:
+            return dict(known.row)
+        row = await _read_row(settings)
+        self._rows.pop(settings.name, None)
+        if row["runs"] and row["runs"][0]["status"] != "running":  # that may end without a word
+            self._rows[settings.name] = _Row(written, now, row)
+        return dict(row)
 
     async def runs(self, name: str) -> list[PastRunRow]:
         return await past_runs(self.find(name), RUNS_SHOWN)
@@ -101,9 +123,7 @@ class ConsoleSources:
 
     async def letters(self, name: str, *, reason: str = "", words: str = "") -> Json:
         """The dead letters whose reason is `reason` and whose document or message has `words`; "": any."""
-        settings = self.find(name)
-        async with open_source_state(settings, is_read_only=True) as state:
-            letters = sorted(await state.letters(), key=lambda letter: -letter.last_failed_at)
+        letters = await self._letters(self.find(name))
         reasons: dict[str, Json] = {}
         for letter in letters:
             group = reasons.setdefault(letter.code, {"code": letter.code, "count": 0, "advice": _advice(letter)})
@@ -124,15 +144,49 @@ class ConsoleSources:
 
     async def letter(self, name: str, letter_id: str) -> Json | None:
         """A dead letter with its record, and so with text of the document."""
-        async with open_source_state(self.find(name), is_read_only=True) as state:
-            found = next((letter for letter in await state.letters() if letter.id == letter_id), None)
+        settings = self.find(name)
+        documents = [letter.document_id for letter in await self._letters(settings) if letter.id == letter_id]
+        async with open_source_state(settings, is_read_only=True) as state:
+            found = next((letter for letter in await state.letters(documents) if letter.id == letter_id), None)
         return None if found is None else json.loads(to_json(found))
+
+    async def _letters(self, settings: SourceSettings) -> Sequence[DeadLetter]:
+        written, known = _written(settings), self._last_letters
+        if known is not None and (known.source, known.written) == (settings.name, written):
+            return known.letters
+        async with open_source_state(settings, is_read_only=True) as state:
+            letters = await state.letters(with_records=False)
+        last_first = sorted(letters, key=lambda letter: -letter.last_failed_at)
+        self._last_letters = _Letters(settings.name, written, last_first)
+        return last_first
 
     async def search(self, query: str, name: str | None) -> list[Json]:
         """What the memory finds, the best first; in all sources, or in one."""
         names = [name] if name else list(self._settings)
         hits = [asdict(hit) for each in names for hit in await search_source(self.find(each), query, HITS_SHOWN)]
         return sorted(hits, key=lambda hit: -hit["score"])[:HITS_SHOWN]
+
+
+async def _read_row(settings: SourceSettings) -> Json:
+    about = {
+        "name": settings.name,
+        "type": settings.source.type,
+        "file": str(settings.file),
+        "memory": settings.destination.memory_id,
+        "schedule": settings.schedule,
+    }
+    try:
+        row = asdict(await status_row(settings, time.time()))
+        runs = await past_runs(settings, RUNS_SHOWN)
+    except SyncError as error:
+        return {**about, "problem": str(error), "runs": []}
+    return {**row, **about, "problem": None, "runs": [asdict(run) | {"report": bool(run.report)} for run in runs]}
+
+
+def _written(settings: SourceSettings) -> Written:
+    """What differs once the state, or the reports, have been written to."""
+    state = settings.state_folder / STATE_FILE
+    return tuple(map(look_at, (state, state.with_name(f"{STATE_FILE}-wal"), settings.reports_folder)))
 
 
 def _advice(letter: DeadLetter) -> str:

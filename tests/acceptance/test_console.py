@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import anyio
 import pytest
+
+from pipeline.console.sources import ConsoleSources
+from pipeline.runner import open_source_state
+from pipeline.settings import SourceSettings
 
 from .conftest import TEXT_CANARY, Folder, Memory, Memsync, Running
 
@@ -363,6 +368,34 @@ def test_chosen_letters_are_replayed_and_dropped(letters: Console, memory: Memor
     assert dropped["exit_code"] == 0
     assert letters.ask("/api/sources/docs/letters")["total"] == 0
     assert "worse.md" not in memory.documents()
+
+
+def test_what_has_not_changed_is_not_read_again(
+    letters: Console, docs: Folder, memsync: Memsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open page asks every other second: of 100,000 dead letters each answer took seconds, and others piled up."""
+    read = []
+
+    def counted(settings: SourceSettings, **how: Any) -> Any:
+        read.append(settings.name)
+        return open_source_state(settings, **how)
+
+    for module in ("pipeline.console.sources", "pipeline.status", "pipeline.history"):
+        monkeypatch.setattr(f"{module}.open_source_state", counted)
+    sources = ConsoleSources([docs.path / "docs.yaml"])
+    sources.load()
+
+    async def look() -> tuple[int, int, int]:
+        before = len(read)
+        (row,), told = await sources.overview(), await sources.letters("docs")
+        return row["dead_letters"], told["total"], len(read) - before
+
+    first, again = anyio.run(look), anyio.run(look)
+    assert memsync("dead-letters", "drop", "docs.yaml", "--document", "bad.md", "--yes").exit_code == 0
+    after = anyio.run(look)
+
+    assert (first[:2], again, after[:2]) == ((2, 2), (2, 2, 0), (1, 1))
+    assert first[2] > 0
 
 
 def test_a_port_that_is_taken_is_said(console: Console, memsync: Memsync) -> None:

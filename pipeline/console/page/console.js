@@ -427,6 +427,15 @@ async function refresh() {
   draw(false);
 }
 
+// One answer is waited for before the next is asked for; what takes long to tell is asked for less often.
+function goOn(afterMs) {
+  setTimeout(async () => {
+    const began = performance.now();
+    if (!document.hidden) await refresh();
+    goOn(Math.max(REFRESH_MS, 2 * (performance.now() - began)));
+  }, afterMs);
+}
+
 async function navigate() {
   const { view, name } = place();
   const query = view === "search" ? name : "";
@@ -458,7 +467,7 @@ function begin() {
     }
   });
   navigate();
-  setInterval(() => { if (!document.hidden) refresh(); }, REFRESH_MS);
+  goOn(REFRESH_MS);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 }
 
