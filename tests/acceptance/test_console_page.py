@@ -147,6 +147,23 @@ def test_it_is_used_by_keyboard_alone(page: Page, memory: Memory) -> None:
     assert len(memory.records()) == 3
 
 
+def test_the_link_to_the_content_leads_there_and_nowhere_else(page: Page) -> None:
+    """Who uses the keyboard would be sent to another view, and after loading the page again would be locked out."""
+    page.go("source/docs/runs")
+    page.wait_for("It has never run.")
+    page.browser.execute_script("document.querySelector('.skip').focus()")
+    page.type(Keys.ENTER)
+
+    page.until(lambda: page.browser.switch_to.active_element.get_attribute("id") == "main")
+    assert page.browser.current_url.endswith("#/source/docs/runs")
+
+    for place in ("#main", "#/search/100%"):  # as an older page may have left it, or somebody typed it
+        page.browser.get(page.home + place)
+        page.browser.refresh()
+        page.until(lambda: "Sources" in page.text or "100%" in page.text)
+        assert "holds the token" not in page.text
+
+
 def test_dead_letters_are_found_opened_replayed_and_dropped(page: Page, folder: Folder, memory: Memory) -> None:
     memory.play(reject_text="poison")
     for name in ("bad.md", "worse.md"):

@@ -3,6 +3,7 @@
 "use strict";
 
 const REFRESH_MS = 2000;
+const TOKEN = /^[A-Za-z0-9_-]{43}$/;
 const STATES = {
   in_sync: ["in sync", "good"],
   dead_letters: ["dead letters", "warning"],
@@ -371,8 +372,16 @@ async function search(query) {
 
 // ------------------------------------------------------------------------------------------------ going on
 
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch { // somebody typed a percent sign
+    return part;
+  }
+}
+
 function place() {
-  const [view = "", name = "", tab = ""] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
+  const [view = "", name = "", tab = ""] = location.hash.replace(/^#\//, "").split("/").map(decoded);
   return { view, name, tab };
 }
 
@@ -450,7 +459,7 @@ async function navigate() {
 // The token comes behind the `#`, which no browser sends; from then on this tab keeps it.
 function begin() {
   const given = location.hash.slice(1);
-  if (given && !given.startsWith("/")) {
+  if (TOKEN.test(given)) {
     sessionStorage.setItem("token", given);
     history.replaceState(null, "", location.pathname + "#/");
   }
@@ -459,6 +468,10 @@ function begin() {
   document.getElementById("search").addEventListener("submit", (event) => {
     event.preventDefault();
     location.hash = "#/search/" + encodeURIComponent(document.getElementById("query").value.trim());
+  });
+  document.getElementById("skip").addEventListener("click", (event) => {
+    event.preventDefault(); // what is behind the `#` says what is shown
+    document.getElementById("main").focus();
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !/^(input|select|textarea)$/i.test(document.activeElement?.tagName ?? "") && !document.querySelector("dialog[open]")) {
