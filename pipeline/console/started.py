@@ -101,18 +101,22 @@ class StartedCommands:
             typed=shlex.join(["memsync", *(word for word in arguments if word != "--json")]),
             started_at=time.time(),
         )
-        with CancelScope(shield=True):  # what is cut off in the middle of it is ended by nobody
-            process = await open_process(
-                [sys.executable, "-P", "-m", "pipeline", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # a Ctrl-C at the terminal is for the console, which passes it on
-                env={**os.environ, "NO_COLOR": "1"},
-            )
-        started.process = process
-        self._commands[started.id] = started
+        self._commands[started.id] = started  # from here on it counts as at work: a button may be pressed twice
         self._forget()
+        try:
+            with CancelScope(shield=True):  # what is cut off in the middle of it is ended by nobody
+                process = await open_process(
+                    [sys.executable, "-P", "-m", "pipeline", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,  # a Ctrl-C at the terminal is for the console, which passes it on
+                    env={**os.environ, "NO_COLOR": "1"},
+                )
+        except OSError:
+            del self._commands[started.id]
+            raise
+        started.process = process
         self._tasks.start_soon(self._follow, started, process)
         return started
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -368,6 +369,15 @@ def test_chosen_letters_are_replayed_and_dropped(letters: Console, memory: Memor
     assert dropped["exit_code"] == 0
     assert letters.ask("/api/sources/docs/letters")["total"] == 0
     assert "worse.md" not in memory.documents()
+
+
+def test_a_button_that_is_pressed_twice_starts_one_command(console: Console) -> None:
+    """The second would find the source locked, and its failure is what the page would show last."""
+    with ThreadPoolExecutor() as pressing:
+        answers = list(pressing.map(lambda _: console.do("/api/sources/docs/commands", {"verb": "run"}), range(4)))
+
+    assert sorted(status for status, _ in answers) == [200, 409, 409, 409]
+    console.wait(lambda told: told["commands"][0]["ended_at"] is not None)
 
 
 def test_what_has_not_changed_is_not_read_again(
