@@ -378,9 +378,9 @@ SERVING = (
     LogEvent(
         "source_not_watched",
         ["error"],
-        ["message"],
-        "The settings of a source have changed, and it is no folder any more: `memsync watch` runs it only by its"
-        " schedule, if it has one.",
+        ["message", "consequence"],
+        "The settings of a source have changed, and it is no folder any more, or refers to something that cannot be"
+        " had: `memsync watch` runs it only by its schedule, if it has one.",
     ),
     LogEvent(
         "scheduler_stopping",

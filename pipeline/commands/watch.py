@@ -8,7 +8,7 @@ import click
 
 from pipeline.commands.serving import Serving, serve, serving_options
 from pipeline.commands.shared import command, paths_argument
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, SyncError
 
 if TYPE_CHECKING:
     from pipeline.scheduling.scheduler import Attend
@@ -37,6 +37,7 @@ async def watch_command(paths: tuple[Path, ...], settle_s: float, serving: Servi
     told to this one: `schedule` in the YAML file, which holds here too, finds them. Begins with a run of each source,
     and ends as `memsync schedule` does.
     """
+    from pipeline.resolving import resolved
     from pipeline.settings import check_sources
 
     # Files that are not valid are told of by what follows.
@@ -47,6 +48,8 @@ async def watch_command(paths: tuple[Path, ...], settle_s: float, serving: Servi
             f"Only folders can be watched, and these are none: {', '.join(others)}. Nothing was started. Give them a"
             " `schedule` and run them with `memsync schedule`."
         )
+    for settings in sources:
+        await resolved(settings)
     return await serve(paths, serving, attend=_attend(settle_s, [serving.heartbeat] if serving.heartbeat else []))
 
 
@@ -65,11 +68,17 @@ def _attend(settle_s: float, own_files: list[Path]) -> "Attend":
     import structlog
 
     async def attend(settings: "SourceSettings", want: Callable[[], None]) -> None:
+        problem = "Only folders can be watched."  # its file was changed since this began
         if _is_watchable(settings):
-            await watch_folder(settings, want, settle_s=settle_s, own_files=own_files)
-        else:  # its file was changed since this began
-            structlog.get_logger().error(
-                "source_not_watched", source=settings.name, message="only folders can be watched; its schedule holds"
-            )
+            try:
+                await watch_folder(settings, want, settle_s=settle_s, own_files=own_files)
+            except SyncError as error:
+                problem = str(error)
+        structlog.get_logger().error(
+            "source_not_watched",
+            source=settings.name,
+            message=problem,
+            consequence="it runs when its schedule says, if it has one",
+        )
 
     return attend

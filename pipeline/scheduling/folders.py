@@ -15,6 +15,8 @@ from anyio import Event, create_task_group, current_time, move_on_after, sleep, 
 from watchfiles import Change, awatch
 
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
+from pipeline.concealing import Concealer
+from pipeline.resolving import resolved
 from pipeline.runner import LOCAL_MEMORY_FILE
 from pipeline.settings import SourceSettings
 
@@ -33,15 +35,18 @@ async def watch_folder(
 
     Never returns. A folder that is not there is waited for; one that took its place is watched in its stead.
     `own_files` are written by this process, and no reason for a run.
+
+    Raises:
+        SyncError: the settings refer to something that cannot be had.
     """
-    assert isinstance(settings.source, FilesystemSettings)
-    connector = FilesystemConnector(settings.source, settings.folder)
+    source, concealer = await resolved(settings)
+    assert isinstance(source, FilesystemSettings)
+    connector = FilesystemConnector(source, settings.folder)
     changes = Changes()
     async with create_task_group() as tasks:
         tasks.start_soon(tell_when_settled, changes, want, settle_s)
-        await _watch_what_is_there(
-            connector, Concern(connector, own_paths(settings, own_files), own_outputs()), changes, settings.name
-        )
+        concerns = Concern(connector, own_paths(settings, own_files), own_outputs())
+        await _watch_what_is_there(connector, concerns, changes, settings.name, concealer)
 
 
 @dataclass(slots=True)
@@ -91,13 +96,16 @@ class Concern:
 
 
 def own_paths(settings: SourceSettings, own_files: Iterable[Path]) -> tuple[str, ...]:
-    """What is written here: the state, the dead letters, and a local memory, with what SQLite puts beside it."""
-    own = (
+    """What is written here: the state, with what SQLite puts beside its files, and what runs leave for others."""
+    own = [
         settings.state_folder,
         settings.dead_letters_path,
+        settings.reports_folder,
         settings.state_folder.parent / LOCAL_MEMORY_FILE,
         *own_files,
-    )
+    ]
+    if settings.prometheus_path is not None:
+        own.append(settings.prometheus_path)
     return tuple(os.path.abspath(path) for path in own)
 
 
@@ -113,10 +121,10 @@ def own_outputs() -> frozenset[tuple[int, int]]:
 
 
 async def _watch_what_is_there(
-    connector: FilesystemConnector, concerns: Concern, changes: Changes, source: str
+    connector: FilesystemConnector, concerns: Concern, changes: Changes, source: str, concealer: Concealer
 ) -> None:
-    root, log = connector.root, structlog.get_logger().bind(source=source, folder=str(connector.root))
-    polls = False
+    root, polls = connector.root, False
+    log = structlog.get_logger().bind(source=source, folder=concealer.conceal(str(root)))
     while True:
         # Nobody has been looking so far. The run that this brings on begins when the watch stands: in a large folder
         # that takes its time, and nothing else goes on meanwhile.
@@ -131,7 +139,7 @@ async def _watch_what_is_there(
             polls = True  # mostly the system has no watches left to give
             log.warning(
                 "folder_polled",
-                message=str(problem),
+                message=concealer.conceal(str(problem)),
                 consequence=f"its files are looked at every {POLL_MS // 1000} seconds instead;"
                 " raise fs.inotify.max_user_watches to be told at once",
             )

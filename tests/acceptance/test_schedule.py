@@ -402,6 +402,26 @@ def test_a_folder_that_comes_later_is_waited_for(docs: Folder, memory: Memory, m
         watch.stop()
 
 
+def test_a_folder_that_is_named_by_a_reference_is_watched(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """`run` takes it, so `watch` has to; and without what it refers to nothing could ever be noticed."""
+    docs.configure(memory.url, source={"path": "${env:DOCUMENTS}"})
+    docs.write_documents(2)
+
+    refused = memsync("watch", "docs.yaml")
+    running = memsync.start("watch", "docs.yaml", "--settle", "0.2", environment={"DOCUMENTS": "docs"})
+    try:
+        watch = Up(running)
+        watch.wait_for("run_finished", created=2)
+        docs.write("new.md")
+        watch.wait_for("run_finished", created=1)
+        watch.stop()
+    finally:
+        running.process.kill()
+
+    assert refused.exit_code == 1
+    assert "DOCUMENTS is not set" in refused.stderr
+
+
 def test_what_is_no_folder_cannot_be_watched(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """Said at once, with what to do instead."""
     docs.configure(memory.url, source={"type": "git", "url": "https://localhost/x.git"})

@@ -20,7 +20,8 @@ from pipeline.settings import SourceSettings, load_sources
 def source(folder: Path, **options: Any) -> SourceSettings:
     (folder / "docs.yaml").write_text(
         f"source: {{type: filesystem, path: ., {', '.join(f'{key}: {value}' for key, value in options.items())}}}\n"
-        "state: {path: state}\ndead_letters: {path: letters.jsonl}\n"
+        "state: {path: state}\ndead_letters: {path: letters.jsonl}\nreports: {path: reports}\n"
+        "telemetry: {prometheus_file: '{source}.prom'}\n"
         "destination: {type: agentcore, endpoint_url: local}\n"
     )
     (settings,) = load_sources([folder / "docs.yaml"])
@@ -41,6 +42,8 @@ def concern(settings: SourceSettings, *own_files: Path) -> Concern:
         "state/local-memory.sqlite3",
         "state/local-memory.sqlite3-journal",
         "letters.jsonl",
+        "reports/docs/20260501T120000Z.json.gz",
+        "docs.prom",
         "beat",
     ],
 )
