@@ -122,7 +122,8 @@ async def _require_same_changes(job: SourceJob, header: PlanHeader, plan: Loaded
         return
     last = await job.state.last_run(before=job.run_id)
     has_run = (last.id if last else None) != header.last_run
-    cause = "the source has moved, or a run was made since" if has_run else "the source has moved"
+    what_else = "a run was made" if has_run else "a dead letter was dropped"
+    cause = f"the source has moved, or {what_else} since"
     raise PlanOutdated(
         f"The plan does not fit any more: {cause}. A run would now do something else with {_named(documents, found)}."
         f" Nothing {'more ' if is_carried_on else ''}was sent."

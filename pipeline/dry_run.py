@@ -39,13 +39,19 @@ class DryRun:
 
     async def _obsolete_of(self, plan: DocumentPlan) -> list[KnownRecord]:
         """The records that `plan` has no place for, as far as they would be deleted: not those of a failed document."""
-        if plan.state is None or not plan.obsolete or plan.letters or plan.standing:
+        if plan.state is None or not plan.obsolete or plan.letters or await self._has_standing(plan):
             return []
         document, origin = plan.state.id, plan.state.origin
         if (former := self.sightings.renamed.get(origin)) is not None:
             document = DocumentId(former + document.removeprefix(origin))
         found = await self.state.records_at([(document, key) for key in plan.obsolete])
         return [record._replace(document=plan.state.id) for record in found.values()]
+
+    async def _has_standing(self, plan: DocumentPlan) -> bool:
+        """Whether something of `plan` stays given up on that may still come; a dropped letter keeps nothing waiting."""
+        ids = [plan.state.id] if plan.state and plan.standing else []
+        letters = await self.state.letters(ids, with_records=False)
+        return any(letter.id in plan.standing for letter in letters)
 
     async def note_vanished(self, documents: Sequence[DocumentId]) -> None:
         if not self.sinks:

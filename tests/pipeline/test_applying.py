@@ -496,3 +496,46 @@ async def test_the_use_of_many_plans_is_remembered_in_bounded_room(tmp_path: Pat
 
         assert await state.plan_use("plan 149") == PlanUse(149.0)
         assert await state.plan_use("plan 10") is None
+
+
+def test_what_a_dropped_record_was_to_replace_is_in_the_plan() -> None:
+    """The old text waited for one that will not come: the next run deletes it, so the plan has to say so."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": f"{'sound ' * 60}\n\n{'old ' * 60}"}
+        await world.do()
+        world.memory.reject("unwanted")
+        world.source.documents["a.md"] = f"{'sound ' * 60}\n\n{'unwanted ' * 40}"
+        await world.do()
+        still_wanted = await world.plan()
+        await world.state.drop_letters([letter.id for letter in await world.state.letters()], world.now)
+
+        plan = await world.plan()
+        report = await world.carry_out(plan)
+
+        assert still_wanted.changes() == set()
+        assert plan.changes() == {("a.md", "delete")}
+        assert (report.records.deleted, [text[:5] for text in world.texts()]) == (1, ["sound"])
+
+    on_virtual_time(story)
+
+
+def test_a_letter_that_is_dropped_in_between_refuses_the_plan_and_is_named_as_a_cause() -> None:
+    """Nothing has moved in the source: whoever looks only there finds nothing."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "old"}
+        await world.do()
+        world.memory.reject("unwanted")
+        world.source.documents["a.md"] = "unwanted"
+        await world.do()
+        plan = await world.plan()
+        await world.state.drop_letters([letter.id for letter in await world.state.letters()], world.now)
+        sent = len(world.memory.requests)
+
+        with pytest.raises(PlanOutdated, match=r"a dead letter was dropped since\. .* 'a\.md'\. Nothing was sent"):
+            await world.carry_out(plan)
+
+        assert len(world.memory.requests) == sent
+
+    on_virtual_time(story)
