@@ -24,16 +24,21 @@ FIRST_RENEWAL: RenewalPlace = (float("-inf"), DocumentId(""), RecordKey(""))
 
 class Renewal(NamedTuple):
     """Which records are to be renewed: those that are to lapse after another time than `expiry_days` (None: never), and
-    those whose turn has come by `now`, in seconds since the epoch.
+    those whose turn has come by `now`, in seconds since the epoch. What a person has edited cannot be renewed, since
+    only the memory has it: once it has lapsed, the document's own version is due.
     """
 
     expiry_days: int | None
     now: float
 
+    def has_lost(self, record: KnownRecord) -> bool:
+        """Whether `record` holds what a person has made of it, and the memory may have forgotten that by now."""
+        return record.edited_from is not None and has_lapsed(record, self.now)
+
     def is_worth_while(self, record: KnownRecord) -> bool:
         """Whether to renew `record` along with others of its document: then the document is not read for it soon."""
         if record.edited_from is not None:
-            return False  # what a person has made of it, only the memory has
+            return False
         if record.expiry_days != self.expiry_days:
             return True
         if record.lapses_at is None or self.expiry_days is None:

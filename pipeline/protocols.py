@@ -341,7 +341,10 @@ class StateStore(Protocol):
         ...
 
     async def to_renew(self, documents: Collection[DocumentId], renewal: Renewal) -> Collection[DocumentId]:
-        """Those of `documents` that have records to be renewed, or whose parts have."""
+        """Those of `documents` that have records to be renewed, or whose parts have.
+
+        Not for what could not be parsed, nor for records of which the ledger is in doubt: these wait for other reasons.
+        """
         ...
 
     async def next_to_renew(

@@ -78,8 +78,18 @@ _DOCUMENT_COLUMNS = f"""
 """  # noqa: S608 - constants
 _SAVED_OF_ENTRY = Entry._fields.index("counted_as")  # this many members; those from here on are not saved
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id, expiry_days, lapses_at, edited_from"
-# Of a record `r`, given the days of a `Renewal` and its time.
-_IS_TO_RENEW = "r.obsolete = 0 AND r.edited_from IS NULL AND (r.expiry_days IS NOT ? OR r.renew_at <= ?)"
+# Of a record `r`. What a person has edited is due once it has lapsed, and nothing can be said of it before.
+_DUE_AT = "CASE WHEN r.edited_from IS NULL THEN r.renew_at ELSE r.lapses_at END"
+# Reading its document is of no use for what has no digest, which is read anyway or waits for a dead letter; nor where
+# that could not be parsed.
+_CAN_RENEW = """
+    r.obsolete = 0 AND r.digest <> '' AND NOT EXISTS (
+      SELECT 1 FROM dead_letter l WHERE l.stage = 'parse'
+        AND (l.document = r.document OR l.document = (SELECT d.origin FROM document d WHERE d.id = r.document))
+    )
+"""
+# Given the days of a `Renewal` and its time.
+_IS_TO_RENEW = f"(r.edited_from IS NULL AND r.expiry_days IS NOT ? OR {_DUE_AT} <= ?) AND {_CAN_RENEW}"
 _STATE_COLUMNS = "id, origin, fingerprint, recipe, has_parts, skipped"
 
 
@@ -340,13 +350,14 @@ class SqliteStateStore:
     async def next_to_renew(
         self, after: RenewalPlace, renewal: Renewal, *, limit: int
     ) -> Sequence[tuple[RenewalPlace, DocumentId]]:
-        query = """
+        query = f"""
             SELECT r.renew_at, r.document, r.key, d.origin FROM record r JOIN document d ON d.id = r.document
             WHERE r.renew_at IS NOT NULL AND (r.renew_at, r.document, r.key) > (?, ?, ?) AND r.renew_at <= ?
-              AND r.obsolete = 0
+              AND {_DUE_AT} <= ? AND {_CAN_RENEW}
             ORDER BY r.renew_at, r.document, r.key LIMIT ?
-        """
-        rows = await self._read(lambda: self._connection.execute(query, (*after, renewal.now, limit)).fetchall())
+        """  # noqa: S608 - constants
+        given = (*after, renewal.now, renewal.now, limit)
+        rows = await self._read(lambda: self._connection.execute(query, given).fetchall())
         return [((renew_at, document, key), origin) for renew_at, document, key, origin in rows]
 
     async def parts(self, origin: DocumentId) -> Sequence[KnownDocument]:

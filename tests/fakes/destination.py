@@ -88,6 +88,10 @@ class MemoryDestination:
         """Let every record whose text holds `text_fragment` fail alone."""
         self._rejected[text_fragment] = code
 
+    def accept(self, text_fragment: str) -> None:
+        """Undo `reject`."""
+        del self._rejected[text_fragment]
+
     def refuse_batches_with(self, text_fragment: str, *, named: bool = True) -> None:
         """Refuse every request with a record whose text holds `text_fragment`; say which if `named`."""
         self._refused[text_fragment] = named

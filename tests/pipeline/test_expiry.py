@@ -18,7 +18,7 @@ from pipeline.model import FIRST_PLACE, NO_EXPIRY, DocumentId, KnownRecord, Oper
 from pipeline.report import SourceReport
 from pipeline.saved_plans import ChangeTable
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, rebuild, repair
+from pipeline.sync import preview, rebuild, repair, replay
 from pipeline.verifying import Verification
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
@@ -484,3 +484,111 @@ def test_a_retry_keeps_the_expiry() -> None:
 def test_each_document_has_its_turn_between_a_third_and_two_thirds(document: str) -> None:
     """Any id has one, and always the same."""
     assert 1 / 3 <= renewal_share(DocumentId(document)) < 2 / 3
+
+
+async def edit_the_letter(world: World, text: str) -> None:
+    (letter,) = await world.state.letters()
+    assert letter.record is not None
+    content = world.memory.content_of(letter.record)
+    await world.do(replay, chosen={letter.id}, edits={letter.id: content._replace(text=text)})
+
+
+@pytest.mark.parametrize("is_wanted_by_now", [True, False])
+def test_an_edited_record_that_has_lapsed_gives_way_to_its_document(is_wanted_by_now: bool) -> None:
+    """Only the memory had the edit, so no run can renew it; that its record is gone must not stay unsaid for ever."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "an unwanted text", "b.md": "beside"}
+        world.memory.reject("unwanted")
+        await world.do()
+        await edit_the_letter(world, "a mended text")
+        before = await world.after_days(DAYS - 1)
+        as_edited = world.texts()
+        if is_wanted_by_now:
+            world.memory.accept("unwanted")
+
+        after = await world.after_days(2)
+
+        assert (before.status, as_edited) == ("in_sync", ["a mended text", "beside"])
+        if is_wanted_by_now:
+            assert (after.documents.failed, world.texts()) == (0, ["an unwanted text", "beside"])
+        else:
+            assert (after.documents.failed, world.texts()) == (1, ["beside"])
+            assert [letter.document_id for letter in await world.state.letters()] == ["a.md"]
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("later", [None, 2 * DAYS])
+def test_another_setting_does_not_hide_that_an_edited_record_lapses(later: int | None) -> None:
+    """What the memory was told of it holds, as nothing is sent for it."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "an unwanted text"}
+        world.memory.reject("unwanted")
+        await world.do()
+        await edit_the_letter(world, "a mended text")
+        world.rules = replace(RULES, expiry_days=later)
+        before = await world.after_days(DAYS - 1)
+
+        after = await world.after_days(2)
+
+        assert (before.documents.unchanged, before.documents.renewed) == (1, 0)
+        assert (after.documents.failed, world.texts()) == (1, [])
+
+    on_virtual_time(story)
+
+
+def test_a_source_that_shows_only_what_is_new_is_not_asked_for_an_edit_before_it_lapses() -> None:
+    """A request for each run would buy nothing; and one is needed in the end."""
+
+    async def story(world: World) -> None:
+        journal = world.source
+        assert isinstance(journal, Journal)
+        journal.entries = [("a.md", "an unwanted text")]
+        world.memory.reject("unwanted")
+        await world.do()
+        await edit_the_letter(world, "a mended text")
+
+        before = await world.after_days(DAYS - 1)
+        after = await world.after_days(2)
+
+        assert (before.documents.seen, after.documents.seen, after.documents.failed) == (0, 1, 1)
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
+def test_a_document_with_a_refused_renewal_is_not_read_by_every_run() -> None:
+    """It says nothing new, and the dead letter says when it is sent again."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(1)
+        await world.do()
+        world.memory.reject("document 0")
+        await world.after_days(DAYS * 0.67)
+        fetched = len(world.source.fetched)
+
+        report = await world.after_days(1)
+
+        assert (report.documents.failed, len(world.source.fetched)) == (1, fetched)
+
+    on_virtual_time(story)
+
+
+def test_a_document_that_cannot_be_parsed_is_not_tried_by_every_run_once_its_records_are_due() -> None:
+    """It would fail in the same way: each time would count as a replay in vain, and put the letter in quarantine."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.jsonl": '{"id": 1, "text": "one"}\n', "b.md": "beside"}
+        await world.do()
+        world.source.documents["a.jsonl"] = '{"id": 1, "te'
+        await world.do()
+        await world.after_days(DAYS * 0.67)
+        fetched = len(world.source.fetched)
+
+        report = await world.after_days(1)
+
+        assert (report.documents.failed, report.documents.unchanged, len(world.source.fetched)) == (1, 1, fetched)
+        assert [letter.rounds for letter in await world.state.letters()] == [1]
+
+    on_virtual_time(story)
