@@ -21,12 +21,16 @@ from pipeline.model import (
 from pipeline.protocols import Destination
 
 NOT_FOUND = "404"
+# Only what was not found twice is asked for, and created anew if it is gone: see `Delivery`.
+NOT_FOUND_ATTEMPTS_MIN = 2
 MESSAGE_CHARACTERS_MAX = 500  # of the service's own words in a dead letter
 
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """`record_attempts_max` is how often one record may fail in a way that might heal before it is given up on."""
+    """`record_attempts_max` is how often one record may fail in a way that might heal before it is given up on; an
+    update that finds no record, twice at least.
+    """
 
     source: str
     run_id: str
@@ -49,7 +53,7 @@ class Settler:
             entry = entry._replace(attempts=entry.attempts + (not failure.is_throttle))
             if entry.key in lost_keys:
                 lost.append(entry)
-            elif failure.is_throttle or (failure.is_retryable and entry.attempts < self.record_attempts_max):
+            elif failure.is_throttle or (failure.is_retryable and entry.attempts < self._attempts_max(failure)):
                 again.append(entry)
             else:
                 letters.append(self._letter(batch, entry, members[entry.key], failure))
@@ -63,6 +67,9 @@ class Settler:
             letters=tuple(letters),
             follow_ups=(*self._again(batch, [again], members), *self._anew(lost, members)),
         )
+
+    def _attempts_max(self, failure: FailedRecord) -> int:
+        return max(self.record_attempts_max, NOT_FOUND_ATTEMPTS_MIN if failure.code == NOT_FOUND else 0)
 
     def refused(self, batch: Batch, refusal: BatchRefused) -> Settlement:
         """Narrow a refused batch: those whom the service named go alone, the others together; else it is halved.

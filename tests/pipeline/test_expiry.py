@@ -592,3 +592,21 @@ def test_a_document_that_cannot_be_parsed_is_not_tried_by_every_run_once_its_rec
         assert [letter.rounds for letter in await world.state.letters()] == [1]
 
     on_virtual_time(story)
+
+
+def test_what_lapsed_is_created_anew_also_where_a_record_has_one_attempt_only() -> None:
+    """A record that is not found may be a young one; it takes a second look to know that it is gone."""
+
+    async def story(world: World) -> None:
+        world.source.documents = numbered(3)
+        await world.do(record_attempts_max=1)
+        world.now += 300
+        await world.do(record_attempts_max=1)
+        world.now += (DAYS + 1) * SECONDS_PER_DAY
+
+        report = await world.do(record_attempts_max=1)
+
+        assert (report.documents.failed, report.records.created) == (0, 3)
+        assert world.texts() == sorted(map(str, world.source.documents.values()))
+
+    on_virtual_time(story)
