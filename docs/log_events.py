@@ -96,7 +96,7 @@ RUN = (
     LogEvent(
         "ledger_reconciled",
         ["info"],
-        ["checked", "missing", "changed", "foreign", "duplicate", "unattributed"],
+        ["checked", "missing", "expired", "changed", "foreign", "duplicate", "unattributed"],
         "The ledger was brought in line with the memory. Counts are in records, by the words of `memsync verify`.",
     ),
     LogEvent(

@@ -31,12 +31,13 @@ class StateIsCopy:
 class Reconciled:
     """The ledger was brought in line with the memory; the counts are in records.
 
-    `missing` and `changed` were let go of, `foreign` taken over, `duplicate` made obsolete; `unattributed` were left
-    alone.
+    `missing`, `expired` and `changed` were let go of, `foreign` taken over, `duplicate` made obsolete; `unattributed`
+    were left alone.
     """
 
     checked: int
     missing: int
+    expired: int
     changed: int
     foreign: int
     duplicate: int

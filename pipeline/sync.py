@@ -123,6 +123,7 @@ def reconciled(found: Verification) -> Reconciled:
     return Reconciled(
         found.checked,
         missing=found.missing,
+        expired=found.expired,
         changed=found.changed,
         foreign=found.foreign,
         duplicate=found.duplicate,

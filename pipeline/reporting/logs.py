@@ -255,6 +255,7 @@ class LogListener:
                     "ledger_reconciled",
                     checked=event.checked,
                     missing=event.missing,
+                    expired=event.expired,
                     changed=event.changed,
                     foreign=event.foreign,
                     duplicate=event.duplicate,

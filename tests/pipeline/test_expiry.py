@@ -18,7 +18,7 @@ from pipeline.model import FIRST_PLACE, NO_EXPIRY, DocumentId, KnownRecord, Oper
 from pipeline.report import SourceReport
 from pipeline.saved_plans import ChangeTable
 from pipeline.state.sqlite import open_state
-from pipeline.sync import preview, rebuild, repair, replay
+from pipeline.sync import preview, rebuild, reconciled, repair, replay
 from pipeline.verifying import Verification
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
@@ -419,10 +419,16 @@ def test_verify_tells_what_has_lapsed_from_what_is_missing() -> None:
         await world.do(verify)
         world.now += (DAYS + 1) * SECONDS_PER_DAY
         await world.do(verify)
-        await world.do(repair)  # type: ignore[arg-type]
+        told: list[Verification] = []
+
+        async def mend(job: SourceJob) -> None:
+            told.append(await repair(job))
+
+        await world.do(mend)
         report = await world.do()
 
         assert [(each.missing, each.expired) for each in found] == [(1, 0), (0, 4)]
+        assert [(each.missing, each.expired) for each in map(reconciled, told)] == [(0, 4)]
         assert (report.records.created, world.texts()) == (4, sorted(map(str, world.source.documents.values())))
 
     on_virtual_time(story)

@@ -204,7 +204,8 @@ def test_what_else_a_person_must_know_is_there(recording: Recording) -> None:
 
 def test_a_repair_is_told_with_what_it_mended(recording: Recording) -> None:
     """The ledger is mended before the run begins."""
-    recording.hear(Reconciled(10, missing=3, changed=0, foreign=0, duplicate=0, unattributed=0))
+    recording.hear(Reconciled(10, missing=3, expired=2, changed=0, foreign=0, duplicate=0, unattributed=0))
     recording.hear(STARTED)
 
-    assert recording.finish()["reconciled"]["missing"] == 3
+    reconciled = recording.finish()["reconciled"]
+    assert (reconciled["missing"], reconciled["expired"]) == (3, 2)
