@@ -174,7 +174,8 @@ async def look_out(job: SourceJob, delivered: Mapping[DocumentId, set[RecordKey]
 async def due_letters(job: SourceJob) -> Resends:
     """The dead letters whose reason may have passed and whose time has come."""
     letters = await job.state.letters(with_records=False)
-    due = [letter for letter in letters if job.auto_replay.is_due(letter, job.now())]
+    can_be_sent = [letter for letter in letters if job.deletes.is_enabled or letter.operation is not Operation.DELETE]
+    due = [letter for letter in can_be_sent if job.auto_replay.is_due(letter, job.now())]
     if due:
         job.observe(LettersDue(len(due)))
     return await resends_of(job, due)

@@ -353,3 +353,23 @@ def test_a_run_says_how_many_it_sends_again() -> None:
     on_virtual_time(story)
 
     assert [event for event in heard if isinstance(event, LettersDue)] == [LettersDue(2)]
+
+
+def test_a_run_that_must_not_delete_does_not_say_that_it_sends_a_deletion_again() -> None:
+    """It would say so each time, and nothing would ever be sent."""
+
+    async def story(world: World) -> None:
+        world.memory = memory = Undying()
+        world.source.documents = {"a.md": "gone text", "b.md": "sound text"}
+        await world.do(auto_replay=RULE)
+        del world.source.documents["a.md"]
+        memory.is_ill = True
+        await world.do(auto_replay=RULE)
+        memory.is_ill = False
+        world.now += 15 * MINUTE_S
+        forbidden = await world.do(auto_replay=RULE, deletes=DeletePolicy(is_enabled=False))
+        allowed = await world.do(auto_replay=RULE)
+
+        assert (forbidden.resent, allowed.resent, allowed.records.deleted) == (0, 1, 1)
+
+    on_virtual_time(story)
