@@ -13,24 +13,20 @@ from pydantic import BaseModel
 
 from connectors import NeedsPackages, connector_types
 from pipeline.errors import ConfigurationError
+from pipeline.known_settings import known_settings, references_of, written_settings
 from pipeline.local_references import local_value
 from pipeline.references import LOCAL_SCHEMES, Location, Reference, has_marks, parse, texts_with_marks
 from pipeline.setting_faults import SECTION_SEPARATOR, VARIABLE_PREFIX, dotted, fault
-from pipeline.settings import LoadedSource, ReferringSettings, SourceSettings, model_of
+from pipeline.settings import LoadedSource, SourceSettings, model_of
 
 
 def lacks(loaded: LoadedSource) -> list[ConfigurationError]:
     """What is to be set or installed here before `loaded` can run."""
-    settings = loaded.settings.source
-    if isinstance(settings, ReferringSettings):
-        written, references = settings.written, list(_references(settings.written))
-    else:
-        written, references = settings.model_dump(mode="json"), []
     told = [
-        *((location, _problem(reference, loaded)) for location, reference in references),
+        *((location, _problem(reference, loaded)) for location, reference in references_of(loaded.settings.source)),
         *(
             (location, f"the environment variable {name}, which it names, is not set")
-            for location, name in named_variables(written)
+            for location, name in named_variables(written_settings(loaded.settings.source))
             if not has_marks(name) and not os.environ.get(name)
         ),
     ]
@@ -43,12 +39,6 @@ def lacks(loaded: LoadedSource) -> list[ConfigurationError]:
         problem = f"a source of this type needs what is not installed: pip install {' '.join(packages)}"
         found.append(fault(problem, ("source", "type"), loaded.file, loaded.from_environment))
     return found
-
-
-def _references(written: Mapping[str, Any]) -> Iterator[tuple[Location, Reference]]:
-    for location, text in texts_with_marks(written, ("source",)):
-        for reference in parse(text).references:
-            yield location, reference
 
 
 def _problem(reference: Reference, loaded: LoadedSource) -> str | None:
@@ -83,9 +73,10 @@ def _missing_packages(loaded: LoadedSource) -> Sequence[str]:
     connector_type = connector_types()[settings.type]
     if not isinstance(connector_type, NeedsPackages):
         return []
-    if isinstance(settings, ReferringSettings):
-        return connector_type.missing_packages(connector_type.settings_model.model_construct(**settings.written))
-    return connector_type.missing_packages(settings)
+    known = known_settings(loaded.settings)
+    if known is None:
+        known = connector_type.settings_model.model_construct(**written_settings(settings))
+    return connector_type.missing_packages(known)
 
 
 # --------------------------------------------------------------------------------------------------- variables

@@ -1,6 +1,6 @@
 """What the credentials must be allowed to do for a configuration, as an IAM policy, and nothing beyond it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import anyio
@@ -9,8 +9,7 @@ from pipeline.doctor.account import open_account
 from pipeline.errors import ConfigurationError, DestinationError
 from pipeline.runner import connection_of
 from pipeline.settings import LOCAL, SourceSettings
-
-Statement = dict[str, Any]
+from pipeline.source_permissions import source_statements
 
 READS = ("GetMemory", "GetMemoryRecord", "ListMemoryRecords", "RetrieveMemoryRecords")
 WRITES = ("BatchCreateMemoryRecords", "BatchDeleteMemoryRecords", "BatchUpdateMemoryRecords")
@@ -80,23 +79,9 @@ def policy_for(sources: Sequence[tuple[SourceSettings, MemoryPlace]]) -> dict[st
             {"Sid": "Rates", "Effect": "Allow", "Action": ["servicequotas:ListServiceQuotas"], "Resource": ["*"]}
         )
     for settings, place in sources:
-        statements += _of_source(settings, partition_of(place.region))
+        account = place.arn.split(":")[4]
+        statements += source_statements(settings, partition_of(place.region), place.region, account)
     return {"Version": "2012-10-17", "Statement": _without_repeats(statements)}
-
-
-def _of_source(settings: SourceSettings, partition: str) -> Iterator[Statement]:
-    """What the source needs of AWS; nothing if it is not there, or asks without credentials."""
-    source: Any = settings.source
-    if source.type != "s3" or source.endpoint_url is not None or source.anonymous:
-        return
-    bucket = f"arn:{partition}:s3:::{source.bucket}"
-    listing: Statement = {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket]}
-    if all(source.prefixes):
-        # IfExists: the bucket itself is asked for, too, without a prefix, to tell what is missing, it or an object.
-        listing["Condition"] = {"StringLikeIfExists": {"s3:prefix": [f"{prefix}*" for prefix in source.prefixes]}}
-    yield listing
-    objects = [f"{bucket}/{prefix}*" for prefix in source.prefixes]
-    yield {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": objects}
 
 
 def _without_repeats(statements: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

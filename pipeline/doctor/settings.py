@@ -2,17 +2,22 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from pipeline.known_settings import known_settings, references_of, written_settings
+from pipeline.local_references import local_value
 from pipeline.model import LastRun
+from pipeline.readiness import named_variables
+from pipeline.references import LOCAL_SCHEMES, Reference, has_marks
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import duration, moment
-from pipeline.setting_faults import VARIABLE_PREFIX
+from pipeline.setting_faults import VARIABLE_PREFIX, dotted
 from pipeline.settings import SourceSettings
 
 RUNS_MISSED_MAX = 2  # one may be late, or still at work
@@ -36,7 +41,11 @@ async def check_configuration(settings: SourceSettings) -> Sequence[Finding]:
 
 
 async def check_packages(settings: SourceSettings) -> Sequence[Finding]:
-    needs = list(needs_of(settings))
+    source = known_settings(settings)
+    if source is None:
+        told = "what the source needs depends on references whose values are not known here; reading it tells"
+        return [Finding("packages", "not_known", told)]
+    needs = list(needs_of(source, settings.folder))
     missing = [need for need in needs if not need.is_there]
     if missing:
         names = ", ".join(need.name for need in missing)
@@ -46,9 +55,8 @@ async def check_packages(settings: SourceSettings) -> Sequence[Finding]:
     return [Finding("packages", "ok", f"{names}: there" if needs else "this type of source needs nothing more")]
 
 
-def needs_of(settings: SourceSettings) -> Iterator[Need]:
-    """What the type of the source needs beyond what comes with memsync."""
-    source: Any = settings.source
+def needs_of(source: Any, folder: Path) -> Iterator[Need]:
+    """What the type of the source needs beyond what comes with memsync; `folder` is that of its YAML file."""
     match source.type:
         case "feed":
             yield _package("feedparser", "feed")
@@ -58,7 +66,7 @@ def needs_of(settings: SourceSettings) -> Iterator[Need]:
             yield _program("git", "apt install git")
         case "singer":
             program = source.command[0]
-            place = shutil.which(program) or shutil.which(settings.folder / program)
+            place = shutil.which(program) or shutil.which(folder / program)
             yield Need(program, place is not None, f"pipx install {program}")
         case "sql":
             yield _package("sqlalchemy", "sql")
@@ -118,33 +126,46 @@ def _file_system(protocol: str) -> Iterator[Need]:
 
 
 async def check_secrets(settings: SourceSettings) -> Sequence[Finding]:
-    """Whether the environment variables are set that the source's settings name. What they hold is not looked at."""
+    """Whether there is what the source's settings name or refer to. What that holds is not looked at."""
     named = dict(secret_variables(settings.source))
-    if not named:
+    references = {reference for _, reference in references_of(settings.source)}
+    stores = sorted(reference for reference in references if reference.scheme not in LOCAL_SCHEMES)
+    files = sorted(reference for reference in references if reference.scheme == "file")
+    if not named and not files and not stores:
         return [Finding("secrets", "ok", "the source names no environment variables")]
     unset = {setting: variable for setting, variable in named.items() if not os.environ.get(variable)}
-    if not unset:
-        return [Finding("secrets", "ok", f"set: {', '.join(sorted(set(named.values())))}")]
-    told = ", ".join(f"{variable} (source.{setting})" for setting, variable in unset.items())
-    cure = "Set it for whoever runs memsync, cron and services included:\n" + "\n".join(
-        f"  export {variable}=..." for variable in dict.fromkeys(unset.values())
-    )
-    return [Finding("secrets", "problem", f"not set: {told}", cure)]
+    unread = [problem for file in files if (problem := _problem_of(file, settings.folder))]
+    if unset or unread:
+        told = ", ".join(f"{variable} (source.{setting})" for setting, variable in unset.items())
+        cure = "Set it for whoever runs memsync, cron and services included:\n" + "\n".join(
+            f"  export {variable}=..." for variable in dict.fromkeys(unset.values())
+        )
+        found = [Finding("secrets", "problem", f"not set: {told}", cure)] if unset else []
+        return [*found, *(Finding("secrets", "problem", problem) for problem in unread)]
+    told = [
+        *([f"set: {', '.join(sorted(set(named.values())))}"] if named else []),
+        *([f"there: {', '.join(map(str, files))}"] if files else []),
+        *([f"looked up when the source is read: {', '.join(map(str, stores))}"] if stores else []),
+    ]
+    return [Finding("secrets", "ok", "; ".join(told))]
 
 
-def secret_variables(settings: BaseModel) -> Iterator[tuple[str, str]]:
-    """The settings that name environment variables, by the convention of all connectors, and the variables' names."""
-    yield from _variables(settings.model_dump(mode="json"), "")
+def _problem_of(reference: Reference, folder: Path) -> str | None:
+    try:
+        local_value(reference, folder)
+    except LookupError as error:
+        return str(error.args[0])
+    return None
 
 
-def _variables(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        if name.endswith("_variable") and isinstance(value, str):
-            yield f"{above}{name}", value
-        elif name.endswith("_variables") and isinstance(value, dict):
-            yield from ((f"{above}{name}.{key}", variable) for key, variable in value.items())
-        elif isinstance(value, dict):
-            yield from _variables(value, f"{above}{name}.")
+def secret_variables(source: BaseModel) -> Iterator[tuple[str, str]]:
+    """The settings that name environment variables or refer to some, and the variables' names."""
+    for location, variable in named_variables(written_settings(source), ()):
+        if not has_marks(variable):
+            yield dotted(location), variable
+    for location, reference in references_of(source):
+        if reference.scheme == "env":
+            yield dotted(location[1:]), reference.name
 
 
 # ----------------------------------------------------------------------------------------------- schedule
