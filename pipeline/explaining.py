@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from connectors import connector_types
-from pipeline.references import Location, has_marks, parse, texts_with_marks
+from pipeline.references import Location, parse, texts_with_marks
 from pipeline.reporting.explanations import ExplainedSource, Kind, Origin, Setting
-from pipeline.setting_faults import is_secret, variable_of, without_passwords
+from pipeline.setting_faults import is_by_reference, is_secret, variable_of, without_plain_secrets
 from pipeline.settings import LoadedSource, ReferringSettings
 from pipeline.source_files import SourceFile, merged
 
@@ -92,11 +92,13 @@ def _at(values: Any, location: Sequence[str | int]) -> Any:
 
 
 def _without_secret(value: Any, location: Location) -> Any:
-    """`value` unless it is a text whose name is that of a secret; a reference is none."""
+    """`value` unless it is a text whose name is that of a secret; a reference is none, what stands beside it may be."""
     if isinstance(value, list):
         return [_without_secret(each, location) for each in value]
-    if not isinstance(value, str) or has_marks(value):
+    if not isinstance(value, str):
         return value
     names = [step for step in location if isinstance(step, str)]
     is_name_of_variable = any(name.endswith(("_variable", "_variables")) for name in names[-2:])
-    return "…" if is_secret(names[-1:]) and not is_name_of_variable else without_passwords(value)
+    if is_secret(names[-1:]) and not is_name_of_variable and not is_by_reference(value):
+        return "…"
+    return without_plain_secrets(value)

@@ -22,6 +22,10 @@ _SECRET_NAME = re.compile(
     r"auth(?!or)|credential|key_id|api_?key|access_?key|private|passw|pwd|secret|token", re.IGNORECASE
 )
 
+_REFERENCE = r"\$\{[^}]*\}"
+_STAND_INS = 0xE000  # the first of the characters that are nobody's
+_STAND_IN = "[\ue000-\uf8ff]"
+
 _WORDS = {
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
@@ -88,6 +92,28 @@ def without_passwords(text: str) -> str:
     text = re.sub(r"//[^/@]*@", "//…@", text)
     text = re.sub(r"^([^/@\s]+:)[^/@\s]+@", r"\1…@", text)  # an address of SSH has no slashes there
     return re.sub(r"(://[^?#]*[?#]).+", r"\1…", text)
+
+
+def is_by_reference(text: str) -> bool:
+    """Whether `text` is a reference and nothing else, but for how it is used."""
+    return re.fullmatch(rf"((Bearer|Basic|Token) +)?({_REFERENCE})+", text) is not None
+
+
+def without_plain_secrets(text: str) -> str:
+    """`text` as `without_passwords` has it, but with what is a reference there, as that says no secret."""
+    references = {chr(_STAND_INS + number): found[0] for number, found in enumerate(re.finditer(_REFERENCE, text))}
+    if not references:
+        return without_passwords(text)
+    for stand_in, reference in references.items():
+        text = text.replace(reference, stand_in, 1)
+    text = re.sub(rf"//(?!([^/:@]*:)?{_STAND_IN}+@)[^/@]*@", "//…@", text)
+    text = re.sub(rf"^([^/@\s]+:)(?!{_STAND_IN}+@)[^/@\s]+@", r"\1…@", text)
+    if (begun := re.search(r"://[^?#]*[?#]", text)) is not None:
+        hidden = rf"([^=&#]*=)?(?!{_STAND_IN}+([&#]|$))[^=&#]+(?=[&#]|$)"
+        text = text[: begun.end()] + re.sub(hidden, r"\1…", text[begun.end() :])
+    for stand_in, reference in references.items():
+        text = text.replace(stand_in, reference)
+    return text
 
 
 def is_secret(location: Sequence[str | int]) -> bool:
