@@ -19,7 +19,7 @@ SECTION_SEPARATOR = "__"
 
 SHOWN_CHARACTERS_MAX = 80
 _SECRET_NAME = re.compile(
-    r"auth(?!or)|credential|key_id|api_?key|access_?key|private|passw|pwd|secret|token", re.IGNORECASE
+    r"auth(?!or)|credential|key_id|api[-_]?key|access[-_]?key|private|passw|pwd|secret|token", re.IGNORECASE
 )
 
 _REFERENCE = r"\$\{[^}]*\}"

@@ -1,6 +1,7 @@
 """Secrets, which settings hold by reference, or by the name of an environment variable."""
 
 import os
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr, WithJsonSchema
@@ -8,6 +9,14 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.errors import SourceError
 from pipeline.references import plain_part
+
+# What secrets are called in the query of an address. Tokens of a page, such as `page_token`, are none.
+SECRET_PARAMETER = re.compile(
+    r"((api|access|auth|subscription)[-_]?key(_?id)?|(x-amz-)?(signature|credential|security-token)|sig|authorization"
+    r"|((access|auth|bearer|feed|id|job|personal|private|refresh|rss|session|user)[-_]?)?token"
+    r"|.*secret|passw(or)?d|passphrase|pwd)",
+    re.IGNORECASE,
+)
 
 
 def _require_reference(secret: SecretStr) -> SecretStr:

@@ -9,14 +9,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, fi
 
 from connectors.kit.http import HttpSettings, WebUrl
 from connectors.kit.one_or_more import OneOrMore
-from connectors.kit.secrets import SecretByReference, require_one
+from connectors.kit.secrets import SECRET_PARAMETER, SecretByReference, require_one
 
 # `{pages}` is the id of a record of the resource `pages`; `{+pages}` leaves the slashes in it as they are.
 PLACEHOLDER = re.compile(r"\{(\+?)([a-z][a-z0-9_-]*)\}")
 NAME = r"^[a-z][a-z0-9_-]*$"
 
-_SECRET_HEADERS = re.compile(r"authorization|cookie|(^|[-_])(api[-_]?key|token|secret|password)$", re.IGNORECASE)
-_SECRET_PARAMETERS = re.compile(r"(api[-_]?key|apikey|access[-_]?token|token|.*secret|password|passwd)", re.IGNORECASE)
+_SECRET_HEADERS = re.compile(
+    r"authorization|cookie|(^|[-_])((api|access|auth|functions|subscription)[-_]?key|token|secret|password|signature)$",
+    re.IGNORECASE,
+)
 
 
 @lru_cache(maxsize=512)
@@ -361,7 +363,7 @@ class RestSettings(_Model):
     def _keeps_secrets(self) -> "RestSettings":
         for resource in self.resources:
             for request in requests_of(resource):
-                if name := next(filter(_SECRET_PARAMETERS.fullmatch, request.params), None):
+                if name := next(filter(SECRET_PARAMETER.fullmatch, request.params), None):
                     raise ValueError(
                         f"the parameter {name!r} of {resource.name!r} is for a secret, which must not stand here;"
                         " `auth` takes it"

@@ -131,7 +131,9 @@ def _refuse_secret(url: str) -> None:
     """Refuse an address that would take a secret into the file; an API's is taken out of it."""
     from pipeline.starting.apis import is_secret
 
-    found = next((name for name, _ in parse_qsl(urlsplit(url).query) if is_secret(name)), None)
+    parts = urlsplit(url)
+    said = [*parse_qsl(parts.query), *parse_qsl(parts.fragment)]
+    found = next((name for name, _ in said if is_secret(name)), None)
     if found is not None:
         raise ConfigurationError(
             f"The address has a {found!r}, which looks like a secret: no file should hold that. Nothing was done."

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from connectors.kit.secrets import SECRET_PARAMETER
 from pipeline.starting.draft import Setting, source_setting
 
 DEPTH_MAX = 4
@@ -26,7 +27,6 @@ ADDRESSES = ("html_url", "web_url", "permalink", "link", "url")
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # what JMESPath takes without quotes
 _HTML = re.compile(r"<(p|div|h[1-6]|ul|br|a)\b", re.IGNORECASE)
-_SECRET = re.compile(r"(api[-_]?key|apikey|access[-_]?token|token|.*secret|password|passwd)", re.IGNORECASE)
 
 
 def described_api(url: str, answer: object, link_header: str = "") -> tuple[Setting, ...]:
@@ -62,7 +62,7 @@ def described_api(url: str, answer: object, link_header: str = "") -> tuple[Sett
 
 def is_secret(parameter: str) -> bool:
     """Whether what an address says under this name is no business of a file."""
-    return _SECRET.fullmatch(parameter) is not None
+    return parameter.lower() == "key" or SECRET_PARAMETER.fullmatch(parameter) is not None
 
 
 def secret_of(url: str) -> tuple[Setting, str] | None:

@@ -337,6 +337,9 @@ def test_a_large_source_is_not_planned_before_one_is_asked_for(folder: Folder, m
         (["--type", "imap", "--no-look"], "--set source.host=VALUE is needed"),
         (["docs", "--out", "docs/a.md/x.yaml"], "cannot be written"),
         (["https://example.com/feed?token=abc"], "looks like a secret"),
+        (["https://example.com/group.atom?feed_token=abc"], "looks like a secret"),
+        (["https://example.com/docs/?key=abc"], "looks like a secret"),
+        (["https://example.com/docs/#access_token=abc"], "looks like a secret"),
     ],
 )
 def test_a_fault_is_named_and_nothing_is_written(

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.reporting.looks import FoundKind, Look
 from pipeline.reporting.previews import DocumentPreview, RecordPreview, TextPreview
-from pipeline.starting.apis import described_api, fields_of, paging_of
+from pipeline.starting.apis import described_api, fields_of, paging_of, secret_of
 from pipeline.starting.draft import Draft, Setting, tree
 from pipeline.starting.proposals import (
     choice_of,
@@ -145,6 +145,24 @@ def test_the_records_of_an_answer_are_its_longest_list() -> None:
             "text": "body",
         }
     ]
+
+
+@pytest.mark.parametrize("name", ["private_token", "X-Amz-Signature", "sig", "key", "subscription-key", "auth_key"])
+def test_a_secret_in_the_address_of_an_api_goes_into_no_file(name: str) -> None:
+    """GitLab, AWS, Azure and Google have their own words for it."""
+    url = f"https://example.com/pages?per=5&{name}=canary"
+
+    settings = described_api(url, [{"id": 1, "body": "a"}])
+    found = secret_of(url)
+
+    assert "canary" not in str(settings)
+    assert found is not None
+    assert (found[0].value["name"], found[1]) == (name, "canary")
+
+
+@pytest.mark.parametrize("name", ["page_token", "pageToken", "cursor", "keyword", "author", "signed_by"])
+def test_what_is_no_secret_stays_in_the_address(name: str) -> None:
+    assert secret_of(f"https://example.com/pages?{name}=x") is None
 
 
 def test_a_field_is_told_by_its_name_or_by_what_is_in_it() -> None:
