@@ -245,7 +245,7 @@ def _table(draft: "Draft", asked: Asked, questions: "Questions") -> "list[Settin
             table = questions.text("The table or view whose rows are documents", "--set source.table=NAME")
         return [source_setting("table", table)]
     try:
-        tables = {found.name: found for found in likely(tables_of(draft, asked.base))}
+        tables = {found.name: found for found in likely(wait_for(partial(tables_of, draft, asked.base)))}
     except SourceError as error:
         raise SourceError(
             f"{error} No file was written; --no-look writes it without a look, with --set source.table=NAME"

@@ -4,6 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio.to_thread import run_sync
+
+from pipeline.concealing import NOTHING_CONCEALED, Concealer
+from pipeline.errors import ConfigurationError, SourceError
+from pipeline.references import Reference, has_marks, parse
+from pipeline.resolving import concealed_errors
+from pipeline.secret_stores import Surroundings, look_up
 from pipeline.starting.draft import Draft, Setting, source_setting, value_at
 
 if TYPE_CHECKING:  # a source of another type does without
@@ -31,24 +38,44 @@ WORTH_KEEPING = (
 IDS = ("id", "uuid", "key", "slug", "pk")
 
 
-def tables_of(draft: Draft, base: Path) -> "list[TableDescription]":
-    """The tables and views of the database that `draft` names.
+async def tables_of(draft: Draft, base: Path) -> "list[TableDescription]":
+    """The tables and views of the database that `draft` names, maybe by reference.
 
     Raises:
-        SourceError: it cannot be asked.
+        SourceError: it cannot be asked, or what a reference stands for cannot be had.
     """
     from connectors.sql.connector import SqlSettings  # noqa: PLC0415 - see above
     from connectors.sql.database import Database  # noqa: PLC0415
 
+    url, concealer = await _address(draft, base)
     # What must be said of a table is not known yet.
     settings = SqlSettings.model_construct(
         type="sql",
-        url=value_at(draft, "source", "url"),
+        url=url,
         url_variable=value_at(draft, "source", "url_variable"),
         password_variable=value_at(draft, "source", "password_variable"),
         timeout_s=TIMEOUT_S,
     )
-    return Database(settings, base).tables()
+    with concealed_errors(concealer):
+        return await run_sync(Database(settings, base).tables)
+
+
+async def _address(draft: Draft, base: Path) -> tuple[str | None, Concealer]:
+    """The address with what its references stand for, and what hides that."""
+    written = value_at(draft, "source", "url")
+    if not isinstance(written, str) or not has_marks(written):
+        return written, NOTHING_CONCEALED
+    try:
+        template = parse(written)
+    except ValueError as error:
+        raise ConfigurationError(f"`source.url`: {error}") from None
+    region, profile = (value_at(draft, "destination", name) for name in ("region", "profile"))
+    values: dict[Reference, str] = {}
+    for reference, value in (await look_up(template.references, Surroundings(base, region, profile))).items():
+        if isinstance(value, LookupError):
+            raise SourceError(f"`source.url`: {value.args[0]}.") from None
+        values[reference] = value
+    return template.filled(values), Concealer({value: str(reference) for reference, value in values.items()})
 
 
 def likely(tables: "Sequence[TableDescription]") -> "list[TableDescription]":

@@ -212,6 +212,29 @@ def test_nothing_is_written_if_a_look_is_interrupted(folder: Folder, memsync: Me
     assert not list(folder.path.glob("*.yaml"))
 
 
+def test_a_database_is_looked_at_by_what_its_address_refers_to(folder: Folder, memsync: Memsync) -> None:
+    """The reference itself was sent as the password, or taken for the name of the file."""
+    with sqlite3.connect(folder.path / "wiki.db") as database:
+        database.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, body TEXT)")
+        database.execute("INSERT INTO pages VALUES (1, 'kumquat')")
+    database.close()
+    arguments = ("init", "--type", "sql", "--set", "source.url=sqlite:///${env:WIKI_FILE}", "--yes", "--name", "wiki")
+
+    unset = memsync(*arguments)
+    done = memsync(*arguments, environment={"WIKI_FILE": "wiki.db"})
+
+    assert unset.exit_code == 1
+    assert "the environment variable WIKI_FILE is not set" in unset.stderr
+    assert done.exit_code == 0, done.stderr
+    assert settings_in(folder, "wiki.yaml")["source"] == {
+        "type": "sql",
+        "url": "sqlite:///${env:WIKI_FILE}",
+        "table": "pages",
+        "id": "id",
+        "text": "body",
+    }
+
+
 def test_a_table_is_chosen_from_those_of_the_database(folder: Folder, memsync: Memsync) -> None:
     """Names of tables are long, and those of others' tables unknown."""
     with sqlite3.connect(folder.path / "wiki.db") as database:
