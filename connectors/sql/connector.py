@@ -236,9 +236,10 @@ class SqlConnector:
         if listing.problems:
             yield list(listing.problems)
             return
-        yield [ScanComplete() if before is None else ScanIncremental()]
+        yield [ScanComplete() if listing.is_of_all else ScanIncremental()]
         if self._settings.cursor is not None:
-            yield [ListedRows(listing.newest, now if before is None else before.full_at).to_checkpoint()]
+            full_at = now if before is None or listing.is_of_all else before.full_at
+            yield [ListedRows(listing.newest, full_at).to_checkpoint()]
 
     def _to_go_on_from(self, since: Checkpoint | None, now: datetime) -> ListedRows | None:
         """What was listed before, if only what has changed since is to be listed; None if everything is."""

@@ -90,6 +90,14 @@ def cursor_value(value: Any, now: datetime) -> CursorValue | None:
     raise ValueError("neither a time nor a number")
 
 
+def are_compared(one: CursorValue, other: CursorValue) -> bool:
+    """Whether both are of one kind, so that the larger one is the newer one: they are not if the column was changed."""
+    if isinstance(one, datetime) and isinstance(other, datetime):
+        return (one.tzinfo is None) == (other.tzinfo is None)
+    numbers = (int, float, Decimal)
+    return type(one) is type(other) or (isinstance(one, numbers) and isinstance(other, numbers))
+
+
 def lower_bound(newest: CursorValue, overlap: float) -> CursorValue:
     """What lies `overlap` before `newest`: seconds for times, as many for numbers. Of the kind that `newest` is of."""
     match newest:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from connectors.kit.row_values import DUPLICATE_ID, WRITTEN, Fault, read_id
 from connectors.kit.secrets import from_environment
-from connectors.sql.cursor import CursorValue, ListedRows, cursor_value, lower_bound
+from connectors.sql.cursor import CursorValue, ListedRows, are_compared, cursor_value, lower_bound
 from connectors.sql.rows import Rows, schema_and_name
 from pipeline.errors import SourceError
 from pipeline.model import Document, DocumentId, DocumentRef, ScanError
@@ -52,6 +52,11 @@ class Listing:
     last_key: tuple[object, ...] | None = None
     last_id: DocumentId | None = None
     is_at_end: bool = False
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether it is to show all rows."""
+        return self.changed_since is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +162,34 @@ class Database:
         self._kinds = None
         with self._asking() as (connection, rows):
             # Before any row is read: what changes while they are read is then newer, and shows in the next listing.
-            newest = None if rows.newest is None else connection.execute(rows.newest).scalar()
-            for problem, question in () if before is not None else rows.doubts():
+            listing.newest = self._newest(connection, rows, now)
+            if (
+                before is not None
+                and before.newest is not None
+                and listing.newest is not None
+                and are_compared(before.newest, listing.newest)
+            ):
+                listing.changed_since = lower_bound(before.newest, self._settings.cursor_overlap)
+            for problem, question in rows.doubts() if listing.is_of_all else ():
                 if connection.execute(question).first() is not None:
                     listing.problems[problem] = None
-        try:
-            listing.newest = cursor_value(newest, now)
-        except ValueError:
-            raise SourceError(
-                f"The highest value of {self._settings.cursor!r} in {self.name} is neither a time nor a number (Python"
-                f" has it as {type(newest).__name__}), so what has changed cannot be told by it. Nothing was concluded"
-                " from that. Correct `source.cursor`, or the rows."
-            ) from None
-        if before is not None and before.newest is not None:
-            listing.changed_since = lower_bound(before.newest, self._settings.cursor_overlap)
         return listing
+
+    def _newest(self, connection: "Connection", rows: Rows, now: datetime) -> CursorValue | None:
+        if rows.newest is None:
+            return None
+        newest = connection.execute(rows.newest).scalar()
+        try:
+            return cursor_value(newest, now)
+        except ValueError:
+            if rows.newest_of_past is not None:  # it may be a time such as `infinity`
+                with suppress(*_errors()):
+                    return cursor_value(connection.execute(rows.newest_of_past).scalar(), now)
+        raise SourceError(
+            f"The highest value of {self._settings.cursor!r} in {self.name} is neither a time nor a number (Python"
+            f" has it as {type(newest).__name__}), so what has changed cannot be told by it. Nothing was concluded"
+            " from that. Correct `source.cursor`, or the rows."
+        )
 
     def next_page(self, listing: Listing) -> list[DocumentRef]:
         """The next documents; none at the end.
@@ -481,11 +499,36 @@ def _connect(engine: "Engine") -> "Connection":
         connection = connection.execution_options(**options)
         for statement in session:
             connection.exec_driver_sql(statement)
+        if engine.dialect.driver == "psycopg":
+            _take_all_times(connection.connection.driver_connection)
         connection.rollback()
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _take_all_times(line: Any) -> None:
+    """Have psycopg give a time that Python does not have, such as `infinity`, as text: one would fail all its page."""
+    from psycopg import DataError  # noqa: PLC0415 - see above
+    from psycopg.types import datetime as loaders  # noqa: PLC0415
+
+    def lenient(base: Any) -> Any:
+        class Lenient(base):  # type: ignore[misc]  # known at run time only
+            def load(self, data: Any) -> Any:
+                try:
+                    return super().load(data)
+                except DataError:
+                    return bytes(data).decode()
+
+        return Lenient
+
+    for name, loader in (
+        ("date", loaders.DateLoader),
+        ("timestamp", loaders.TimestampLoader),
+        ("timestamptz", loaders.TimestamptzLoader),
+    ):
+        line.adapters.register_loader(name, lenient(loader))
 
 
 # ----------------------------------------------------------------------------------------------------- errors

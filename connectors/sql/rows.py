@@ -39,7 +39,7 @@ class Rows:
         from sqlalchemy import column, table  # noqa: PLC0415 - see above
         from sqlalchemy import text as sql  # noqa: PLC0415
 
-        named = (settings.version, settings.modified_at, settings.title, settings.cursor)
+        named = (settings.version, settings.modified_at, settings.title)
         listed = list(dict.fromkeys((*settings.id, *(name for name in named if name is not None))))
         names = list(dict.fromkeys((*listed, *text, *settings.metadata)))
         self._place = {name: place for place, name in enumerate(names)}
@@ -50,7 +50,9 @@ class Rows:
             *(text, settings.title, settings.modified_at, settings.version, settings.media_type),
             *((settings.metadata,) if settings.metadata else ()),
         )
-        columns: list[ColumnClause[Any]] = [column(name) for name in names]
+        # What is selected, and the cursor, whose value in a row nobody asks for.
+        known = names if settings.cursor is None else list(dict.fromkeys((*names, settings.cursor)))
+        columns: list[ColumnClause[Any]] = [column(name) for name in known]
         if settings.table is not None:
             schema, table_name = schema_and_name(settings.table)
             self._source: FromClause = table(table_name, *columns, schema=schema)
@@ -60,6 +62,8 @@ class Rows:
             self._source = sql(f"{query}\n").columns(*columns).subquery("documents")
         self._columns = [self._source.c[name] for name in names]
         self._listed = self._columns if settings.version is None else self._columns[: len(listed)]
+        self._is_of_any_kind = connection.dialect.name == "sqlite"
+        self._has_endless_times = connection.dialect.name == "postgresql"
         self._id = [self._source.c[name] for name in settings.id]
         self._cursor = None if settings.cursor is None else self._source.c[settings.cursor]
         url = connection.engine.url
@@ -86,7 +90,8 @@ class Rows:
     def none(self) -> "Select[Any]":
         from sqlalchemy import false, select  # noqa: PLC0415 - see above
 
-        return select(*self._columns).where(false())
+        newest = [] if self.newest is None else [self.newest.where(false()).scalar_subquery()]
+        return select(*self._columns, *newest).where(false())
 
     def first(self) -> "Select[Any]":
         return self.page(None, 1)
@@ -97,6 +102,15 @@ class Rows:
         from sqlalchemy import func, select  # noqa: PLC0415 - see above
 
         return None if self._cursor is None else select(func.max(self._cursor))
+
+    @property
+    def newest_of_past(self) -> "Select[Any] | None":
+        """The highest time of the cursor up to now, where the database has times that Python has not."""
+        from sqlalchemy import func  # noqa: PLC0415 - see above
+
+        if self.newest is None or self._cursor is None or not self._has_endless_times:
+            return None
+        return self.newest.where(self._cursor >= _bound("0001-01-02"), self._cursor <= func.current_timestamp())
 
     def page(
         self, after: tuple[object, ...] | None, limit: int, changed_since: CursorValue | None = None
@@ -111,8 +125,24 @@ class Rows:
         if after is not None:
             asked = asked.where(self._behind(after))
         if changed_since is not None and self._cursor is not None:
-            asked = asked.where(or_(self._cursor >= _bound(changed_since), self._cursor.is_(None)))
+            asked = asked.where(or_(*self._may_have_changed(self._cursor, changed_since)))
         return asked.order_by(*self._id).limit(limit)
+
+    def _may_have_changed(self, cursor: "ColumnElement[Any]", since: CursorValue) -> "Iterator[ColumnElement[bool]]":
+        """The ways in which a row shows that it may have changed since the cursor had the value `since`."""
+        from sqlalchemy import and_  # noqa: PLC0415 - see above
+
+        yield cursor >= _bound(since)
+        yield cursor.is_(None)
+        if isinstance(since, str):
+            # Others may write times of the same day in another form, which comes before this one as text.
+            day, separator, clock = since[:10], since[10:11], since[11:]
+            if separator:
+                yield cursor == _bound(day)
+            if separator == "T":
+                yield and_(cursor >= _bound(f"{day} {clock}"), cursor < _bound(f"{day}T"))
+            if self._is_of_any_kind:  # in SQLite, numbers come before all text
+                yield cursor < _bound("")
 
     def at(self, key: tuple[object, ...]) -> "Select[Any]":
         """The row with this key, and a second one if there is."""

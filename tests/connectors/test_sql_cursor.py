@@ -237,6 +237,92 @@ async def test_a_cursor_that_neither_is_a_time_nor_a_number_is_an_error(sqlite: 
     assert str(value) not in str(caught.value)
 
 
+# ---------------------------------------------------------------- a column in which not all is of one kind or form
+
+
+@pytest.mark.parametrize("written", ["2026-11-27 11:00:00", "2026-11-27"])
+@pytest.mark.parametrize("overlap", [0, 3600])
+async def test_times_as_text_in_several_forms_are_all_listed(sqlite: SqlWorld, written: str, overlap: float) -> None:
+    """An application writes ISO 8601, and a trigger CURRENT_TIMESTAMP: as text, its times come before those of the day.
+
+    They were missed until the next complete listing.
+    """
+    make_numbered(sqlite, "TEXT", "2026-11-26T11:00:00", "2026-11-27T02:00:00")
+    connector = connector_at(sqlite, cursor_overlap=overlap)
+    before = checkpoint_of(await events_since(connector, None))
+    sqlite.add({"id": 3, "body": "new", "changed": written}, {"id": 4, "body": "old", "changed": "2026-11-26 11:00:00"})
+
+    assert ids_of(await events_since(connector, before)) == ["2", "3"]
+
+
+async def test_numbers_beside_times_as_text_are_listed_each_time(sqlite: SqlWorld) -> None:
+    """SQLite takes anything in any column, and what is no text is never behind a text."""
+    make_numbered(sqlite, "TIMESTAMP", "2026-11-26 02:00:00", "2026-11-27 02:00:00")
+    connector = connector_at(sqlite)
+    before = checkpoint_of(await events_since(connector, None))
+    sqlite.add({"id": 3, "body": "new", "changed": 1764000500})
+
+    assert ids_of(await events_since(connector, before)) == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("first", "value", "second", "new_value"),
+    [
+        ("BIGINT", 1764000000, "TIMESTAMP NULL", "2026-11-27 02:00:00"),
+        ("TIMESTAMP NULL", "2026-11-27 02:00:00", "BIGINT", 1764000000),
+        ("DATE", "2026-11-27", "TIMESTAMP NULL", "2026-11-27 02:00:00"),
+    ],
+)
+async def test_a_column_that_has_become_another_kind_is_listed_anew(
+    world: SqlWorld, first: str, value: object, second: str, new_value: object
+) -> None:
+    """A migration: what a number was is not compared with a time. It failed, or listed nothing, for a day."""
+    if world.kind == "sqlite" and first == "DATE":
+        pytest.skip("both are text there")
+    make_numbered(world, first, value)
+    connector = connector_at(world)
+    before = checkpoint_of(await events_since(connector, None))
+    await connector.aclose()
+    world.run(f"ALTER TABLE {world.table} DROP COLUMN changed")
+    world.run(f"ALTER TABLE {world.table} ADD COLUMN changed {second}")
+    world.run(f"UPDATE {world.table} SET changed = :changed", {"changed": new_value})
+    world.add({"id": 2, "body": "new", "changed": new_value})
+
+    events = await events_since(connector, before)
+
+    assert ids_of(events) == ["1", "2"]
+    assert ScanComplete() in events
+    assert ScanIncremental() in await events_since(connector, checkpoint_of(events))
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMPTZ", "DATE"])
+@pytest.mark.parametrize("value", ["infinity", "-infinity", "0044-03-15 BC", "20000-01-01"])
+async def test_a_time_that_python_does_not_have_hides_no_row(world: SqlWorld, kind: str, value: str) -> None:
+    """One such row made every listing fail."""
+    if world.kind != "postgresql":
+        pytest.skip("other databases have no such times")
+    make_numbered(world, kind, "2026-11-27 02:00:00+00", value)
+    connector = connector_at(world, modified_at="changed", metadata="changed")
+    everything = await events_since(connector, None)
+    world.add({"id": 3, "body": "new", "changed": "2026-11-27 11:00:00+00"})
+    changed = await events_since(connector, checkpoint_of(everything))
+
+    assert ids_of(everything) == ["1", "2"]
+    assert [event.modified_at is None for event in everything if isinstance(event, DocumentRef)] == [False, True]
+    assert ScanIncremental() in changed
+    assert "3" in ids_of(changed)
+
+
+async def test_a_cursor_that_has_no_highest_value_is_an_error_in_the_words_of_the_database(world: SqlWorld) -> None:
+    """`UndefinedFunction (42883)` alone names neither the column nor what is wrong with it."""
+    if world.kind != "postgresql":
+        pytest.skip("other databases compare everything")
+    make_numbered(world, "JSONB", "{}")
+
+    with pytest.raises(SourceError, match="max"):
+        await events_since(connector_at(world), None)
+
+
 # ------------------------------------------------------------------------------------- everything, once in a while
 
 
