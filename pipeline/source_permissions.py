@@ -34,7 +34,8 @@ def _of_secrets(settings: SourceSettings, start: str, place: str) -> Iterator[St
         yield {"Effect": "Allow", "Action": ["secretsmanager:GetSecretValue"], "Resource": names}
     if parameters:
         names = [
-            name if name.startswith("arn:") else f"{start}:ssm:{place}:parameter/{name.removeprefix('/')}"
+            # Behind a colon stands a version, which is no part of the ARN.
+            name if name.startswith("arn:") else f"{start}:ssm:{place}:parameter/{name.partition(':')[0].lstrip('/')}"
             for name in sorted(parameters)
         ]
         yield {"Effect": "Allow", "Action": ["ssm:GetParameter"], "Resource": names}

@@ -20,6 +20,7 @@ from pipeline.deploying.plan import (
     yaml_text,
 )
 from pipeline.errors import ConfigurationError
+from pipeline.source_permissions import source_statements
 
 Json = dict[str, Any]
 
@@ -188,39 +189,26 @@ def deadline_s(source: Source) -> int:
 
 
 def memory_policy(deployment: Deployment) -> Json:
-    """What a run may do: call the memories of these sources, ask for their quota, and read what they refer to."""
+    """What a run may do: call the memories of these sources, ask for their quota, and read the sources."""
     memories = list(dict.fromkeys(_memory_arn(source.settings.destination.memory_id) for source in deployment.sources))
     statements = [
         {
             "Effect": "Allow",
             "Action": list(AGENTCORE_ACTIONS),
-            "Resource": [substituted(memory) if "${" in memory else memory for memory in memories],
+            "Resource": [_filled_in(memory) for memory in memories],
         },
         {"Effect": "Allow", "Action": ["servicequotas:ListServiceQuotas"], "Resource": "*"},
     ]
-    referred_to = [each for source in deployment.sources for each in source.references]
-    for scheme, (action, arn_of) in _STORES.items():
-        names = dict.fromkeys(each.name.partition("#")[0] for each in referred_to if each.scheme == scheme)
-        if names:
-            resources = [name if name.startswith("arn:") else substituted(arn_of(name)) for name in names]
-            statements.append({"Effect": "Allow", "Action": [action], "Resource": resources})
+    for source in deployment.sources:
+        for statement in source_statements(source.settings, "${AWS::Partition}", "*", "${AWS::AccountId}"):
+            named = {**statement, "Resource": [_filled_in(arn) for arn in statement["Resource"]]}
+            if named not in statements:
+                statements.append(named)
     return {"PolicyName": "memory", "PolicyDocument": {"Version": "2012-10-17", "Statement": statements}}
 
 
-def _secret_arn(name: str) -> str:
-    """Secrets Manager puts a dash and six characters behind the name of a secret."""
-    return "arn:${AWS::Partition}:secretsmanager:*:${AWS::AccountId}:secret:" + name + "-??????"
-
-
-def _parameter_arn(name: str) -> str:
-    """Behind a colon stands a version, which is no part of the ARN."""
-    return "arn:${AWS::Partition}:ssm:*:${AWS::AccountId}:parameter/" + name.partition(":")[0].lstrip("/")
-
-
-_STORES = {
-    "aws-sm": ("secretsmanager:GetSecretValue", _secret_arn),
-    "ssm": ("ssm:GetParameter", _parameter_arn),
-}
+def _filled_in(arn: str) -> Json | str:
+    return substituted(arn) if "${" in arn else arn
 
 
 def _memory_arn(memory_id: str) -> str:

@@ -136,11 +136,11 @@ async def check_secrets(settings: SourceSettings) -> Sequence[Finding]:
     unset = {setting: variable for setting, variable in named.items() if not os.environ.get(variable)}
     unread = [problem for file in files if (problem := _problem_of(file, settings.folder))]
     if unset or unread:
-        told = ", ".join(f"{variable} (source.{setting})" for setting, variable in unset.items())
+        missing = ", ".join(f"{variable} (source.{setting})" for setting, variable in unset.items())
         cure = "Set it for whoever runs memsync, cron and services included:\n" + "\n".join(
             f"  export {variable}=..." for variable in dict.fromkeys(unset.values())
         )
-        found = [Finding("secrets", "problem", f"not set: {told}", cure)] if unset else []
+        found = [Finding("secrets", "problem", f"not set: {missing}", cure)] if unset else []
         return [*found, *(Finding("secrets", "problem", problem) for problem in unread)]
     told = [
         *([f"set: {', '.join(sorted(set(named.values())))}"] if named else []),
