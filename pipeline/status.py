@@ -35,7 +35,8 @@ async def status_row(settings: SourceSettings, now: float) -> StatusRow:
     return StatusRow(
         settings.name,
         status,
-        last_run_at=(last.ended_at or last.started_at) if last else None,
+        last_started_at=last.started_at if last else None,
+        last_run_at=last.ended_at if last else None,
         documents=counts.documents,
         records=counts.records,
         dead_letters=sum(counts.letters.values()),

@@ -26,6 +26,7 @@ _URGENCY: tuple[Status | None, ...] = ("failed", "interrupted", "guarded", "dead
 class StatusRow:
     """One source as its state file knows it. Times are in seconds since the epoch, None if there is none.
 
+    `last_run_at` is when the last run ended; of one that is under way or was killed only `last_started_at` is known.
     `due_since` is when it was due by its schedule, if it has not run since. `error` tells why the last run failed, or
     why the state cannot be read; then nothing else is known.
     """
@@ -33,6 +34,7 @@ class StatusRow:
     source: str
     status: Status | None  # None: it never ran
     last_run_at: float | None = None
+    last_started_at: float | None = None
     documents: int = 0
     records: int = 0
     dead_letters: int = 0
@@ -77,7 +79,7 @@ def _columns(rows: Sequence[StatusRow], now: float, style: Style) -> Iterator[tu
     yield "SOURCE", [style.text(row.source) for row in rows]
     yield "STATUS", [_status_words(row) for row in rows]
     yield "LAST IN SYNC", [_ago(row.last_in_sync_at, now) for row in rows]
-    yield "LAST RUN", [_ago(row.last_run_at, now) for row in rows]
+    yield "LAST RUN", [_ago(row.last_run_at or row.last_started_at, now) for row in rows]
     yield "NEXT RUN", [_next_words(row, now) for row in rows]
     yield "DOCUMENTS", [f"{row.documents:,}" for row in rows]
     yield "RECORDS", [f"{row.records:,}" for row in rows]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.reporting.statuses import render_status
 from pipeline.runner import open_source_state
 from pipeline.settings import SourceSettings, load_sources
 from pipeline.status import OVERDUE_AFTER_S, status_row
@@ -82,9 +83,11 @@ async def test_before_its_first_run_nothing_is_overdue(hourly: SourceSettings) -
 
 
 async def test_a_killed_run_is_interrupted(hourly: SourceSettings) -> None:
-    """It has no report, and nobody is at work."""
+    """It has no report, and nobody is at work; to say that it never ran would send people to look for cron."""
     await ran(hourly, [(NOON - HOUR, "in_sync"), (NOON, None)])
 
     row = await status_row(hourly, NOON + 60)
 
     assert (row.status, row.last_in_sync_at) == ("interrupted", NOON - HOUR + 60)
+    assert (row.last_run_at, row.last_started_at) == (None, NOON)
+    assert "1 min ago" in render_status([row], now=NOON + 60)

@@ -174,8 +174,8 @@ function facts(source) {
     source.withheld_documents ? make("li", { class: "warning" }, make("b", {}, number(source.withheld_documents)), " gone from the source and kept") : null,
     source.quarantined ? fact("in quarantine", make("b", {}, number(source.quarantined))) : null,
     source.dropped ? fact("dropped", make("b", {}, number(source.dropped))) : null,
-    source.pending_batches ? fact("requests on their way", make("b", {}, number(source.pending_batches))) : null,
-    make("li", {}, make("span", { class: "quiet" }, "last run "), when(source.last_run_at) ?? "never"),
+    source.pending_batches ? fact(source.pending_batches === 1 ? "request on its way" : "requests on their way", make("b", {}, number(source.pending_batches))) : null,
+    make("li", {}, make("span", { class: "quiet" }, "last run "), when(source.last_run_at ?? source.last_started_at) ?? "never"),
     source.next_run_at ? make("li", {}, make("span", { class: "quiet" }, "due "), when(source.next_run_at)) : null);
 }
 
