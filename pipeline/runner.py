@@ -21,6 +21,7 @@ from pipeline.auto_replay import AutoReplay
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
 from pipeline.errors import (
+    FatalError,
     LeaseLost,
     PlanOutdated,
     SourceError,
@@ -534,15 +535,24 @@ async def open_destination(
     """Open the memory of a source; `local` is served from here for as long as it is open.
 
     A dry one is never connected to: it only checks and encodes.
+
+    Raises:
+        FatalError: the file of a local memory cannot be used.
     """
     destination = settings.destination
     async with AsyncExitStack() as stack:
         endpoint_url = destination.endpoint_url
         if endpoint_url == LOCAL and not is_dry:
-            from pipeline.local_memory import LocalMemory  # noqa: PLC0415 - a memory in AWS needs no server
+            # A memory in AWS needs no server.
+            from pipeline.local_memory import LocalMemory, UnreadableStoreError  # noqa: PLC0415
 
             data = settings.state_folder.parent / LOCAL_MEMORY_FILE
-            server = await stack.enter_async_context(LocalMemory.serve(data, memories=[destination.memory_id]))
+            try:
+                server = await stack.enter_async_context(LocalMemory.serve(data, memories=[destination.memory_id]))
+            except UnreadableStoreError as error:
+                raise FatalError(
+                    f"The memory on this machine: {error}. Nothing was sent. {error.cure}", code="local_memory"
+                ) from error
             endpoint_url = server.url
         connection = connection_of(settings, endpoint_url)
         yield await stack.enter_async_context(open_agentcore(connection, pacer_of(settings), observe))

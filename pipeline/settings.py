@@ -349,7 +349,7 @@ class AgentCoreSettings(Section):
     allow_http: bool = Field(default=False, description="Permit an endpoint_url without encryption on another machine.")
     endpoint_url: EndpointUrl | None = Field(
         default=None,
-        description="null: AWS; local: the embedded local memory; or the URL of a server like AgentCore.",
+        description="null: AWS; local: a memory in a file on this machine; or the URL of a server like AgentCore.",
     )
     profile: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="Profile of the AWS configuration; null: the usual AWS way."

@@ -1,7 +1,6 @@
 """All that `memsync doctor` looks at for one source."""
 
 import shlex
-import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -17,6 +16,7 @@ from pipeline.doctor.quotas import check_quotas
 from pipeline.doctor.settings import check_configuration, check_packages, check_secrets
 from pipeline.doctor.source import SOURCE_LIMIT_S, check_source
 from pipeline.doctor.state import check_folder, check_state
+from pipeline.errors import DestinationError
 from pipeline.mapping import namespace_root
 from pipeline.reporting.examinations import ExaminedSource, Finding
 from pipeline.runner import LOCAL_MEMORY_FILE, connection_of, open_destination, record_rules
@@ -70,9 +70,7 @@ async def check_embedded_memory(settings: SourceSettings) -> Sequence[Finding]:
     """Whether the local memory beside the YAML file can be read; it is made by the first run, not by this."""
     file = settings.state_folder.parent / LOCAL_MEMORY_FILE
     if not file.exists():
-        return [Finding("memory", "ok", "embedded; none yet, the first run makes it")]
-
-    from pipeline.local_memory import UnreadableStoreError  # noqa: PLC0415 - not for a memory in AWS
+        return [Finding("memory", "ok", "on this machine; none yet, the first run makes it")]
 
     try:
         async with (
@@ -80,15 +78,14 @@ async def check_embedded_memory(settings: SourceSettings) -> Sequence[Finding]:
             aclosing(memory.list_records(namespace_path=namespace_root(record_rules(settings)))) as pages,
         ):
             count = len(await anext(pages))
-    except (UnreadableStoreError, sqlite3.Error, OSError) as error:
-        found = f"embedded, and {file} cannot be used: {error}"
-        return [Finding("memory", "problem", found, "Move the file away; a run makes a new one and fills it.")]
+    except DestinationError as error:
+        return [Finding("memory", "problem", str(error))]
     holds = "records of this source" if count else "nothing of this source"
-    return [Finding("memory", "ok", f"embedded: {file}, which holds {holds}")]
+    return [Finding("memory", "ok", f"on this machine: {file}, which holds {holds}")]
 
 
 async def _skip_aws() -> Sequence[Finding]:
-    skipped = "credentials, region, permissions, quotas: an embedded memory needs no AWS"
+    skipped = "credentials, region, permissions, quotas: a memory on this machine needs none"
     return [Finding("AWS", "skipped", skipped)]
 
 

@@ -37,7 +37,9 @@ def check_place(sources: Sequence[SourceSettings], memory_id: str) -> None:
         raise ConfigurationError(f"--memory-id {problem}; it should be a memory's id, such as `throwaway-a1B2c3D4e5`")
     for settings in sources:
         if settings.destination.endpoint_url == LOCAL:
-            raise ConfigurationError(f"source {settings.name!r} has an embedded memory, of which nothing is unknown")
+            raise ConfigurationError(
+                f"source {settings.name!r} has its memory on this machine, of which nothing is unknown"
+            )
         if settings.destination.memory_id.rsplit("/", 1)[-1] == memory_id.rsplit("/", 1)[-1]:
             raise ConfigurationError(
                 f"{memory_id} is the memory of the source {settings.name!r}. Nothing was sent. A probe needs a memory"

@@ -52,7 +52,7 @@ async def memory_place(settings: SourceSettings) -> MemoryPlace:
     """
     destination = settings.destination
     if destination.endpoint_url == LOCAL:
-        raise ConfigurationError(f"source {settings.name!r} has an embedded memory, which needs no policy")
+        raise ConfigurationError(f"source {settings.name!r} has its memory on this machine, which needs no policy")
     if destination.memory_id.startswith("arn:"):
         return MemoryPlace(destination.memory_id, destination.memory_id.split(":")[3])
     async with open_account(connection_of(settings, destination.endpoint_url)) as account:

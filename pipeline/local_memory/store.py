@@ -17,7 +17,7 @@ import orjson
 from pipeline.files import make_folder
 from pipeline.local_memory.search import TOKENIZER, searchable
 
-__all__ = ("Memory", "Metadata", "Selection", "Store", "StoredRecord", "UnreadableStoreError")
+__all__ = ("Memory", "Metadata", "Selection", "Store", "StoredRecord", "UnavailableStoreError", "UnreadableStoreError")
 
 Metadata = Mapping[str, Mapping[str, Any]]
 
@@ -79,7 +79,15 @@ RECORD_COLUMNS = (
 
 
 class UnreadableStoreError(Exception):
-    """Raised when the file is no store of this local memory, or one of a newer version."""
+    """Raised when the file is no store of this local memory, or one of a newer version; `cure` says what to do."""
+
+    cure = "Move the file away; a run makes a new one and fills it."
+
+
+class UnavailableStoreError(UnreadableStoreError):
+    """Raised when the file cannot be used now, and nothing speaks against what is in it."""
+
+    cure = "Leave the file where it is: see that its disk has room and that it may be written, then try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +139,18 @@ class Store:
 
         Raises:
             UnreadableStoreError: the file is something else, or was written by a newer version.
+            UnavailableStoreError: it cannot be opened or written, as on a full disk.
         """
-        if path is not None:
-            make_folder(path.parent)
-            # SQLite gives its side files the mode of the file itself.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        try:
+            if path is not None:
+                make_folder(path.parent)
+                # SQLite gives its side files the mode of the file itself.
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        except OSError as error:
+            raise UnavailableStoreError(f"{path} cannot be opened: {error.strerror}") from error
+        except sqlite3.OperationalError as error:
+            raise UnavailableStoreError(f"{path} cannot be opened: {error}") from error
         try:
             self._prepare(path)
         except BaseException:
@@ -154,6 +168,8 @@ class Store:
                 version = self._pragma("user_version")
                 if version == 0:
                     self._create_schema()
+        except sqlite3.OperationalError as error:  # of the disk, or of who else uses the file
+            raise UnavailableStoreError(f"{path} cannot be used now: {error}") from error
         except sqlite3.DatabaseError as error:
             raise UnreadableStoreError(f"{path} cannot be used as a local memory: {error}") from error
         if version > SCHEMA_VERSION:

@@ -149,10 +149,15 @@ def test_an_embedded_memory_that_is_something_else_is_a_problem(folder: Folder, 
     (folder.path / ".memsync" / "local-memory.sqlite3").write_text("no database" * 100)
 
     done = memsync("doctor", "docs.yaml", "--json")
+    ran = memsync("run", "docs.yaml")
 
     assert done.exit_code == 1
     assert verdicts(done)["memory"] == "problem"
     assert verdicts(done)["source"] == "ok"
+    assert ran.exit_code == 1
+    assert "fault of memsync" not in ran.stdout
+    assert "local-memory.sqlite3 cannot be used as a local memory" in ran.stdout
+    assert "Move the file away" in ran.stdout
 
 
 def test_a_memory_on_this_machine_is_asked_and_the_account_is_not(docs: Folder, memsync: Memsync) -> None:

@@ -1,16 +1,29 @@
 """The file that a local memory is."""
 
+import resource
 import sqlite3
 import stat
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.local_memory import LocalMemory, UnreadableStoreError
-from pipeline.local_memory.store import Store
+from pipeline.local_memory.store import Store, UnavailableStoreError
 
 from .conftest import MEMORY_ID, record, serve
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """In which no file can be written to by this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_records_outlive_the_server(tmp_path: Path) -> None:
@@ -101,6 +114,25 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 
     with pytest.raises(UnreadableStoreError, match="newer version"):
         Store(data)
+
+
+def test_a_disk_that_takes_nothing_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    """Whoever is told to move a good file away because the disk is full loses what is in it."""
+    data = tmp_path / "memory.db"
+    Store(data).close()
+    before = data.read_bytes()
+
+    with full_disk(), pytest.raises(UnavailableStoreError, match=r"memory\.db cannot be used now") as refused:
+        Store(data)
+
+    assert "Leave the file where it is" in refused.value.cure
+    assert data.read_bytes() == before
+
+
+def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    """A folder in the file's place, or a folder that may not be written, is no fault of memsync."""
+    with pytest.raises(UnavailableStoreError, match="cannot be opened: Is a directory"):
+        Store(tmp_path)
 
 
 def test_without_a_file_nothing_is_kept() -> None:
