@@ -8,38 +8,49 @@ from typing import Any
 
 import click
 
-# Where each command is: of which module which name.
-COMMANDS: Mapping[str, str] = {
-    "console": "console.console_command",
-    "completion": "completion.completion_command",
-    "dead-letters": "dead_letters.dead_letters_command",
-    "history": "report.history_command",
-    "deploy": "deploy.deploy_command",
-    "explain": "explain.explain_command",
-    "doctor": "doctor.doctor_command",
-    "init": "init.init_command",
-    "local": "local.local_command",
-    "metrics": "metrics.metrics_command",
-    "notify": "notify.notify_command",
-    "plan": "plan.plan_command",
-    "preview": "preview.preview_command",
-    "recover": "verify.recover_command",
-    "replay": "run.replay_command",
-    "report": "report.report_command",
-    "run": "run.run_command",
-    "schedule": "schedule.schedule_command",
-    "schema": "schema.schema_command",
-    "search": "search.search_command",
-    "sources": "sources.sources_command",
-    "status": "status.status_command",
-    "validate": "validate.validate_command",
-    "verify": "verify.verify_command",
-    "watch": "watch.watch_command",
+# The commands in the order in which people need them; of each, where it is: of which module which name.
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+    "Set up": {
+        "init": "init.init_command",
+        "sources": "sources.sources_command",
+        "validate": "validate.validate_command",
+        "explain": "explain.explain_command",
+        "schema": "schema.schema_command",
+        "doctor": "doctor.doctor_command",
+        "completion": "completion.completion_command",
+    },
+    "Sync": {
+        "preview": "preview.preview_command",
+        "plan": "plan.plan_command",
+        "run": "run.run_command",
+        "search": "search.search_command",
+        "schedule": "schedule.schedule_command",
+        "watch": "watch.watch_command",
+        "deploy": "deploy.deploy_command",
+    },
+    "See how it goes": {
+        "status": "status.status_command",
+        "history": "report.history_command",
+        "report": "report.report_command",
+        "console": "console.console_command",
+        "metrics": "metrics.metrics_command",
+        "notify": "notify.notify_command",
+    },
+    "Put right": {
+        "dead-letters": "dead_letters.dead_letters_command",
+        "replay": "run.replay_command",
+        "verify": "verify.verify_command",
+        "recover": "verify.recover_command",
+    },
+    "Rehearse": {
+        "local": "local.local_command",
+    },
 }
+COMMANDS: Mapping[str, str] = {name: place for section in SECTIONS.values() for name, place in section.items()}
 
 
 class Commands(click.Group):
-    """The commands of `COMMANDS`."""
+    """The commands of `SECTIONS`."""
 
     def main(self, *arguments: Any, **named: Any) -> Any:
         if "_MEMSYNC_COMPLETE" in os.environ:  # a shell asks, by the script of `memsync completion`
@@ -47,7 +58,20 @@ class Commands(click.Group):
         return super().main(*arguments, **named)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        return sorted(COMMANDS)
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        room = formatter.width - 6 - max(map(len, COMMANDS))  # click's, beside the longest name
+        for title, section in SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in section]
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (name.ljust(max(map(len, COMMANDS))), command.get_short_help_str(room))
+                        for name, command in commands
+                        if command is not None
+                    ]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

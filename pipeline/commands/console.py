@@ -10,7 +10,9 @@ from pipeline.commands.shared import command, paths_argument, stopping
 
 @click.command("console")
 @paths_argument
-@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--port", metavar="PORT", default=0, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+)
 @click.option("--open", "is_to_open", is_flag=True, help="Open it in the browser.")
 @command
 async def console_command(paths: tuple[Path, ...], port: int, is_to_open: bool) -> int:

@@ -47,7 +47,7 @@ class LetterCommands(click.Group):
 
 @click.group("dead-letters", cls=LetterCommands, subcommand_metavar="[list] PATH... | COMMAND [ARGS]...")
 def dead_letters_command() -> None:
-    """List the dead letters, by reason; show, edit, drop or export them.
+    """List dead letters by reason; show, edit, drop, export them.
 
     Without a COMMAND, they are listed; `memsync dead-letters list --help` tells how to choose some. A folder that is
     called like a command is written with `./` before it. `memsync replay` sends them again, all or some.
@@ -194,10 +194,10 @@ def _is_wanted(count: int) -> bool:
 async def export_command(
     paths: tuple[Path, ...], file: Path, names: tuple[str, ...], wanted: "LetterFilter", is_dropped: bool
 ) -> int:
-    """Write dead letters to FILE, which only its owner can read; `-` is stdout.
+    """Write dead letters to FILE, or with `-` to stdout.
 
-    To a name that ends in `.csv` a table of what failed and why, without texts; else JSON Lines, each letter with its
-    whole record.
+    Only its owner can read the file. To a name that ends in `.csv` a table of what failed and why, without texts; else
+    JSON Lines, each letter with its whole record.
     """
     from pipeline.reporting.letter_export import to_csv, to_json_lines, write_private
     from pipeline.reporting.text import amount

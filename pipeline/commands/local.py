@@ -10,10 +10,14 @@ from pipeline.errors import ConfigurationError
 
 
 @click.command("local")
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--port", metavar="PORT", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+)
 @click.option("--data", type=click.Path(path_type=Path, dir_okay=False), help="Keep the memory in this SQLite file.")
-@click.option("--memory-id", "memory_ids", multiple=True, help="Have this memory from the start; repeatable.")
-@click.option("--faults", "faults_text", default="", help="Rehearse trouble; see below.")
+@click.option(
+    "--memory-id", "memory_ids", metavar="ID", multiple=True, help="Have this memory from the start; repeatable."
+)
+@click.option("--faults", "faults_text", metavar="KEY=VALUE,...", default="", help="Rehearse trouble, as told above.")
 @command
 async def local_command(port: int, data: Path | None, memory_ids: tuple[str, ...], faults_text: str) -> int:
     """Serve an AgentCore memory on this machine.
@@ -22,9 +26,8 @@ async def local_command(port: int, data: Path | None, memory_ids: tuple[str, ...
 
     Without --memory-id, a memory that has nothing yet takes on the first id that it is asked for.
 
-    --faults takes key=value,key=value: requests_per_second and burst (429 above that rate); throttle,
-    error_before_write, error_after_write, drop_before_write, drop_after_write, omit_record (fractions of requests);
-    failed_record with failed_record_code (a fraction of records); reject_text with reject_code (records with this
+    --faults takes requests_per_second and burst (429 above that rate); throttle, error_before_write,
+    error_after_write, drop_before_write, drop_after_write, omit_record (fractions of requests); failed_record with failed_record_code (a fraction of records); reject_text with reject_code (records with this
     text fail); poison_text (requests with this text are refused); latency_s, list_lag_s, update_lag_s; seed.
     """
     from anyio import create_task_group

@@ -101,7 +101,9 @@ def _is_file(out: Path | None) -> bool:
 @click.command("history")
 @paths_argument
 @source_option
-@click.option("--count", default=20, show_default=True, type=click.IntRange(1, 1000), help="Runs of each source.")
+@click.option(
+    "--count", metavar="COUNT", default=20, show_default=True, type=click.IntRange(1, 1000), help="Runs of each source."
+)
 @json_option
 @command
 async def history_command(paths: tuple[Path, ...], names: tuple[str, ...], count: int, as_json: bool) -> int:

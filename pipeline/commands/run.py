@@ -89,10 +89,11 @@ async def run_command(
 @json_option
 @command
 async def replay_command(paths: tuple[Path, ...], names: tuple[str, ...], wanted: "LetterFilter", as_json: bool) -> int:
-    """Send the dead letters again: all that are not dropped, or those that the options choose.
+    """Send dead letters again, all or some.
 
-    Each of their documents is read afresh: a letter that a newer version has overtaken goes. Letters that are not
-    chosen stay as they are. One that was dropped is sent if --id names it.
+    All that are not dropped, or those that the options choose. Each of their documents is read afresh: a letter that a
+    newer version has overtaken goes. Letters that are not chosen stay as they are. One that was dropped is sent if --id
+    names it.
     """
     sources = load(paths, names)
     if wanted.is_empty:

@@ -12,7 +12,14 @@ from pipeline.commands.shared import command, json_option, load, path_argument, 
 @path_argument
 @click.argument("query")
 @json_option
-@click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many records to show.")
+@click.option(
+    "--count",
+    metavar="COUNT",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="How many records to show.",
+)
 @command
 async def search_command(path: Path, query: str, as_json: bool, count: int) -> int:
     """Ask the memory, as an agent would."""

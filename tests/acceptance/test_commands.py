@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli import COMMANDS
+
 from .conftest import (
     CREDENTIALS,
     MEMORY_ID,
@@ -288,6 +290,15 @@ def test_memsync_local_serves_other_clients_and_keeps_what_they_store(memsync: M
     assert serve(store).exit_code == 0
     assert serve(read).exit_code == 0
     assert (memsync.folder / "memory.sqlite3").stat().st_mode & 0o077 == 0
+
+
+def test_help_says_of_every_command_in_whole_what_it_is_for(memsync: Memsync) -> None:
+    """A line that ends in dots on a usual terminal leaves its reader with nothing."""
+    done = memsync("--help")
+
+    lines = [line for line in done.stdout.splitlines() if line.split()[:1] and line.split()[0] in COMMANDS]
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
 def test_help_names_every_command_and_exit_code(memsync: Memsync) -> None:
