@@ -16,7 +16,8 @@ from pipeline.errors import ConfigurationError
 if TYPE_CHECKING:
     from pipeline.deploying.plan import GeneratedFile
 
-KINDS = ("systemd", "cron", "kubernetes", "ecs", "lambda")
+ON_THIS_MACHINE = ("systemd", "cron")
+KINDS = (*ON_THIS_MACHINE, "kubernetes", "ecs", "lambda")
 DISTRIBUTION = "agentcore-memory-sync"
 
 
@@ -27,7 +28,7 @@ DISTRIBUTION = "agentcore-memory-sync"
 @click.option("--service", is_flag=True, help="One process that stays up and looks at the clock: `memsync schedule`.")
 @click.option("--memory", "memory_mib", default=1024, show_default=True, type=click.IntRange(256), metavar="MIB",
               help="Memory that a run may have.")  # fmt: skip
-@click.option("--image", help="The container image.  [default: memsync:VERSION]")
+@click.option("--image", metavar="IMAGE", help="The container image.  [default: memsync:VERSION]")
 @click.option("--role-arn", metavar="ARN", help="The AWS role of the pods, for kubernetes on EKS.")
 @click.option("--user", metavar="NAME", help="Who runs it, for systemd.  [default: you, or memsync if you are root]")
 @click.option("--mail-to", metavar="ADDRESS", help="Who gets mails of runs that are not in sync, for cron.")
@@ -66,6 +67,13 @@ async def deploy_command(
     files = RENDERERS[kind](deployment)
     for name in without:
         click.echo(f"memsync: {name} has no schedule and is left out.", err=True)
+    for source in sources if kind not in ON_THIS_MACHINE else ():
+        if source.settings.destination.is_on_this_machine:
+            click.echo(
+                f"memsync: {source.name} writes to a memory on this machine, which nobody there sees: give it"
+                " destination.memory_id and destination.region, and no endpoint_url.",
+                err=True,
+            )
     for variable in _settings_from_environment():
         click.echo(f"memsync: {variable} is set here, and is not in what follows; set it there too.", err=True)
     if out is None:

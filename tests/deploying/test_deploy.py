@@ -511,6 +511,17 @@ def test_what_is_deployed_knows_the_defaults_of_the_scheduler() -> None:
     assert defaults["grace_s"] < STOP_S
 
 
+def test_a_memory_on_this_machine_is_not_taken_elsewhere_without_a_word(tmp_path: Path) -> None:
+    """`init` begins with such a memory; in a cluster every run would succeed, and no agent find a thing."""
+    here = {**BUCKET, "destination": {"type": "agentcore", "endpoint_url": "local"}}
+    paths = write(tmp_path, bucket=here)
+
+    said = {kind: call(kind, *paths).stderr for kind in ("systemd", "cron", "kubernetes", "ecs", "lambda")}
+
+    assert {kind for kind, words in said.items() if words} == {"kubernetes", "ecs", "lambda"}
+    assert all("bucket writes to a memory on this machine" in words for words in said.values() if words)
+
+
 def test_files_are_written_where_they_are_wanted_and_shown_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
