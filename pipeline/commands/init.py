@@ -4,7 +4,6 @@ import inspect
 import os
 import sys
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +33,9 @@ MEMORIES_S = 10.0  # to find credentials and list what there is
     help="The type of source, if the address does not tell.",
     shell_complete=completed_by("source_types"),
 )
-@click.option("--name", help="The source's name, and that of the file.")
+@click.option("--name", metavar="NAME", help="The source's name, and that of the file.")
 @click.option("--memory-id", metavar="ID", help="The memory in AgentCore, by its id or ARN.")
-@click.option("--region", help="The memory's AWS region.")
+@click.option("--region", metavar="REGION", help="The memory's AWS region.")
 @click.option("--endpoint-url", metavar="URL", help="`local`: a memory on this machine; or that of a server.")
 @click.option(
     "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting: source.path=docs; repeatable."
@@ -45,7 +44,7 @@ MEMORIES_S = 10.0  # to find credentials and list what there is
 @click.option("--no-look", is_flag=True, help="Do not look at the source.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
 def init_command(**answers: Any) -> None:
-    """Set up a source: look at it, ask a few questions, write its YAML file.
+    """Look at a source, ask a few questions, write its YAML file.
 
     FOLDER_OR_URL is where the documents are: a folder, a database file, or an address such as https://...,
     s3://BUCKET/, postgresql://USER@HOST/DATABASE, imap://USER@HOST or git@HOST:PATH. The file holds what was found
@@ -108,9 +107,10 @@ def _set_up(asked: Asked, questions: "Questions", style: "Style") -> "tuple[str,
     text = yaml_text(draft)
     settings = _checked(text, file)
     _write(file, text)
-    _put_schema_beside(file)
+    schema = _put_schema_beside(file)
     shown = min(str(file), os.path.relpath(file), key=len)
-    click.echo(f"{style.sign('good')} wrote {style.text(shown)}")
+    beside = f", and {schema} beside it, for editors" if schema else ""
+    click.echo(f"{style.sign('good')} wrote {style.text(shown)}{beside}")
     _say_what_to_set(settings, were_set, style)
     return shown, look
 
@@ -235,7 +235,7 @@ def _name_and_file(asked: Asked, questions: "Questions", proposed: str) -> tuple
         if slug(typed) != typed:
             raise ValueError("1 to 64 of `a-zA-Z0-9._-`, beginning with a letter or a digit")
         if asked.out is None and (file := _file_of(typed)).exists():
-            raise ValueError(f"{file} is there already; take another name, or --out another file")
+            raise ValueError(f"{file} is there already and stays as it is: take another name, or --out another file")
         return typed
 
     name = asked.name
@@ -356,13 +356,26 @@ def _write(file: Path, text: str) -> None:
         ) from error
 
 
-def _put_schema_beside(file: Path) -> None:
-    """The schema that the file's first line names, for editors, unless there is one: it does without, too."""
+def _put_schema_beside(file: Path) -> str | None:
+    """Write the schema that the file's first line names, for editors, unless there is one; return its name if so.
+
+    The source does without, too: if the disk is full, none is left rather than a part of one.
+    """
     from pipeline.commands.schema import schema_text
     from pipeline.starting.yaml_text import SCHEMA_FILE
 
-    with suppress(OSError), file.with_name(SCHEMA_FILE).open("x", encoding="utf-8") as schema:
-        schema.write(schema_text())
+    path = file.with_name(SCHEMA_FILE)
+    try:
+        schema = path.open("x", encoding="utf-8")
+    except OSError:
+        return None
+    try:
+        with schema:
+            schema.write(schema_text())
+    except OSError:
+        path.unlink(missing_ok=True)
+        return None
+    return SCHEMA_FILE
 
 
 def _say_what_to_set(settings: "SourceSettings", were_set: Collection[str], style: "Style") -> None:

@@ -149,7 +149,7 @@ def common_settings(draft: Draft, name: str, look: Look | None) -> list[Setting]
         Setting(
             ("schedule",),
             schedule.format(minute=minute),
-            f"{why}. For `memsync status`; cron or the like starts the runs",
+            f"{why}. `memsync schedule` starts its runs, or what `memsync deploy` writes for cron and others",
         ),
     ]
     if type_name == "feed" and value_at(draft, "source", "keep") != "listed":

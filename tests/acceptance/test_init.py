@@ -445,11 +445,13 @@ def test_what_programs_fill_is_left_out(folder: Folder, memsync: Memsync) -> Non
 def test_editors_are_given_the_schema(folder: Folder, memsync: Memsync) -> None:
     """The first line of the file names it, beside the file; one that is there already is left alone."""
     folder.write("a.md")
-    memsync("init", "docs", "--yes", "--name", "one")
+    begun = memsync("init", "docs", "--yes", "--name", "one")
     first = (folder.path / "memsync.schema.json").read_text()
     (folder.path / "memsync.schema.json").write_text("{}")
-    memsync("init", "docs", "--yes", "--name", "two")
+    again = memsync("init", "docs", "--yes", "--name", "two")
 
+    assert "wrote one.yaml, and memsync.schema.json beside it, for editors\n" in begun.stdout
+    assert "wrote two.yaml\n" in again.stdout
     for name in ("one", "two"):
         line = (folder.path / f"{name}.yaml").read_text().splitlines()[0]
         assert line == "# yaml-language-server: $schema=memsync.schema.json"
