@@ -255,9 +255,9 @@ class Delivery:
                 if failures >= self.attempts_max:
                     raise FatalError(
                         f"{error} The memory did not take batch {batch.client_token} ({len(batch.entries)}"
-                        f" {batch.operation.value}s) in {failures} attempts; it stays in the outbox. Run again once the"
-                        " memory can be reached. If it is this batch alone that fails in every run, `memsync verify"
-                        " --repair` gives it up and plans its documents anew.",
+                        f" {batch.operation.value}{'s' if len(batch.entries) > 1 else ''}) in {failures} attempts; it"
+                        " stays in the outbox. Run again once the memory can be reached. If it is this batch alone that"
+                        " fails in every run, `memsync verify --repair` gives it up and plans its documents anew.",
                         code=error.code,
                     ) from error
                 await self._pause(error.retry_after_s or self.pacer.backoff_s(failures))

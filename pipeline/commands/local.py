@@ -27,8 +27,9 @@ async def local_command(port: int, data: Path | None, memory_ids: tuple[str, ...
     Without --memory-id, a memory that has nothing yet takes on the first id that it is asked for.
 
     --faults takes requests_per_second and burst (429 above that rate); throttle, error_before_write,
-    error_after_write, drop_before_write, drop_after_write, omit_record (fractions of requests); failed_record with failed_record_code (a fraction of records); reject_text with reject_code (records with this
-    text fail); poison_text (requests with this text are refused); latency_s, list_lag_s, update_lag_s; seed.
+    error_after_write, drop_before_write, drop_after_write, omit_record (fractions of requests); failed_record with
+    failed_record_code (a fraction of records); reject_text with reject_code (records with this text fail); poison_text
+    (requests with this text are refused); latency_s, list_lag_s, update_lag_s; seed.
     """
     from anyio import create_task_group
 
