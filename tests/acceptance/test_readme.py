@@ -83,6 +83,17 @@ def test_every_command_of_the_page_on_running_is_accepted() -> None:
     assert set(accepted) == {"schedule", "watch", "deploy"}
 
 
+@pytest.mark.parametrize(
+    ("page", "names"), [("local.md", {"local"}), ("verify.md", {"verify", "recover"}), ("console.md", {"console"})]
+)
+def test_every_command_of_a_page_that_the_readme_leads_to_is_accepted(page: str, names: set[str]) -> None:
+    """Details stand there, and are typed as much."""
+    accepted = [parse(arguments).info_name for arguments in commands((PROJECT / "docs" / page).read_text())]
+
+    assert f"docs/{page}" in README
+    assert set(accepted) == names
+
+
 @pytest.mark.parametrize("target", ["make quickstart", "make test"])
 def test_the_first_commands_are_named(target: str) -> None:
     """The first thing that a reader looks for: how to try it, how to know that it works; and make knows both."""
