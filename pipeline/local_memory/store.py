@@ -81,7 +81,7 @@ RECORD_COLUMNS = (
 class UnreadableStoreError(Exception):
     """Raised when the file is no store of this local memory, or one of a newer version; `cure` says what to do."""
 
-    cure = "Move the file away; a run makes a new one and fills it."
+    cure = "Move the file away; `memsync verify --repair` makes a new one and fills it."
 
 
 class UnavailableStoreError(UnreadableStoreError):

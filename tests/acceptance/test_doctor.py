@@ -157,7 +157,27 @@ def test_an_embedded_memory_that_is_something_else_is_a_problem(folder: Folder, 
     assert ran.exit_code == 1
     assert "fault of memsync" not in ran.stdout
     assert "local-memory.sqlite3 cannot be used as a local memory" in ran.stdout
-    assert "Move the file away" in ran.stdout
+    assert "Move the file away; `memsync verify --repair` makes a new one" in ran.stdout
+
+
+def test_moving_a_spoilt_local_memory_away_and_repairing_fills_a_new_one(folder: Folder, memsync: Memsync) -> None:
+    """A run alone trusts its ledger and says in sync, with a memory that holds nothing."""
+    folder.configure("local", destination={"memory_id": None, "region": None})
+    folder.write("a.md", "Where tickets go.\n")
+    memsync("run", "docs.yaml")
+    file = folder.path / ".memsync" / "local-memory.sqlite3"
+    for part in file.parent.glob("local-memory.sqlite3-*"):
+        part.unlink()
+    file.write_text("no database" * 100)
+    told = memsync("doctor", "docs.yaml").stdout
+
+    file.rename(folder.path / "aside")
+    repaired = memsync("verify", "docs.yaml", "--repair")
+    found = memsync("search", "docs.yaml", "tickets", "--json")
+
+    assert "`memsync verify --repair`" in told
+    assert repaired.exit_code == 0
+    assert [hit["document_id"] for hit in found.report["hits"]] == ["a.md"]
 
 
 def test_a_memory_on_this_machine_is_asked_and_the_account_is_not(docs: Folder, memsync: Memsync) -> None:
