@@ -102,7 +102,7 @@ async def check_memory(account: Account, record: RecordSettings) -> Sequence[Fin
 def judge_unseen_memory(memory_id: str, error: DestinationError) -> Iterator[Finding]:
     match error.code:
         case "ResourceNotFoundException":
-            cure = "Check destination.memory_id, destination.region and the account. These are there:\n"
+            cure = "If both are right, is it the account? It has these:\n"
             cure += "  aws bedrock-agentcore-control list-memories"
             yield Finding("memory", "problem", f"there is no memory {memory_id} here: {error}", cure)
         case code if code in DENIED:
