@@ -349,6 +349,12 @@ class KnownDocument(NamedTuple):
     records: int  # that the memory holds of it
     dead_letters: int
     dropped: int = 0  # dead letters that a person has dropped
+    not_updated: int = 0  # of the records, those whose update is among the dead letters
+
+    @property
+    def unchanged(self) -> int:
+        """How many records are as the document asks for; each of the others is counted as a dead letter."""
+        return max(0, self.records - self.not_updated)
 
 
 @dataclass(frozen=True, slots=True)

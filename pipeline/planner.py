@@ -288,12 +288,12 @@ class Planner:
         """
         if before is not None:
             self.sightings.mark(before.row)  # the scan has marked it, unless it is a part
-        unchanged = self.sightings.count_unchanged(item.ref.id, before.records) if before else 0
+        unchanged = self.sightings.count_unchanged(item.ref.id, before.unchanged) if before else 0
         # Parts can be in the ledger before their file is: a run may have been cut off between the two.
         parts = await self._parts_below(item)
         for part in parts:
             if self.sightings.mark_first(part.row):  # those that went before have been counted
-                unchanged += self.sightings.count_unchanged(part.state.id, part.records)
+                unchanged += self.sightings.count_unchanged(part.state.id, part.unchanged)
         earlier = await self._letters(before)
         fingerprint = item.ref.fingerprint if item.stage == "parse" else None
         has_parts = item.has_parts or bool(parts) or (before is not None and before.state.has_parts)

@@ -271,7 +271,7 @@ class _Selector:
             self.observe(DocumentsDecided("failed", len(failed), unchanged=self._count_unchanged(failed)))
 
     def _count_unchanged(self, documents: Iterable[KnownDocument]) -> int:
-        return sum(self.sightings.count_unchanged(document.state.id, document.records) for document in documents)
+        return sum(self.sightings.count_unchanged(document.state.id, document.unchanged) for document in documents)
 
 
 def may_have_changed(ref: DocumentRef, before: KnownDocument, recipe: str, abilities: str) -> bool:

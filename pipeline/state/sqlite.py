@@ -74,7 +74,9 @@ _RECORD_COUNT = "(SELECT count(*) FROM record r WHERE r.document = d.id AND r.ob
 _DOCUMENT_COLUMNS = f"""
     d.row, d.id, d.origin, d.fingerprint, d.recipe, d.has_parts, d.skipped, {_RECORD_COUNT},
     (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.stage <> 'scan' AND l.dropped_at IS NULL),
-    (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.dropped_at IS NOT NULL)
+    (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.dropped_at IS NOT NULL),
+    (SELECT count(*) FROM dead_letter l WHERE l.document = d.id AND l.dropped_at IS NULL
+       AND json_extract(CAST(l.letter AS TEXT), '$.operation') = 'update')
 """  # noqa: S608 - constants
 _SAVED_OF_ENTRY = Entry._fields.index("counted_as")  # this many members; those from here on are not saved
 _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id, expiry_days, lapses_at, edited_from"
@@ -1089,9 +1091,9 @@ def _read_entries(written: str) -> tuple[Entry, ...]:
 
 
 def _known_document(row: tuple[Any, ...]) -> KnownDocument:
-    number, document, origin, fingerprint, recipe, has_parts, skipped, records, dead_letters, dropped = row
+    number, document, origin, fingerprint, recipe, has_parts, skipped, *counts = row
     state = DocumentState(document, origin, fingerprint, recipe, bool(has_parts), skipped)
-    return KnownDocument(number, state, records, dead_letters, dropped)
+    return KnownDocument(number, state, *counts)
 
 
 def _known_record(row: Sequence[Any]) -> KnownRecord:

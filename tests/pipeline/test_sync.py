@@ -284,6 +284,26 @@ def test_the_old_version_stays_until_the_new_one_is_accepted() -> None:
     on_virtual_time(story)
 
 
+def test_a_record_whose_update_was_given_up_on_is_in_one_class_in_every_run() -> None:
+    """desired = stored + dead-lettered: the old text that stays for its sake is not one more that is as it should be."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": f"{'sound ' * 60}\n\n{'old ' * 60}", "b.md": "beside"}
+        await world.do()
+        world.source.documents["a.md"] = f"{'sound ' * 60}\n\n{'unwanted ' * 40}"
+        world.memory.reject("unwanted")
+
+        reports = [await world.do() for _ in range(2)]
+        world.source.fetch_errors["a.md"] = UnreadableDocument("403", "Cannot read it.")
+        world.source.documents["a.md"] = "another version"
+        unread = await world.do()
+
+        assert [report.records.unchanged for report in (*reports, unread)] == [2, 2, 2]
+        assert [report.documents.failed for report in (*reports, unread)] == [1, 1, 1]
+
+    on_virtual_time(story)
+
+
 def test_nothing_of_a_document_is_deleted_while_its_new_version_is_refused() -> None:
     """Half an old document is better than none."""
 
