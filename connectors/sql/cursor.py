@@ -18,6 +18,8 @@ _TIME_AS_TEXT = re.compile(
     r"(?P<compared>\d{4}-\d\d-\d\d(?:(?P<separator>[ T])\d\d:\d\d(?::\d\d)?)?)(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?"
 )
 
+AHEAD_MAX, BEHIND_MAX = timedelta(hours=14), timedelta(hours=12)  # of UTC, by the clocks of any place
+
 _NAMES: Mapping[type, str] = {
     datetime: "time",
     date: "date",
@@ -64,18 +66,23 @@ def cursor_value(value: Any, now: datetime) -> CursorValue | None:
     """The newest value of a cursor, as far as later ones will be larger: a time in the future counts as `now`.
 
     One row with a time of the year 9999 would otherwise hide all changes from then on. Too early a time is no fault:
-    rows are then listed that need not be. So times without a zone are taken for UTC.
+    rows are then listed that need not be. So a time without a zone that lies in the future everywhere counts as the
+    time where clocks are furthest behind: what changes there now has a time that has passed elsewhere.
 
     Raises:
         ValueError: `value` is neither a time nor a number.
     """
+    naive_now = now.replace(tzinfo=None)
+    latest, earliest = naive_now + AHEAD_MAX, naive_now - BEHIND_MAX
     match value:
         case None:
             return None
+        case datetime() if value.tzinfo is None:
+            return earliest if value > latest else min(value, naive_now)
         case datetime():
-            return min(value, now if value.tzinfo else now.replace(tzinfo=None))
+            return min(value, now)
         case date():
-            return min(value, now.date())
+            return earliest.date() if value > latest.date() else min(value, now.date())
         case bool():
             pass
         case int():
@@ -83,8 +90,8 @@ def cursor_value(value: Any, now: datetime) -> CursorValue | None:
         case float() | Decimal() if math.isfinite(value):
             return value
         case str() if (found := _TIME_AS_TEXT.fullmatch(value)) is not None:
-            _time_of(found)
-            return min(value, _as_text(now.replace(tzinfo=None), found))
+            is_later = _time_of(found) > latest
+            return _as_text(earliest, found) if is_later else min(value, _as_text(naive_now, found))
         case _:
             pass
     raise ValueError("neither a time nor a number")

@@ -368,6 +368,16 @@ async def test_a_time_in_the_future_hides_no_change(world: SqlWorld) -> None:
     assert ids_of(await events_since(connector, before)) == ["1", "2"]
 
 
+async def test_a_time_in_the_future_hides_no_change_in_the_local_time_of_the_west(sqlite: SqlWorld) -> None:
+    """A table that is kept in the time of Los Angeles: what changes there now has a time of eight hours ago."""
+    make_numbered(sqlite, "TIMESTAMP", "2026-11-27 03:00:00", "2037-01-01 00:00:00")
+    connector = connector_at(sqlite, cursor_overlap=3600)
+    before = checkpoint_of(await events_since(connector, None))
+    sqlite.run(f"UPDATE {sqlite.table} SET body = 'other', changed = '2026-11-27 04:00:30' WHERE id = 1")
+
+    assert "1" in ids_of(await events_since(connector, before))
+
+
 async def test_a_listing_with_a_fault_moves_no_checkpoint(sqlite: SqlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one must list again what this one did not show."""
     make_numbered(sqlite, "INTEGER", 1, 2, 3, 4)
@@ -486,12 +496,14 @@ def test_the_bound_lies_the_overlap_before_the_newest(newest: CursorValue, overl
 @pytest.mark.parametrize(
     ("value", "counted"),
     [
-        (naive("2030-01-01"), naive("2026-11-27 12:00:00")),
+        (naive("2030-01-01"), naive("2026-11-27 00:00:00")),
+        (naive("2026-11-28 02:00:00"), naive("2026-11-27 12:00:00")),
         (datetime(2030, 1, 1, tzinfo=ZONE), NOW),
         (date(2030, 1, 1), date(2026, 11, 27)),
         ("2030-01-01", "2026-11-27"),
-        ("2030-01-01 00:00", "2026-11-27 12:00"),
-        ("2030-01-01T00:00:00.5Z", "2026-11-27T12:00:00"),
+        ("2030-01-01 00:00", "2026-11-27 00:00"),
+        ("2030-01-01T00:00:00.5Z", "2026-11-27T00:00:00"),
+        ("2026-11-28T01:00:00.5Z", "2026-11-27T12:00:00"),
         ("2026-11-27T11:59:59.9Z", "2026-11-27T11:59:59.9Z"),
         (10**18, 10**18),
         (None, None),
