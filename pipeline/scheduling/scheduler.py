@@ -23,7 +23,7 @@ from pipeline.reporting.relay import relay
 from pipeline.reporting.statuses import StatusRow
 from pipeline.scheduling.agenda import Agenda, Skip, Start
 from pipeline.scheduling.clocks import Clocks
-from pipeline.scheduling.health import SUCCESSES, Health, SourceHealth, status_of
+from pipeline.scheduling.health import SUCCESSES, Health, RunStatus, SourceHealth, status_of
 from pipeline.scheduling.processes import Ended, Stopping, run_in_process
 from pipeline.scheduling.sources import Scheduled, read_sources
 from pipeline.settings import SourceSettings
@@ -32,6 +32,7 @@ from pipeline.timetable import Timetable
 
 TICK_S = 5.0
 HEARTBEAT_S = 15.0
+LOCKED_AGAIN_S = 30.0  # until a change is looked for again that came while somebody else ran the source
 JUMP_S = 30.0  # more than the clocks differ after a tick that a busy machine has delayed
 
 Attend = Callable[[SourceSettings, Callable[[], None]], Awaitable[None]]
@@ -201,11 +202,20 @@ class Scheduler:
         except OSError as error:  # such as no memory for one more process
             self._log.error("process_not_started", source=name, message=error.strerror)
             ended = Ended(exit_code=1)
-        self._note_end(name, ended, self._clocks.ticks() - started)
+        status = self._note_end(name, ended, self._clocks.ticks() - started)
+        self._wake.set()
+        if status == "locked" and self._attend is not None:
+            await self._ask_later(name, LOCKED_AGAIN_S)
+
+    async def _ask_later(self, name: str, delay_s: float) -> None:
+        """Have the source run once more: what wanted the run comes from a change, and there may be no other."""
+        with move_on_after(delay_s):
+            await self._stopping.asked.wait()
+        self._agenda.ask(name, self._clocks.now())
         self._wake.set()
 
-    def _note_end(self, name: str, ended: Ended, duration_s: float) -> None:
-        status = "interrupted" if ended.was_killed else status_of(ended.exit_code)
+    def _note_end(self, name: str, ended: Ended, duration_s: float) -> RunStatus:
+        status: RunStatus = "interrupted" if ended.was_killed else status_of(ended.exit_code)
         del self._running_since[name]
         self._agenda.ended(name)
         if health := self._health.sources.get(name):  # its file may be gone
@@ -222,6 +232,7 @@ class Scheduler:
             self._log.info("process_ended", **fields)
         else:
             self._log.warning("process_ended", **fields, exit_code=ended.exit_code)
+        return status
 
     # ------------------------------------------------------------------------------------------- the YAML files
 

@@ -15,7 +15,8 @@ from trio.testing import MockClock
 from pipeline.scheduling.clocks import Clocks
 from pipeline.scheduling.health import Health
 from pipeline.scheduling.processes import Ended, Stopping
-from pipeline.scheduling.scheduler import Options, Scheduler
+from pipeline.scheduling.scheduler import Attend, Options, Scheduler
+from pipeline.settings import SourceSettings
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
 HOUR_S = 3600.0
@@ -31,6 +32,7 @@ class World:
     exit_codes: dict[str, int] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     logs: list[Any] = field(default_factory=list)
+    attend: Attend | None = None
     health: Health = field(default_factory=lambda: Health(3, 0.0))
 
     def write(self, name: str, schedule: str, **settings: str) -> None:
@@ -53,7 +55,8 @@ class World:
         async def play() -> None:
             self._began_at = anyio.current_time()
             clocks = Clocks(now=self.now, ticks=anyio.current_time)
-            scheduler = Scheduler([self.folder], Options(places, 20.0), self.health, clocks, launch=self.launch)
+            options = Options(places, 20.0)
+            scheduler = Scheduler([self.folder], options, self.health, clocks, attend=self.attend, launch=self.launch)
             async with create_task_group() as tasks:
                 tasks.start_soon(scheduler.serve)
                 for at_s, do in (*happens, (hours * HOUR_S, scheduler.stop)):
@@ -198,3 +201,21 @@ def test_an_end_that_is_no_success_is_told_with_its_next_time(world: World, exit
     (told,) = world.events(event)
     assert told["next_due_at"] == "2026-05-01T12:30:00+00:00"
     assert told["log_level"] in ("warning", "error")
+
+
+def test_a_change_that_came_while_somebody_else_ran_the_source_is_not_lost(world: World) -> None:
+    """`memsync run` by hand, or a button of the console, has passed by a file; nothing else would ever bring it in."""
+
+    async def attend(_settings: SourceSettings, want: Callable[[], None]) -> None:
+        await sleep(600)
+        want()
+
+    def let_go() -> None:
+        world.exit_codes["docs"] = 0
+
+    world.write("docs", "0 0 1 1 *", schedule_catch_up="false")
+    world.attend, world.run_s, world.exit_codes["docs"] = attend, 1.0, 5
+
+    world.live((650, let_go), hours=0.5)
+
+    assert world.starts == ["12:10 docs", "12:10 docs", "12:11 docs"]
