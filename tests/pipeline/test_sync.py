@@ -285,7 +285,7 @@ def test_the_old_version_stays_until_the_new_one_is_accepted() -> None:
 
 
 def test_a_record_whose_update_was_given_up_on_is_in_one_class_in_every_run() -> None:
-    """desired = stored + dead-lettered: the old text that stays for its sake is not one more that is as it should be."""
+    """desired = stored + dead-lettered: the old text that stays for its sake is not one more that is well."""
 
     async def story(world: World) -> None:
         world.source.documents = {"a.md": f"{'sound ' * 60}\n\n{'old ' * 60}", "b.md": "beside"}
