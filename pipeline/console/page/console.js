@@ -263,7 +263,7 @@ function viewNow(source) {
 function viewRuns(source) {
   if (!source.runs.length) return [make("p", { class: "quiet" }, "It has never run.")];
   const heads = [["Began", ""], ["Command", ""], ["Ended", ""], ["Took", "number"], ["Added", "number"], ["Changed", "number"], ["Removed", "number"], ["Failed", "number"], ["Records", "number"], ["", ""]];
-  return [make("div", { class: "scroll" }, make("table", {},
+  return [make("div", { class: "scroll" }, make("table", { class: "runs" },
     make("thead", {}, make("tr", {}, heads.map(([words, kind]) => make("th", { class: kind, scope: "col" }, words)))),
     make("tbody", {}, source.runs.map((run) => make("tr", {},
       make("td", {}, when(run.started_at)), make("td", {}, run.verb),
@@ -304,7 +304,7 @@ function viewLetters(source) {
       make("p", { class: "actions" },
         make("button", { id: "replay", disabled: isBusy, onclick: () => start(source.name, "replay", chosen) }, chosen.length ? `Replay ${number(chosen.length)}` : "Replay all"),
         make("button", { id: "drop", class: "plain", disabled: isBusy || !chosen.length, onclick: () => start(source.name, "drop", chosen) }, chosen.length ? `Drop ${number(chosen.length)} …` : "Drop …"))),
-    make("div", { class: "scroll" }, make("table", {},
+    make("div", { class: "scroll" }, make("table", { class: "letters" },
       make("thead", {}, make("tr", {},
         make("th", { scope: "col" }, make("input", { type: "checkbox", id: "all", "aria-label": "All that are shown", checked: told.letters.length > 0 && told.letters.every((letter) => letters.chosen.has(letter.id)),
           onchange: (event) => { for (const letter of told.letters) letters.chosen[event.target.checked ? "add" : "delete"](letter.id); draw(); } })),
