@@ -27,6 +27,7 @@ async def status_row(settings: SourceSettings, now: float) -> StatusRow:
         last = runs[0] if runs else None
         is_at_work = last is not None and last.report is None and await is_running(settings, state)
         letters = await state.letters(with_records=False)
+    last_sync = next((run for run in runs if run.verb == "run"), None)
     report = _report(last)
     status: Status | None = None
     if last is not None:
@@ -43,12 +44,13 @@ async def status_row(settings: SourceSettings, now: float) -> StatusRow:
         pending_batches=counts.batches,
         next_run_at=next_run_at(settings, now),
         last_in_sync_at=next((run.ended_at for run in runs if _report(run).get("status") == "in_sync"), None),
-        due_since=None if is_at_work else _due_since(last, settings, now),
+        due_since=None if is_at_work else _due_since(last_sync, settings, now),
         withheld_documents=report.get("withheld_documents", 0),
         error=report.get("error"),
         quarantined=sum(map(rule.is_quarantined, letters)),
         dropped=counts.dropped,
         next_attempt_at=min(filter(None, map(rule.next_attempt_at, letters)), default=None),
+        last_sync_at=last_sync.ended_at if last_sync else None,
     )
 
 

@@ -47,6 +47,7 @@ class StatusRow:
     dropped: int = 0  # dead letters that a person has given up for good, not among the others
     next_attempt_at: float | None = None  # when a run sends the first dead letter again by itself
     error: str | None = None
+    last_sync_at: float | None = None  # when the last run ended that looked at the source, as a replay does not
 
     @property
     def is_known(self) -> bool:

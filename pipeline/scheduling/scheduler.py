@@ -324,9 +324,11 @@ class Scheduler:
 
 def is_behind(row: StatusRow, timetable: Timetable, now: float) -> bool:
     """Whether a run of the source should have begun before `now` and did not, or did not come to its end."""
-    if row.status == "locked" or row.last_run_at is None:
-        return row.status != "locked"
-    return row.status == "interrupted" or timetable.due_after(row.last_run_at) <= now
+    if row.status == "locked":
+        return False
+    if row.status == "interrupted" or row.last_sync_at is None:
+        return True
+    return timetable.due_after(row.last_sync_at) <= now
 
 
 def _signal_name(number: int) -> str:

@@ -10,8 +10,10 @@ import pytest
 
 from pipeline.reporting.statuses import render_status
 from pipeline.runner import open_source_state
+from pipeline.scheduling.scheduler import is_behind
 from pipeline.settings import SourceSettings, load_sources
 from pipeline.status import OVERDUE_AFTER_S, status_row
+from pipeline.timetable import Timetable
 
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC).timestamp()
 HOUR = 3_600.0
@@ -38,12 +40,12 @@ def hourly(tmp_path: Path) -> SourceSettings:
     return load_sources([file])[0]
 
 
-async def ran(settings: SourceSettings, runs: Sequence[tuple[float, str | None]]) -> None:
+async def ran(settings: SourceSettings, runs: Sequence[tuple[float, str | None]], last_verb: str = "run") -> None:
     """Let runs have begun at these times and have ended a minute later, but for those without a status."""
     async with open_source_state(settings, is_read_only=False) as state:
         await state.take_lease("test", has_lock=True, now=NOON, ends_at=NOON)
         for number, (started_at, status) in enumerate(runs):
-            await state.begin_run(f"run-{number}", "run", started_at)
+            await state.begin_run(f"run-{number}", last_verb if number == len(runs) - 1 else "run", started_at)
             if status is not None:
                 report = {"status": status, "error": "It broke." if status == "failed" else None}
                 await state.end_run(f"run-{number}", json.dumps(report), started_at + 60)
@@ -91,3 +93,14 @@ async def test_a_killed_run_is_interrupted(hourly: SourceSettings) -> None:
     assert (row.status, row.last_in_sync_at) == ("interrupted", NOON - HOUR + 60)
     assert (row.last_run_at, row.last_started_at) == (None, NOON)
     assert "1 min ago" in render_status([row], now=NOON + 60)
+
+
+async def test_a_replay_does_not_hide_that_a_run_is_overdue(hourly: SourceSettings) -> None:
+    """It has not looked at the source: neither who reads the status nor `memsync schedule` may take it for the run."""
+    await ran(hourly, [(NOON - 3 * HOUR, "in_sync"), (NOON - 30 * 60, "in_sync")], last_verb="replay")
+
+    row = await status_row(hourly, NOON - 10 * 60)
+
+    assert row.due_since == NOON - 2 * HOUR
+    assert row.last_run_at == NOON - 30 * 60 + 60
+    assert is_behind(row, Timetable("0 * * * *"), NOON - 10 * 60)
