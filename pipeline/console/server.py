@@ -131,7 +131,7 @@ class _Console:
 
     def _has_token(self, request: web.Request) -> bool:
         given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode())
+        return hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {self.token}".encode())
 
     # -------------------------------------------------------------------------------------------- to look at
 

@@ -105,7 +105,7 @@ def test_nothing_is_told_without_the_token(console: Console) -> None:
             "GET", path, **({"Authorization": authorization} if authorization else {})
         )
         for path in (*PATHS, "/api/no/such/thing")
-        for authorization in ("", "Bearer", "Bearer x", "Basic x", f"Basic {console.token}")
+        for authorization in ("", "Bearer", "Bearer x", "Bearer \xff", "Basic x", f"Basic {console.token}")
     }
 
     assert {status for status, _, _ in answers.values()} == {401}
