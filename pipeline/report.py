@@ -14,6 +14,9 @@ EXIT_CODES: dict[Status, int] = {
     "interrupted": 130,
 }
 
+# What the error of a replay begins with that did all it can, when what is told after it is of the last run.
+REPLAY_WENT_THROUGH = "The replay went through, but the last run did not: "
+
 # Of several sources, the one that needs a person soonest gives the run its status.
 _BY_URGENCY: tuple[Status, ...] = ("interrupted", "failed", "guarded", "locked", "dead_letters", "in_sync")
 

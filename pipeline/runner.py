@@ -51,14 +51,14 @@ from pipeline.limits import service_limits
 from pipeline.mapping import RecordRules, namespace_root
 from pipeline.measured import timing_of
 from pipeline.memory_check import MemoryCheck
-from pipeline.model import CALLS, ClientToken, DeadLetter, RecordContent
+from pipeline.model import CALLS, ClientToken, DeadLetter, LastRun, RecordContent
 from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
 from pipeline.protocols import HoldsConnections, SourceConnector, StateStore
 from pipeline.provenance import DOCUMENT_METADATA_KEY, SOURCE_METADATA_KEY
 from pipeline.recording import close_report, open_report
-from pipeline.report import SourceReport
+from pipeline.report import REPLAY_WENT_THROUGH, SourceReport
 from pipeline.reporting.listeners import fan_out
 from pipeline.reporting.listings import SearchHit
 from pipeline.reporting.tally import Tally
@@ -223,8 +223,8 @@ async def _close_account(job: SourceJob, verb: Verb, report: SourceReport) -> No
             report.status = "guarded"
         elif letters:
             report.status = "dead_letters"
-    if verb == "replay" and last is not None:
-        _carry_over(report, json.loads(last.report) if last.report else {"status": "interrupted"})
+    if verb == "replay":
+        _carry_over(report, _account_of(last))
     if verb != "plan":
         # In this order: a run that lost its lease fails here and leaves the file to the one that has it.
         await job.state.end_run(job.run_id, json.dumps(asdict(report)), job.now())
@@ -245,14 +245,24 @@ def _outstanding(letter: DeadLetter) -> OutstandingLetter:
     )
 
 
+def _account_of(last: LastRun | None) -> dict[str, Any]:
+    """The report of the last run; if there is none, what stands for it."""
+    if last is None:
+        return {"status": "failed", "error": "there was none, and the source has not been read yet."}
+    if last.report is None:
+        return {"status": "interrupted"}
+    report: dict[str, Any] = json.loads(last.report)
+    return report
+
+
 def _carry_over(report: SourceReport, last: dict[str, Any]) -> None:
-    """A replay does not list the source: what kept the last sync from bringing the memory in line still holds."""
+    """A replay does not list the source: what kept the last run from bringing the memory in line still holds."""
     if report.status in ("in_sync", "dead_letters") and last["status"] in ("guarded", "failed", "interrupted"):
         report.status = "guarded" if last["status"] == "guarded" else "failed"
         report.withheld_documents = last.get("withheld_documents", 0)
         if report.status == "failed":
             problem = last.get("error") or "it was interrupted."
-            report.error = f"The replay went through, but the last sync did not: {problem} Sync again."
+            report.error = REPLAY_WENT_THROUGH + problem.removeprefix(REPLAY_WENT_THROUGH)
 
 
 def _note_failure(report: SourceReport, error: BaseException) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.events import DeletesWithheld
-from pipeline.report import RequestCounts, SourceReport, Status
+from pipeline.report import REPLAY_WENT_THROUGH, RequestCounts, SourceReport, Status
 from pipeline.reporting.failures import Failure
 from pipeline.reporting.text import PLAIN, Style, amount, duration, moment
 
@@ -283,6 +283,9 @@ def _problem_note(source: _Source) -> Iterator[Note]:
     match source.report.status:
         case "failed" if "plan" in source.again[:1]:
             advice = f"Nothing is lost{pending}. To plan again:"
+        case "failed" if (source.report.error or "").startswith(REPLAY_WENT_THROUGH):
+            yield Note([*error, f"Nothing is lost{pending}. To bring the memory up to date:"], [source.command("run")])
+            return
         case "failed":
             advice = f"Nothing is lost{pending}. Once that is mended:"
         case "interrupted":

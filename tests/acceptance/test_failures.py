@@ -325,3 +325,29 @@ def test_a_dead_letter_file_that_cannot_be_written_stops_the_run(
     assert failed.records["dead_lettered"] == 0
     assert (dead_lettered.exit_code, dead_lettered.records["dead_lettered"]) == (3, 1)
     check_completed(done, memory, 2)
+
+
+def test_a_replay_before_the_first_run_is_not_in_sync(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Nothing was read, so nothing can be said of the memory; monitoring would take it for a success."""
+    docs.write_documents(1)
+
+    done = memsync("replay", "docs.yaml", "--json")
+    shown = memsync("replay", "docs.yaml")
+
+    assert done.exit_code == 1
+    assert "the source has not been read yet" in done.error
+    assert "memsync run docs.yaml" in shown.stdout
+    assert memory.records() == []
+
+
+def test_replays_after_a_failed_run_tell_its_reason_once(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Whoever replays again and again must find the reason, and that it takes a run."""
+    docs.documents.rename(docs.path / "aside")
+    memsync("run", "docs.yaml")
+
+    shown = [memsync("replay", "docs.yaml") for _ in range(3)][-1]
+
+    assert shown.exit_code == 1
+    assert shown.stdout.count("The replay went through") == 1
+    assert "Cannot list the folder" in shown.stdout
+    assert "memsync run docs.yaml" in shown.stdout
