@@ -102,14 +102,24 @@ def measured_of(settings: SourceSettings) -> Measured | None:
 
 def holds_for(measured: Measured, settings: SourceSettings) -> bool:
     """Whether the source's memory is reached as the one was that was measured."""
-    destination = settings.destination
-    return (measured.region, measured.endpoint_url) == (region_of(settings), destination.endpoint_url)
+    return (measured.region, measured.endpoint_url) == (region_of(settings), endpoint_of(settings))
 
 
 def region_of(settings: SourceSettings) -> str | None:
     """The region as far as the settings or a variable name it; None: the profile does."""
     variables = ("AWS_REGION", "AWS_DEFAULT_REGION")
     return settings.destination.region or next(filter(None, map(os.environ.get, variables)), None)
+
+
+def endpoint_of(settings: SourceSettings) -> str | None:
+    """Where the memory is reached, as far as the settings or a variable name it; None: where AWS has it, or a profile.
+
+    A variable often leads to a memory on this machine, which tells nothing of AWS.
+    """
+    variables: tuple[str, ...] = ("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", "AWS_ENDPOINT_URL")
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        variables = ()
+    return settings.destination.endpoint_url or next(filter(None, map(os.environ.get, variables)), None)
 
 
 def read_measured(file: Path) -> Measured | None:

@@ -13,6 +13,7 @@ from pipeline.measured import (
     MEASURED_FILE,
     Measured,
     Timing,
+    endpoint_of,
     holds_for,
     read_measured,
     region_of,
@@ -65,7 +66,8 @@ async def measure(
     first = sources[0]
     connection = connection_of(first, first.destination.endpoint_url)
     async with open_account(replace(connection, memory_id=memory_id)) as account:
-        measured = await Probe(account, token_s, tell).measure(region_of(first))
+        found = await Probe(account, token_s, tell).measure(region_of(first))
+    measured = replace(found, endpoint_url=endpoint_of(first))
     files = []
     for settings in sources:
         try:
@@ -134,12 +136,12 @@ def _token(measured: Measured) -> str:
 
 async def check_measured(settings: SourceSettings, file: str, now: float) -> Sequence[Finding]:
     """What a run reckons with where AWS documents nothing."""
-    place = settings.state_folder / MEASURED_FILE
+    kept = settings.state_folder / MEASURED_FILE
     cure = f"Measure again:\n  memsync doctor --probe --memory-id THROW-AWAY-MEMORY {file}"
     try:
-        measured = await offload(lambda: read_measured(place))
+        measured = await offload(lambda: read_measured(kept))
     except (OSError, ValueError) as error:
-        return [Finding("timing", "warning", f"{place} cannot be read: {error}; a run does without", cure)]
+        return [Finding("timing", "warning", f"{kept} cannot be read: {error}; a run does without", cure)]
     holds = measured is not None and holds_for(measured, settings)
     timing = timing_by(settings, measured if holds else None)
     told = (
@@ -150,7 +152,8 @@ async def check_measured(settings: SourceSettings, file: str, now: float) -> Seq
         return [Finding("timing", "ok", f"{told}; not measured")]
     at = f"measured {moment(measured.measured_at)} on {measured.memory_id}"
     if not holds:
-        return [Finding("timing", "warning", f"{told}; what was {at} was elsewhere, in {measured.region}", cure)]
+        place = f"in {measured.region}{f', at {measured.endpoint_url}' if measured.endpoint_url else ''}"
+        return [Finding("timing", "warning", f"{told}; what was {at} was elsewhere, {place}", cure)]
     if now - measured.measured_at > OLD_S:
         return [Finding("timing", "warning", f"{told}; {at}, long ago", cure)]
     return [Finding("timing", "ok", f"{told}; {at}")]

@@ -729,6 +729,20 @@ def test_an_embedded_memory_needs_no_policy(folder: Folder, memsync: Memsync) ->
 # ---------------------------------------------------------------------------------------------- the probe
 
 
+def test_a_probe_of_a_server_that_a_variable_names_says_nothing_of_aws(
+    docs: Folder, memory: Memory, aws: AwsStub, memsync: Memsync
+) -> None:
+    """`memsync local` names that variable for whoever tries things out."""
+    memory.create(CLEAN_MEMORY_ID)
+    docs.configure(memory.url, destination=AWS)
+    probe = ("doctor", "--probe", "--memory-id", CLEAN_MEMORY_ID, "--token-wait", "0", "--yes", "--json", "docs.yaml")
+
+    done = memsync(*probe, environment={**CREDENTIALS, **in_aws(memory, aws)})
+
+    assert done.exit_code == 0, done.stderr
+    assert done.report["measured"]["endpoint_url"] == memory.url
+
+
 def test_a_probe_measures_and_the_next_commands_use_it(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """AWS says nothing of these times; whoever has measured them need not wait for the worst that is imaginable."""
     memory.create(CLEAN_MEMORY_ID)

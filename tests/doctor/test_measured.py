@@ -78,6 +78,20 @@ def test_what_was_measured_elsewhere_is_not_used(tmp_path: Path, elsewhere: dict
     assert timing(tmp_path, replace(MEASURED, **elsewhere)) == UNKNOWN
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE"])
+def test_what_was_measured_where_a_variable_leads_is_not_used_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A memory on this machine lists what was written at once; AWS has taken more than a minute."""
+    settings = source(tmp_path)
+    write_measured(settings.state_folder, replace(MEASURED, endpoint_url="http://127.0.0.1:8000", list_lag_s=0.0))
+    in_aws = timing_of(settings)
+    monkeypatch.setenv(variable, "http://127.0.0.1:8000")
+
+    assert in_aws == UNKNOWN
+    assert timing_of(settings).settle_s == 10.0
+
+
 def test_the_file_holds_what_was_measured_for_its_owner_alone(tmp_path: Path) -> None:
     """Like all that is in the state folder; and a second probe replaces the first."""
     settings = source(tmp_path)
