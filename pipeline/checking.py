@@ -14,6 +14,8 @@ from pipeline.settings import SourceSettings, check_sources
 LINE_CHARACTERS_MAX = 200
 
 _KEY = re.compile(r"""["']?([\w.-]+)["']?\s*:\s*""")
+_FIRST_KEY = re.compile(rf"[\s{{\[-]*{_KEY.pattern}")
+_NAMES_ONE = re.compile(r"_variables?$")  # what stands there is a name
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 _STAND_INS = 0xE000  # the first of the characters that are nobody's
 _STAND_IN = "[\ue000-\uf8ff]"
@@ -53,9 +55,29 @@ def _excerpt(path: Path, line: int, column: int) -> Excerpt | None:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         return None
-    if line > len(lines) or column > len(lines[line - 1]) + 1:
+    if line > len(lines) or column > len(lines[line - 1]) + 1 or continues_secret(lines, line - 1):
         return None
     return excerpt_of(lines[line - 1], column - 1)
+
+
+def continues_secret(lines: Sequence[str], index: int) -> bool:
+    """Whether that line has no key of its own, and may belong to a key above it that looks like a secret's."""
+    if _FIRST_KEY.match(lines[index]):
+        return False  # what is behind it is judged by that
+    limit, is_open = _indentation(lines[index]), True
+    for line in reversed(lines[:index]):
+        if not (keys := list(_KEY.finditer(line))) or line.lstrip().startswith("#"):
+            continue
+        if (is_open or _indentation(line) < limit) and is_secret([keys[-1][1]]) and not _NAMES_ONE.search(keys[-1][1]):
+            return True
+        limit, is_open = min(limit, _indentation(line)), False
+    return False
+
+
+def _indentation(line: str) -> int:
+    """By which lines stand below others; items of a list may stand as far left as its key."""
+    plain = line.lstrip(" ")
+    return len(line) - len(plain) + plain.startswith("- ")
 
 
 def excerpt_of(line: str, start: int) -> Excerpt:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checking import excerpt_of, without_secrets
+from pipeline.checking import continues_secret, excerpt_of, without_secrets
 
 SECRET = "hunter2"
 
@@ -82,3 +82,27 @@ def test_any_line_can_be_shown(line: str, start: int) -> None:
 
     assert 0 <= excerpt.start <= len(excerpt.text)
     assert excerpt.width >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "is_secret"),
+    [
+        ("password:\n  SECRET", True),
+        ("auth:\n  password: >-\n    first\n    SECRET", True),
+        ("{user: me, password:\n  SECRET, port: x}", True),
+        ("config:\n  tokens:\n  - a: 1\n  - SECRET", True),
+        ("config:\n  tokens:\n  # a comment: of two words\n  - SECRET", True),
+        ("password: x\nSECRET", True),  # which is no YAML; who knows what was meant
+        ("password: x\nport: SECRET", False),
+        ("auth:\n  type: SECRET", False),  # `type` tells that it is none
+        ("password_variable:\n  SECRET", False),
+        ("password: x\ninclude:\n  - SECRET", False),
+        ("timeout_s:\n  SECRET", False),
+        ("SECRET", False),
+    ],
+)
+def test_a_secret_on_a_line_of_its_own_is_known_by_the_key_above(text: str, is_secret: bool) -> None:
+    """The line was shown, below a message that does not show the value."""
+    lines = text.splitlines()
+
+    assert continues_secret(lines, len(lines) - 1) == is_secret
