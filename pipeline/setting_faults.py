@@ -19,7 +19,10 @@ SECTION_SEPARATOR = "__"
 
 SHOWN_CHARACTERS_MAX = 80
 _SECRET_NAME = re.compile(
-    r"auth(?!or)|credential|key_id|api[-_]?key|access[-_]?key|private|passw|pwd|secret|token", re.IGNORECASE
+    r"auth(?!or(?!i[sz]))"  # not of an author, or an authority
+    r"|(access|account|api|app|private|shared|signing|storage|subscription)[-_]?key|connection[-_]?string|cookie"
+    r"|credential|key_id|passphrase|passw|private|pwd|(^|[-_])sas([-_]|$)|secret|signature|token",
+    re.IGNORECASE,
 )
 
 _REFERENCE = r"\$\{[^}]*\}"
