@@ -25,7 +25,7 @@ quickstart: $(USABLE)
 	$(BIN)/memsync search configs/quickstart.yaml "how do I replay dead letters?" --count 2
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Thousands of generated hostile inputs through the real code; some 5 minutes for 5,000. `make test` has 300 of them.
 INPUTS ?= 5000

@@ -34,7 +34,6 @@ class StatusRow:
     source: str
     status: Status | None  # None: it never ran
     last_run_at: float | None = None
-    last_started_at: float | None = None
     documents: int = 0
     records: int = 0
     dead_letters: int = 0
@@ -47,6 +46,7 @@ class StatusRow:
     dropped: int = 0  # dead letters that a person has given up for good, not among the others
     next_attempt_at: float | None = None  # when a run sends the first dead letter again by itself
     error: str | None = None
+    last_started_at: float | None = None
     last_sync_at: float | None = None  # when the last run ended that looked at the source, as a replay does not
 
     @property
