@@ -49,9 +49,11 @@ async def leave_page(settings: SourceSettings, run_id: str, account: SourceRepor
     if not is_wanted or account.status == "locked" or (account.status == "in_sync" and not has_changed):
         return
     try:
+        await find_report(settings, run_id)
+    except SyncError:
+        return  # it left no report: it did not begin, or that is said already
+    try:
         await write_page(settings, run_id)
-    except ConfigurationError:
-        pass  # it left no report: it did not begin, or that is said already
     except Exception as error:  # whatever it is, the run is more important
         structlog.get_logger().warning(
             "report_not_written",
