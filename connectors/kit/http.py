@@ -21,8 +21,6 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from pipeline.errors import SourceError
-
 if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
@@ -456,13 +454,6 @@ def _private(host: str) -> HttpFault:
         f"{host} has an address that only your network or machine can reach; `http.allow_private_hosts: true` permits"
         " that for the hosts that the settings name",
         is_passing=False,
-    )
-
-
-def source_error(what: str, fault: HttpFault, advice: str = "") -> SourceError:
-    """The error for a source that cannot be read because of `fault`."""
-    return SourceError(
-        f"{what} cannot be read: {fault}. Nothing was concluded from that.{' ' if advice else ''}{advice}"
     )
 
 

@@ -15,6 +15,7 @@ import click
 from pipeline.commands.shared import EXIT_SIGNAL
 
 if TYPE_CHECKING:
+    from pipeline.scheduling.health_server import Metrics
     from pipeline.scheduling.scheduler import Attend, Scheduler
 
 LOOPBACK = "127.0.0.1"
@@ -127,20 +128,22 @@ async def serve(paths: Sequence[Path], serving: Serving, *, attend: "Attend | No
     return ending.exit_code
 
 
-def _metrics_of(paths: Sequence[Path]) -> Callable[[], Awaitable[str]] | None:
+def _metrics_of(paths: Sequence[Path]) -> "Metrics | None":
     """What tells the metrics of the sources as their files are now; None without the package that it takes."""
     from pipeline.settings import check_sources
 
     try:
         from pipeline.metrics import metrics_text
+        from pipeline.reporting.prometheus import CONTENT_TYPE
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
         return None
 
-    async def metrics() -> str:
+    async def metrics() -> tuple[str, str]:
         # A state that cannot be read is one of the metrics, and a file that cannot be is told by /readyz.
-        return await metrics_text([source.settings for source in check_sources(paths).sources], lambda *_: None)
+        sources = [source.settings for source in check_sources(paths).sources]
+        return await metrics_text(sources, lambda *_: None), CONTENT_TYPE
 
     return metrics
 

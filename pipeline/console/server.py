@@ -101,7 +101,6 @@ class _Console:
         app.router.add_get("/console.js", _static)
         app.router.add_get("/report/{ticket}", self._show_report)
         app.router.add_get("/api/overview", self._overview)
-        app.router.add_get("/api/sources/{name}/report", self._report)
         app.router.add_post("/api/sources/{name}/report/{run_id}", self._open_report)
         app.router.add_get("/api/sources/{name}/letters", self._letters)
         app.router.add_get("/api/sources/{name}/letters/{letter}", self._letter)
@@ -149,9 +148,6 @@ class _Console:
             return await self._sources.report(name)
         except SyncError:  # it leaves no reports, or has only just begun
             return None
-
-    async def _report(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._sources.report(request.match_info["name"], request.query.get("run")))
 
     async def _open_report(self, request: web.Request) -> web.Response:
         """Make the page of a report, and tell an address under which a browser can load it once."""

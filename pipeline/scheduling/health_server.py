@@ -11,14 +11,16 @@ from pipeline.scheduling.clocks import Clocks
 from pipeline.scheduling.health import Health
 
 SHUTDOWN_TIMEOUT_S = 0.2
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_METRICS = "There are no metrics without a package: pip install 'agentcore-memory-sync[prometheus]'\n"
+
+Metrics = Callable[[], Awaitable[tuple[str, str]]]  # their text, and its media type
+
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @asynccontextmanager
 async def serve_health(
-    health: Health, host: str, port: int, clocks: Clocks, metrics: Callable[[], Awaitable[str]] | None = None
+    health: Health, host: str, port: int, clocks: Clocks, metrics: Metrics | None = None
 ) -> AsyncIterator[str]:
     """Serve `health` for as long as this is open; yields the address.
 
@@ -38,7 +40,8 @@ async def serve_health(
     async def answer_metrics(_request: web.Request) -> web.Response:
         if metrics is None:
             return web.Response(status=404, text=NO_METRICS, headers=HEADERS)
-        return web.Response(body=(await metrics()).encode(), headers={**HEADERS, "Content-Type": METRICS_TYPE})
+        text, content_type = await metrics()
+        return web.Response(body=text.encode(), headers={**HEADERS, "Content-Type": content_type})
 
     app = web.Application(client_max_size=1024)
     app.router.add_get("/healthz", answer_healthz)

@@ -273,6 +273,7 @@ def test_one_command_of_a_source_at_a_time(console: Console, memory: Memory) -> 
     """A second one would only find the source taken."""
     memory.play(latency_s=30)
     started = console.start("run")
+    console.wait(lambda told: told["sources"][0].get("status") == "locked")  # from here on it heeds a signal
 
     status, told = console.do("/api/sources/docs/commands", {"verb": "verify"})
     console.do(f"/api/commands/{started['id']}/stop", {})
