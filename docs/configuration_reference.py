@@ -12,9 +12,9 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from connectors import BUILT_IN, connector_types
-from pipeline.setting_faults import models_in
-from pipeline.settings import SourceSettings
-from pipeline.yaml_source import as_yaml
+from pipeline.configuration.faults import models_in
+from pipeline.configuration.settings import SourceSettings
+from pipeline.configuration.yaml_source import as_yaml
 
 PAGE = Path(__file__).with_name("configuration.md")
 BEGIN, END = "<!-- The reference is made by `make reference`. -->", "<!-- The reference ends here. -->"

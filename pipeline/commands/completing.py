@@ -75,8 +75,8 @@ def _files() -> Iterator[Path]:
 
 
 def _values(file: Path) -> dict[str, Any] | None:
+    from pipeline.configuration.yaml_source import read_yaml
     from pipeline.errors import ConfigurationError
-    from pipeline.yaml_source import read_yaml
 
     try:
         return read_yaml(file).values

@@ -87,7 +87,7 @@ async def deploy_command(
 
 
 def _settings_from_environment() -> list[str]:
-    from pipeline.setting_faults import SECTION_SEPARATOR, VARIABLE_PREFIX
+    from pipeline.configuration.faults import SECTION_SEPARATOR, VARIABLE_PREFIX
 
     return sorted(safe(name) for name in os.environ if name.startswith(VARIABLE_PREFIX) and SECTION_SEPARATOR in name)
 

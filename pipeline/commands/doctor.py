@@ -27,7 +27,7 @@ from pipeline.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.settings import SourceSettings
+    from pipeline.configuration.settings import SourceSettings
 
 
 @click.command("doctor")
@@ -108,9 +108,9 @@ async def _probe(
     sources: "Sequence[SourceSettings]", memory_id: str, token_s: float, *, is_agreed: bool, as_json: bool
 ) -> int:
     from pipeline.doctor.measuring import check_place, measure, rows_of
-    from pipeline.measured import timing_by
     from pipeline.reporting.measurements import render_measurements
     from pipeline.reporting.text import duration, moment
+    from pipeline.runs.measured import timing_by
 
     check_place(sources, memory_id)
     if not is_agreed:

@@ -20,9 +20,9 @@ from pipeline.commands.shared import (
 from pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pipeline.configuration.settings import SourceSettings
     from pipeline.limits import ServiceLimits
     from pipeline.model import DeadLetter, RecordContent
-    from pipeline.settings import SourceSettings
 
 Fate = Literal["stored", "failed", "overtaken", "saved", "not sent"]
 
@@ -49,7 +49,7 @@ async def edit_command(path: Path, letter_id: str, names: tuple[str, ...], text_
     replaces it. ID is the beginning of the letter's id, as it is listed.
     """
     from pipeline.limits import service_limits
-    from pipeline.runner import open_destination
+    from pipeline.runs.runner import open_destination
 
     sources = load([path], names)
     settings, letter = await find_letter(sources, letter_id)
@@ -81,7 +81,7 @@ async def edit_command(path: Path, letter_id: str, names: tuple[str, ...], text_
 
 async def _fate_of(settings: "SourceSettings", letter: "DeadLetter") -> Fate:
     """What has become of a letter whose edited record was to be sent."""
-    from pipeline.runner import open_source_state
+    from pipeline.runs.runner import open_source_state
 
     assert letter.key is not None
     async with open_source_state(settings, is_read_only=True) as state:

@@ -20,10 +20,10 @@ async def explain_command(paths: tuple[Path, ...], as_json: bool, no_defaults: b
     """
     from dataclasses import asdict, replace
 
-    from pipeline.explaining import explain
+    from pipeline.configuration.explaining import explain
+    from pipeline.configuration.faults import dotted
+    from pipeline.configuration.settings import load_with_origins
     from pipeline.reporting.explanations import render_explanation
-    from pipeline.setting_faults import dotted
-    from pipeline.settings import load_with_origins
 
     sources = [explain(loaded) for loaded in load_with_origins(paths)]
     if no_defaults:

@@ -16,9 +16,9 @@ from pipeline.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
     from pipeline.commands.questions import Questions
+    from pipeline.configuration.settings import SourceSettings
     from pipeline.reporting.looks import Look
     from pipeline.reporting.text import Style
-    from pipeline.settings import SourceSettings
     from pipeline.starting.draft import Draft, Setting
 
 MEMORIES_S = 10.0  # to find credentials and list what there is
@@ -204,7 +204,7 @@ def _checked(text: str, file: Path) -> "SourceSettings":
     Raises:
         ConfigurationError: they are none; without a place, since there is no such file.
     """
-    from pipeline.settings import source_from
+    from pipeline.configuration.settings import source_from
 
     try:
         return source_from(text, file)

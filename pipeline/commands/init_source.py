@@ -196,7 +196,7 @@ def _with_address(type_name: str, where: str, asked: Asked) -> "Place":
 
 
 def _types() -> list[tuple[str, str]]:
-    from pipeline.source_types import source_types
+    from pipeline.configuration.source_types import source_types
 
     return [(each.type, f"{each.type:<11} {each.summary or each.problem or ''}") for each in source_types()]
 

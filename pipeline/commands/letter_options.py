@@ -11,9 +11,9 @@ import click
 from pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pipeline.configuration.settings import SourceSettings
     from pipeline.letter_filter import LetterFilter
     from pipeline.model import DeadLetter
-    from pipeline.settings import SourceSettings
 
 STAGES = ("scan", "fetch", "parse", "derive", "write")
 SECONDS_BY_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -67,7 +67,7 @@ async def choose_letters(
         ConfigurationError: an id of `wanted` names no letter, or more than one.
     """
     from pipeline.letter_filter import require_each_named
-    from pipeline.runner import auto_replay, open_source_state
+    from pipeline.runs.runner import auto_replay, open_source_state
 
     letters: dict[str, list[DeadLetter]] = {}
     for settings in sources:
@@ -85,7 +85,7 @@ async def find_letter(sources: "Sequence[SourceSettings]", id_start: str) -> "tu
         ConfigurationError: there is none, or more than one.
     """
     from pipeline.letter_filter import one_letter
-    from pipeline.runner import open_source_state
+    from pipeline.runs.runner import open_source_state
 
     found: list[tuple[SourceSettings, DeadLetter]] = []
     for settings in sources:

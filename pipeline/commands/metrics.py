@@ -9,7 +9,7 @@ from pipeline.commands.shared import EXIT_FAILED, command, load, paths_argument,
 from pipeline.errors import ConfigurationError, SyncError
 
 if TYPE_CHECKING:
-    from pipeline.settings import SourceSettings
+    from pipeline.configuration.settings import SourceSettings
 
 
 @click.command("metrics")
@@ -23,11 +23,11 @@ async def metrics_command(paths: tuple[Path, ...], names: tuple[str, ...]) -> in
     """
     sources = load(paths, names)
     try:
-        from pipeline.metrics import metrics_text
+        from pipeline.runs.metrics import metrics_text
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
-        from pipeline.observing import missing
+        from pipeline.runs.observing import missing
 
         raise ConfigurationError(missing("prometheus")) from error
 

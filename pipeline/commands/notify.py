@@ -10,10 +10,10 @@ from pipeline.commands.shared import EXIT_FAILED, command, load, paths_argument,
 from pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pipeline.configuration.settings import NotifySettings, SourceSettings
     from pipeline.reporting.notices import Told
     from pipeline.reporting.notifications import Sent
     from pipeline.reporting.text import Style
-    from pipeline.settings import NotifySettings, SourceSettings
 
 
 @click.command("notify")
@@ -29,7 +29,7 @@ async def notify_command(paths: tuple[Path, ...], names: tuple[str, ...], is_tes
     sources = load(paths, names)
     style = style_here()
     if not is_test:
-        from pipeline.notifying import read_told
+        from pipeline.runs.notifying import read_told
 
         for settings in sources:
             click.echo("\n".join(_shown(settings, read_told(settings), style)))
@@ -66,9 +66,9 @@ async def _fails(settings: "SourceSettings", style: "Style") -> bool:
     """Send a test notice of a source, print what came of it, and return whether an address did not take it."""
     import socket
 
-    from pipeline.notifying import addresses_of
-    from pipeline.observing import is_installed, missing
     from pipeline.reporting.notices import Notice
+    from pipeline.runs.notifying import addresses_of
+    from pipeline.runs.observing import is_installed, missing
 
     addresses = addresses_of(settings)
     if not is_installed("apprise"):

@@ -25,13 +25,13 @@ from pipeline.commands.shared import (
 from pipeline.errors import ConfigurationError, PlanOutdated
 
 if TYPE_CHECKING:
+    from pipeline.configuration.settings import SourceSettings
     from pipeline.job import SourceJob
     from pipeline.model import PlanHeader
     from pipeline.plan_diff import DiffSink, DocumentDiff
     from pipeline.protocols import ChangeSink
-    from pipeline.runner import Act, Outcome
+    from pipeline.runs.runner import Act, Outcome
     from pipeline.saved_plans import ChangeTable, PlanSection
-    from pipeline.settings import SourceSettings
 
 DIFF_DOCUMENTS = 20  # each of their records costs a request: as many as are read with patience
 HAVE_PLAN = ("in_sync", "dead_letters", "guarded")  # of a source's statuses
@@ -130,7 +130,7 @@ async def plan_command(
 
 
 def _open_table(stack: ExitStack) -> "ChangeTable":
-    from pipeline.runner import offload
+    from pipeline.runs.runner import offload
     from pipeline.saved_plans import ChangeTable
 
     return stack.enter_context(closing(ChangeTable(offload)))
@@ -167,7 +167,7 @@ class _ShownDiff:
 
 async def _diff_of(planned: "_Planned") -> _ShownDiff:
     from pipeline.errors import DestinationError
-    from pipeline.runner import open_destination
+    from pipeline.runs.runner import open_destination
 
     assert planned.diff is not None
     name = planned.settings.name
@@ -196,7 +196,7 @@ class _Planned:
 
     async def act(self, job: "SourceJob") -> None:
         from pipeline.applying import make_plan
-        from pipeline.runner import memory_name
+        from pipeline.runs.runner import memory_name
         from pipeline.sync import preview
 
         if self.table is None:
@@ -208,7 +208,7 @@ class _Planned:
 
 async def _save(plan_file: Path, plans: Mapping[str, _Planned], outcomes: Sequence["Outcome"]) -> None:
     """Write the plans to their file, and make the reports say what is in it."""
-    from pipeline.runner import offload
+    from pipeline.runs.runner import offload
     from pipeline.saved_plans import write_plans
 
     sections = []
@@ -226,7 +226,7 @@ async def _save(plan_file: Path, plans: Mapping[str, _Planned], outcomes: Sequen
 
 async def carry_out(plan_file: Path, paths: Sequence[Path], names: Sequence[str], *, as_json: bool) -> int:
     """Carry out a saved plan, of those of its sources that `names` chooses."""
-    from pipeline.runner import offload
+    from pipeline.runs.runner import offload
     from pipeline.saved_plans import read_changes, read_sections
 
     sections = {section.header.source: section for section in read_sections(plan_file)}
@@ -254,7 +254,7 @@ async def carry_out(plan_file: Path, paths: Sequence[Path], names: Sequence[str]
 def _applying(settings: "SourceSettings", section: "PlanSection", table: "ChangeTable") -> "Act":
     async def act(job: "SourceJob") -> None:
         from pipeline.applying import apply_plan
-        from pipeline.runner import memory_name
+        from pipeline.runs.runner import memory_name
 
         if section.header.memory != memory_name(settings):
             raise PlanOutdated(

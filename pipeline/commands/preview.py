@@ -36,8 +36,8 @@ async def preview_command(
     of itself that no record takes up. DOCUMENT is its id in the source (for files, the path), or that of a part of it
     (`mail.eml#report.pdf`); without it, the first that is listed. Touches neither the memory nor the state.
     """
-    from pipeline.preview import preview_document
     from pipeline.reporting.previews import render_preview
+    from pipeline.runs.preview import preview_document
 
     sources = load([path], names)
     if len(sources) > 1:

@@ -23,7 +23,7 @@ from pipeline.commands.shared import (
 from pipeline.errors import SyncError
 
 if TYPE_CHECKING:
-    from pipeline.settings import SourceSettings
+    from pipeline.configuration.settings import SourceSettings
 
 Answer = TypeVar("Answer")
 
@@ -56,12 +56,12 @@ async def report_command(
             "PATH describes several sources; --source chooses one, and --out takes a folder for the pages of several."
         )
     if as_json:
-        from pipeline.history import find_report
+        from pipeline.runs.history import find_report
 
         found, errors = await _asked(sources, partial(find_report, run_id=run_id))
         print_json("memsync/reports/1", reports=[report for _, report in found.values()])
         return exit_code_of(errors)
-    from pipeline.run_pages import write_page
+    from pipeline.runs.run_pages import write_page
 
     pages, errors = await _asked(sources, partial(write_page, run_id=run_id, out=out))
     for page in pages.values():
@@ -111,8 +111,8 @@ async def history_command(paths: tuple[Path, ...], names: tuple[str, ...], count
 
     How each ended, how long it took, and what it changed; the newest first.
     """
-    from pipeline.history import past_runs
     from pipeline.reporting.histories import render_history
+    from pipeline.runs.history import past_runs
 
     runs, errors = await _asked(load(paths, names), partial(past_runs, count=count))
     if as_json:

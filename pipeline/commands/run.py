@@ -24,12 +24,12 @@ from pipeline.commands.shared import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.configuration.settings import SourceSettings
     from pipeline.events import DeletesWithheld, Observer
     from pipeline.letter_filter import LetterFilter
     from pipeline.model import RecordContent
     from pipeline.report import SourceReport
-    from pipeline.runner import Act, Outcome, Stop, Verb
-    from pipeline.settings import SourceSettings
+    from pipeline.runs.runner import Act, Outcome, Stop, Verb
 
 NOTHING_CHOSEN: Mapping[str, Collection[str]] = {}
 NO_EDITS: "Mapping[str, RecordContent]" = {}
@@ -179,9 +179,9 @@ async def run_all(
     """
     with _without("rich"):  # structlog takes it for tracebacks that it never prints here: a sixth of the start
         from pipeline.reporting.logs import LogListener, configure_logging
-    from pipeline.observing import observing
-    from pipeline.run_pages import leave_page
-    from pipeline.runner import new_run_id, run_source
+    from pipeline.runs.observing import observing
+    from pipeline.runs.run_pages import leave_page
+    from pipeline.runs.runner import new_run_id, run_source
 
     run_id = new_run_id()
     outcomes: list[Outcome] = []

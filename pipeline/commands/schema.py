@@ -40,7 +40,7 @@ def schema_text(type_name: str | None = None) -> str:
     Raises:
         ConfigurationError: there is no such type.
     """
-    from pipeline.schema import schema_of
+    from pipeline.configuration.schema import schema_of
 
     return json.dumps(schema_of(_models(type_name)), indent=1, ensure_ascii=False) + "\n"
 
@@ -58,7 +58,7 @@ def _write(file: Path, text: str) -> None:
 def _models(type_name: str | None) -> "dict[str, type[BaseModel]]":
     """The settings of each type of source, or of one; one that cannot be used here is told, and left out."""
     from connectors import connector_types
-    from pipeline.setting_faults import did_you_mean
+    from pipeline.configuration.faults import did_you_mean
 
     types = connector_types()
     if type_name is not None:

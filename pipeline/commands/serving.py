@@ -130,11 +130,11 @@ async def serve(paths: Sequence[Path], serving: Serving, *, attend: "Attend | No
 
 def _metrics_of(paths: Sequence[Path]) -> "Metrics | None":
     """What tells the metrics of the sources as their files are now; None without the package that it takes."""
-    from pipeline.settings import check_sources
+    from pipeline.configuration.settings import check_sources
 
     try:
-        from pipeline.metrics import metrics_text
         from pipeline.reporting.prometheus import CONTENT_TYPE
+        from pipeline.runs.metrics import metrics_text
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise

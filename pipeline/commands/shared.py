@@ -18,9 +18,9 @@ from pipeline.errors import ConfigurationError, SourceLocked, SyncError, ungroup
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from pipeline.configuration.settings import SourceSettings
     from pipeline.reporting.text import Style
-    from pipeline.runner import Stop
-    from pipeline.settings import SourceSettings
+    from pipeline.runs.runner import Stop
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -115,7 +115,7 @@ async def stopping() -> AsyncIterator["Stop"]:
     """A `Stop` that SIGINT and SIGTERM ask for; a second signal ends the process on the spot."""
     from anyio import create_task_group, open_signal_receiver
 
-    from pipeline.runner import Stop
+    from pipeline.runs.runner import Stop
 
     stop = Stop()
 
@@ -140,7 +140,7 @@ def exit_code_of(errors: Sequence[SyncError]) -> int:
 
 
 def load(paths: Sequence[Path], names: Sequence[str]) -> "list[SourceSettings]":
-    from pipeline.settings import load_sources
+    from pipeline.configuration.settings import load_sources
 
     sources = load_sources(paths)
     known = [settings.name for settings in sources]

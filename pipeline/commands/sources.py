@@ -22,8 +22,8 @@ async def sources_command(type_name: str | None, as_json: bool) -> int:
 
     The latter are YAML, to start a configuration from.
     """
+    from pipeline.configuration.source_types import source_types
     from pipeline.reporting.source_types import render_source_type, render_source_types
-    from pipeline.source_types import source_types
 
     types = source_types()
     if type_name is not None:
@@ -40,7 +40,7 @@ async def sources_command(type_name: str | None, as_json: bool) -> int:
 
 
 def _no_such_type(type_name: str, types: "Sequence[SourceType]") -> "list[SourceType]":
-    from pipeline.setting_faults import did_you_mean
+    from pipeline.configuration.faults import did_you_mean
 
     known = [each.type for each in types]
     raise ConfigurationError(f"there is no type of source {type_name!r}; {did_you_mean(type_name, known)}")

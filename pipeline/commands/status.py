@@ -29,7 +29,7 @@ async def status_command(paths: tuple[Path, ...], as_json: bool) -> int:
     needs you soonest first.
     """
     from pipeline.reporting.statuses import StatusRow, render_status
-    from pipeline.status import status_row
+    from pipeline.runs.status import status_row
 
     now = time.time()
     rows: list[StatusRow] = []

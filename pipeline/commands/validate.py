@@ -20,7 +20,7 @@ async def validate_command(paths: tuple[Path, ...], as_json: bool, strict: bool)
     Faults are told by file:line:column, all of them at once, and what this machine lacks to run the sources as
     warnings: variables that are not set, files with secrets, packages. Asks nobody, and looks up no secret elsewhere.
     """
-    from pipeline.checking import check
+    from pipeline.configuration.checking import check
     from pipeline.reporting.findings import render_findings, render_verdict
     from pipeline.reporting.text import Style
 

@@ -23,9 +23,9 @@ from pipeline.commands.shared import (
 from pipeline.errors import SyncError
 
 if TYPE_CHECKING:
+    from pipeline.configuration.settings import SourceSettings
     from pipeline.report import SourceReport
     from pipeline.reporting.listings import VerifiedSource
-    from pipeline.settings import SourceSettings
 
 
 @click.command("verify")
@@ -60,7 +60,7 @@ async def verify_command(paths: tuple[Path, ...], names: tuple[str, ...], as_jso
 
 async def _verified(settings: "SourceSettings") -> "VerifiedSource":
     from pipeline.reporting.listings import ComparedDocuments, VerifiedSource
-    from pipeline.runner import verify_source
+    from pipeline.runs.runner import verify_source
 
     found, compared = await verify_source(settings)
     documents = (
@@ -73,8 +73,8 @@ async def _verified(settings: "SourceSettings") -> "VerifiedSource":
 
 async def _verified_and_repaired(settings: "SourceSettings") -> "VerifiedSource":
     from pipeline.reporting.listings import VerifiedSource
-    from pipeline.run_pages import leave_page
-    from pipeline.runner import count_unattributed, new_run_id, repair_source, run_source
+    from pipeline.runs.run_pages import leave_page
+    from pipeline.runs.runner import count_unattributed, new_run_id, repair_source, run_source
     from pipeline.sync import reconciled
 
     found = await repair_source(settings)
@@ -114,9 +114,9 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     Each record in the memory says which document it is of. So a new machine carries on where another one left off, and
     nothing is written a second time. Takes a minute or two: listings of the memory lag behind.
     """
-    from pipeline.measured import timing_of
     from pipeline.reporting.listings import RecoveredSource, render_recover
-    from pipeline.runner import recover_source
+    from pipeline.runs.measured import timing_of
+    from pipeline.runs.runner import recover_source
 
     results, errors = [], []
     sources = load(paths, names)

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.changed_files import FileLooks, Look, Snapshot, look_at
+from pipeline.configuration.settings import SourceSettings, load_sources
 from pipeline.errors import SyncError
-from pipeline.history import find_report, past_runs
 from pipeline.letters import to_json
 from pipeline.model import DeadLetter
 from pipeline.reporting.histories import PastRunRow
 from pipeline.reporting.reasons import reason_of
-from pipeline.runner import STATE_FILE, open_source_state, search_source
-from pipeline.settings import SourceSettings, load_sources
-from pipeline.status import status_row
+from pipeline.runs.changed_files import FileLooks, Look, Snapshot, look_at
+from pipeline.runs.history import find_report, past_runs
+from pipeline.runs.runner import STATE_FILE, open_source_state, search_source
+from pipeline.runs.status import status_row
 
 RUNS_SHOWN = 60
 LETTERS_SHOWN_MAX = 200  # of those that a filter leaves; their total is told

@@ -7,6 +7,7 @@ to; it is slower than a disk.
 import math
 from typing import Any
 
+from pipeline.configuration.source_permissions import source_statements
 from pipeline.deploying.calendars import event_bridge
 from pipeline.deploying.image import CONFIGURATION, DOCUMENTS, USER_ID
 from pipeline.deploying.plan import (
@@ -20,7 +21,6 @@ from pipeline.deploying.plan import (
     yaml_text,
 )
 from pipeline.errors import ConfigurationError
-from pipeline.source_permissions import source_statements
 
 Json = dict[str, Any]
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import yaml
 
+from pipeline.configuration.faults import dotted
+from pipeline.configuration.local_references import local_value
+from pipeline.configuration.settings import ReferringSettings, SourceSettings
+from pipeline.configuration.source_files import read_source_file
 from pipeline.deploying.calendars import CannotBeSaid
 from pipeline.errors import ConfigurationError
-from pipeline.local_references import local_value
 from pipeline.references import Reference, parse, texts_with_marks
 from pipeline.reporting.text import printable
-from pipeline.setting_faults import dotted
-from pipeline.settings import ReferringSettings, SourceSettings
-from pipeline.source_files import read_source_file
 
 SLUG_CHARACTERS_MAX = 40  # Kubernetes allows 52 for a CronJob, of which a prefix takes some
 FILESYSTEM = "filesystem"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from pipeline.configuration.settings import SourceSettings
 from pipeline.deploying.calendars import on_calendar
 from pipeline.deploying.plan import RUNS_AT_ONCE, STOP_S, Deployment, GeneratedFile, Source, comment
-from pipeline.settings import SourceSettings
 from pipeline.timetable import Timetable
 
 UNITS = "/etc/systemd/system"

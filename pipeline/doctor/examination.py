@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
 
+from pipeline.configuration.settings import LOCAL, SourceSettings
 from pipeline.doctor.account import Account, open_account
 from pipeline.doctor.checks import Check, run_checks
 from pipeline.doctor.credentials import check_caller, check_credentials
@@ -19,8 +20,7 @@ from pipeline.doctor.state import check_folder, check_state
 from pipeline.errors import DestinationError
 from pipeline.mapping import namespace_root
 from pipeline.reporting.examinations import ExaminedSource, Finding
-from pipeline.runner import LOCAL_MEMORY_FILE, connection_of, open_destination, record_rules
-from pipeline.settings import LOCAL, SourceSettings
+from pipeline.runs.runner import LOCAL_MEMORY_FILE, connection_of, open_destination, record_rules
 
 GRACE_S = 3.0  # for a check that ends by itself when its time is over
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from pipeline.configuration.settings import LOCAL, SourceSettings
 from pipeline.doctor.account import open_account
 from pipeline.doctor.probe import Probe
 from pipeline.errors import ConfigurationError, StateError
 from pipeline.limits import service_limits
-from pipeline.measured import (
+from pipeline.reporting.examinations import Finding
+from pipeline.reporting.text import duration, moment
+from pipeline.runs.measured import (
     MEASURED_FILE,
     Measured,
     Timing,
@@ -20,10 +23,7 @@ from pipeline.measured import (
     timing_by,
     write_measured,
 )
-from pipeline.reporting.examinations import Finding
-from pipeline.reporting.text import duration, moment
-from pipeline.runner import connection_of, offload
-from pipeline.settings import LOCAL, SourceSettings
+from pipeline.runs.runner import connection_of, offload
 
 OLD_S = 180 * 86_400.0  # the service may have been changed since
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from pipeline.configuration.faults import did_you_mean
+from pipeline.configuration.settings import RecordSettings
 from pipeline.destinations.agentcore import CLOCK_DIFFERENCE_MAX_S
 from pipeline.doctor.account import DENIED, Account, has_no_agentcore, reason_elsewhere
 from pipeline.errors import DestinationError, RetryableError
@@ -11,8 +13,6 @@ from pipeline.model import ORDER_METADATA_KEY
 from pipeline.provenance import DIGEST_METADATA_KEY, DOCUMENT_METADATA_KEY, KEY_METADATA_KEY, SOURCE_METADATA_KEY
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import amount, duration
-from pipeline.setting_faults import did_you_mean
-from pipeline.settings import RecordSettings
 
 # The regions that AWS names for AgentCore Memory, in November 2026; botocore's endpoint data does not have the service.
 MEMORY_REGIONS = frozenset({

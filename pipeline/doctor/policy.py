@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import anyio
 
+from pipeline.configuration.settings import LOCAL, SourceSettings
+from pipeline.configuration.source_permissions import source_statements
 from pipeline.doctor.account import open_account
 from pipeline.errors import ConfigurationError, DestinationError
-from pipeline.runner import connection_of
-from pipeline.settings import LOCAL, SourceSettings
-from pipeline.source_permissions import source_statements
+from pipeline.runs.runner import connection_of
 
 READS = ("GetMemory", "GetMemoryRecord", "ListMemoryRecords", "RetrieveMemoryRecords")
 WRITES = ("BatchCreateMemoryRecords", "BatchDeleteMemoryRecords", "BatchUpdateMemoryRecords")

@@ -16,8 +16,8 @@ from pipeline.destinations.agentcore import DATA_SERVICE
 from pipeline.doctor.account import Account
 from pipeline.errors import BatchRefused, ConfigurationError, DestinationError, RetryableError
 from pipeline.limits import service_limits
-from pipeline.measured import Measured
 from pipeline.reporting.text import duration
+from pipeline.runs.measured import Measured
 
 NAMESPACE = "/memsync-probe/"  # all that a probe writes is below it
 RECORDS_PER_REQUEST = 100

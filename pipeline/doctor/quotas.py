@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.configuration.settings import WriterSettings
 from pipeline.doctor.account import Account, reason_elsewhere
 from pipeline.errors import DestinationError
 from pipeline.model import Call, Lookup, Operation
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import duration
-from pipeline.settings import WriterSettings
 
 # The AgentCore quotas page, November 2026: requests per second of an account and region, unless they were raised.
 DOCUMENTED: dict[Call, float] = {

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from pipeline.known_settings import known_settings, references_of, written_settings
-from pipeline.local_references import local_value
+from pipeline.configuration.faults import VARIABLE_PREFIX, dotted
+from pipeline.configuration.known_settings import known_settings, references_of, written_settings
+from pipeline.configuration.local_references import local_value
+from pipeline.configuration.readiness import named_variables
+from pipeline.configuration.settings import SourceSettings
 from pipeline.model import LastRun
-from pipeline.readiness import named_variables
 from pipeline.references import LOCAL_SCHEMES, Reference, has_marks
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import duration, moment
-from pipeline.setting_faults import VARIABLE_PREFIX, dotted
-from pipeline.settings import SourceSettings
 
 RUNS_MISSED_MAX = 2  # one may be late, or still at work
 

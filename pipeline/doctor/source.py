@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from pipeline.configuration.settings import SourceSettings
 from pipeline.doctor.checks import in_own_thread
 from pipeline.errors import DocumentVanished, SyncError, UnreadableDocument, UnsupportedDocument, first_error
 from pipeline.model import DocumentRef, ScanComplete, ScanError
@@ -13,8 +14,7 @@ from pipeline.parsing import Parser
 from pipeline.protocols import SourceConnector
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import amount, duration
-from pipeline.runner import open_connector
-from pipeline.settings import SourceSettings
+from pipeline.runs.runner import open_connector
 
 SOURCE_LIMIT_S = 30.0
 READ_MAX = 5  # documents that are tried until one can be read

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.configuration.yaml_source import as_yaml
 from pipeline.reporting.text import PLAIN, Style
-from pipeline.yaml_source import as_yaml
 
 COMMENT_COLUMN_MAX = 68
 

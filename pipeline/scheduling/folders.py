@@ -16,9 +16,9 @@ from watchfiles import Change, awatch
 
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
 from pipeline.concealing import Concealer
-from pipeline.resolving import resolved
-from pipeline.runner import LOCAL_MEMORY_FILE
-from pipeline.settings import SourceSettings
+from pipeline.configuration.resolving import resolved
+from pipeline.configuration.settings import SourceSettings
+from pipeline.runs.runner import LOCAL_MEMORY_FILE
 
 # Files that never come to rest, such as a log, are taken as they are after so long.
 SETTLE_MAX_S = 60.0

@@ -17,17 +17,17 @@ import structlog
 from anyio import CancelScope, Event, create_task_group, move_on_after, to_thread
 from anyio.abc import TaskGroup
 
-from pipeline.changed_files import FileLooks, Snapshot
+from pipeline.configuration.settings import SourceSettings
 from pipeline.errors import ConfigurationError, SyncError
 from pipeline.reporting.relay import relay
 from pipeline.reporting.statuses import StatusRow
+from pipeline.runs.changed_files import FileLooks, Snapshot
+from pipeline.runs.status import status_row
 from pipeline.scheduling.agenda import Agenda, Skip, Start
 from pipeline.scheduling.clocks import Clocks
 from pipeline.scheduling.health import SUCCESSES, Health, RunStatus, SourceHealth, status_of
 from pipeline.scheduling.processes import Ended, Stopping, run_in_process
 from pipeline.scheduling.sources import Scheduled, read_sources
-from pipeline.settings import SourceSettings
-from pipeline.status import status_row
 from pipeline.timetable import Timetable
 
 TICK_S = 5.0

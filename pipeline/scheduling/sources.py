@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.configuration.settings import SourceSettings, check_sources
 from pipeline.errors import ConfigurationError
-from pipeline.settings import SourceSettings, check_sources
-from pipeline.time_zones import zone_called
+from pipeline.runs.time_zones import zone_called
 from pipeline.timetable import Timetable, delay_of
 
 

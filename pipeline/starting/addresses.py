@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from pipeline.starting.draft import Setting, source_setting
 
-NAME_CHARACTERS_MAX = 64  # pipeline.settings.SourceName
+NAME_CHARACTERS_MAX = 64  # pipeline.configuration.settings.SourceName
 
 # Read by fsspec; what else it knows is set up with `--type fsspec`.
 SHARES = {

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from anyio.to_thread import run_sync
 
 from pipeline.concealing import NOTHING_CONCEALED, Concealer
+from pipeline.configuration.resolving import concealed_errors
+from pipeline.configuration.secret_stores import Surroundings, look_up
 from pipeline.errors import ConfigurationError, SourceError
 from pipeline.references import Reference, has_marks, parse
-from pipeline.resolving import concealed_errors
-from pipeline.secret_stores import Surroundings, look_up
 from pipeline.starting.draft import Draft, Setting, source_setting, value_at
 
 if TYPE_CHECKING:  # a source of another type does without

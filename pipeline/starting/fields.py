@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from yamlcore import CCoreLoader
 
-from pipeline.setting_faults import did_you_mean
+from pipeline.configuration.faults import did_you_mean
 
 _NAMED = re.compile(r"`(\w+)`")
 

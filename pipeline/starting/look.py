@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from pipeline.configuration.settings import SourceSettings
 from pipeline.errors import UnreadableDocument, UnsupportedDocument
 from pipeline.model import DocumentRef, DocumentSkipped, ScanError
 from pipeline.parsing import Parser
 from pipeline.parsing.media_types import name_of, suffix_of_path
-from pipeline.preview import preview_of
 from pipeline.protocols import SourceConnector
 from pipeline.reporting.looks import FoundKind, Look
 from pipeline.reporting.previews import DocumentPreview
-from pipeline.runner import open_connector, record_rules
-from pipeline.settings import SourceSettings
+from pipeline.runs.preview import preview_of
+from pipeline.runs.runner import open_connector, record_rules
 
 # Sources whose documents have names with endings that tell what they are.
 OF_FILES = ("filesystem", "git", "s3", "fsspec")

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from yamlcore import CCoreDumper
 
+from pipeline.configuration.settings import SourceSettings
 from pipeline.reporting.text import printable
-from pipeline.settings import SourceSettings
 from pipeline.starting.draft import Draft, Path, Setting, tree, value_at
 
 WIDTH = 100

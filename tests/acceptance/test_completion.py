@@ -27,7 +27,7 @@ SHELLS = [
     )
     for shell in START
 ]
-HEAVY = {"pydantic", "anyio", "aiobotocore", "botocore", "structlog", "rich", "pipeline.settings"}
+HEAVY = {"pydantic", "anyio", "aiobotocore", "botocore", "structlog", "rich", "pipeline.configuration.settings"}
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 import anyio
 import pytest
 
+from pipeline.configuration.settings import SourceSettings
 from pipeline.console.sources import ConsoleSources
-from pipeline.runner import open_source_state
-from pipeline.settings import SourceSettings
+from pipeline.runs.runner import open_source_state
 
 from .conftest import TEXT_CANARY, Folder, Memory, Memsync, Running
 
@@ -391,7 +391,7 @@ def test_what_has_not_changed_is_not_read_again(
         read.append(settings.name)
         return open_source_state(settings, **how)
 
-    for module in ("pipeline.console.sources", "pipeline.status", "pipeline.history"):
+    for module in ("pipeline.console.sources", "pipeline.runs.status", "pipeline.runs.history"):
         monkeypatch.setattr(f"{module}.open_source_state", counted)
     sources = ConsoleSources([docs.path / "docs.yaml"])
     sources.load()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.configuration.settings import SourceSettings, load_sources
 from pipeline.planner import DeletePolicy
 from pipeline.protocols import SourceConnector
-from pipeline.runner import open_job
-from pipeline.settings import SourceSettings, load_sources
+from pipeline.runs.runner import open_job
 from pipeline.sync import sync
 from tests.benchmarks.client import MEMORY_ID, REGION
 

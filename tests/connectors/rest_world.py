@@ -11,7 +11,7 @@ import pytest
 
 from connectors.rest.connector import RestConnector
 from connectors.rest.settings import RestSettings
-from pipeline.yaml_source import read_yaml
+from pipeline.configuration.yaml_source import read_yaml
 
 from .rest_servers.api import SECRET, FakeApi
 from .web_server import WebServer, web_server

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from connectors.git.connector import GitConnector, GitSettings
 from connectors.kit.contract import SourceWorld, scan_all, scan_into, scan_refs
+from pipeline.configuration.settings import load_sources
 from pipeline.errors import (
     ConfigurationError,
     DocumentVanished,
@@ -25,7 +26,6 @@ from pipeline.errors import (
     UnsupportedDocument,
 )
 from pipeline.model import DocumentId, DocumentRef, DocumentSkipped, Operation, ScanComplete, ScanError, SourceEvent
-from pipeline.settings import load_sources
 from pipeline.state.sqlite import open_state
 from tests.fakes.destination import MemoryDestination
 from tests.pipeline.world import AnyWorld, in_place

@@ -18,11 +18,11 @@ import yaml
 from cronsim import CronSim
 
 from pipeline.commands.schedule import schedule_command
+from pipeline.configuration.settings import load_sources
 from pipeline.deploying.lambda_handler import handle
 from pipeline.deploying.plan import RUNS_AT_ONCE, STOP_S, Deployment, sources_to_deploy
 from pipeline.deploying.renderers import RENDERERS
 from pipeline.errors import ConfigurationError
-from pipeline.settings import load_sources
 
 KUBERNETES_VERSION = "1.34"
 DESTINATION = {"type": "agentcore", "memory_id": "handbook-a1B2c3D4e5", "region": "eu-central-1"}

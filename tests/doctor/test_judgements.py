@@ -8,6 +8,7 @@ import pytest
 
 from connectors.imap.connector import ImapSettings
 from connectors.rest.settings import RestSettings
+from pipeline.configuration.settings import RecordSettings, WriterSettings
 from pipeline.doctor.account import Credentials
 from pipeline.doctor.credentials import judge_credentials
 from pipeline.doctor.memory import judge_clock, judge_indexed_keys, judge_memory, judge_region, judge_strategy
@@ -20,7 +21,6 @@ from pipeline.doctor.state import FREE_BYTES_GOOD, StateFolder, judge_folder, lo
 from pipeline.errors import RetryableError
 from pipeline.model import Call, DocumentId, DocumentRef, LastRun, ScanError
 from pipeline.reporting.examinations import ExaminedSource, Finding, render_findings
-from pipeline.settings import RecordSettings, WriterSettings
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 OWN = ("memsync-key", "memsync-source", "memsync-document", "memsync-chunk", "memsync-digest")

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from pipeline.measured import MEASURED_FILE, Measured, Timing, measured_of, read_measured, timing_of, write_measured
-from pipeline.settings import SourceSettings, load_sources
+from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.runs.measured import (
+    MEASURED_FILE,
+    Measured,
+    Timing,
+    measured_of,
+    read_measured,
+    timing_of,
+    write_measured,
+)
 
 AWS = "memory_id: handbook-a1B2c3D4e5, region: eu-west-1"
 UNKNOWN = Timing(settle_s=90.0, token_trust_s=600.0, young_record_s=12.0)

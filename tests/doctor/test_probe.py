@@ -14,7 +14,7 @@ from pipeline.doctor.account import Account, open_account
 from pipeline.doctor.probe import NAMESPACE, TOKEN_AGES, Probe
 from pipeline.errors import ConfigurationError, RetryableError
 from pipeline.local_memory import Faults, LocalMemory
-from pipeline.measured import Measured
+from pipeline.runs.measured import Measured
 from tests.destinations.front import Front, error
 
 MEMORY_ID = "throwaway-a1B2c3D4e5"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.configuration.settings import SourceSettings, load_sources
 from pipeline.doctor.policy import MemoryPlace, memory_arn, policy_for
 from pipeline.doctor.settings import check_packages, check_secrets
 from pipeline.errors import ConfigurationError
-from pipeline.settings import SourceSettings, load_sources
 
 REGION, ACCOUNT, MEMORY_ID = "eu-west-1", "123456789012", "handbook-a1B2c3D4e5"
 REST = {"base_url": "https://wiki.example.com/", "resources": [{"name": "pages", "path": "p", "id": "id", "text": "b"}]}

@@ -16,9 +16,9 @@ import boto3
 import pytest
 import yaml
 
+from pipeline.configuration.settings import load_sources
 from pipeline.doctor.source import check_source
 from pipeline.reporting.examinations import Finding
-from pipeline.settings import load_sources
 from tests.connectors.git_world import GIT, without_configuration
 from tests.connectors.s3_server import s3_server
 from tests.connectors.singer_taps import SCRIPT

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from connectors.kit.contract import scan_into
 from pipeline.concealing import Concealer
+from pipeline.configuration.resolving import concealed_errors, discreet, resolved
+from pipeline.configuration.settings import SourceSettings, listing_basis, load_sources, recipe
 from pipeline.errors import ConfigurationError, SourceError, UnreadableDocument
 from pipeline.model import Checkpoint, Document, DocumentId, DocumentRef, ScanError, SourceEvent
 from pipeline.protocols import RecognisesRenames
 from pipeline.references import FORM_BY_SCHEME, Reference, parse
-from pipeline.resolving import concealed_errors, discreet, resolved
-from pipeline.settings import SourceSettings, listing_basis, load_sources, recipe
 
 SECRET = "hunter2-of-the-marsh"
 

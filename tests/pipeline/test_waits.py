@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.configuration.settings import load_sources
 from pipeline.errors import RetryableError, SourceError
 from pipeline.events import RunEvent, Wait, WaitEnded, WaitStarted
 from pipeline.job import SourceJob
 from pipeline.model import Document, DocumentId, DocumentRef
 from pipeline.planner import DeletePolicy
-from pipeline.runner import open_job
-from pipeline.settings import load_sources
+from pipeline.runs.runner import open_job
 from pipeline.sync import sync
 from pipeline.workers import open_workers
 from tests.pipeline.test_sync import World, numbered, on_virtual_time

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 from watchfiles import Change
 
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
+from pipeline.configuration.settings import SourceSettings, load_sources
 from pipeline.scheduling.folders import Changes, Concern, own_outputs, own_paths, tell_when_settled
-from pipeline.settings import SourceSettings, load_sources
 
 
 def source(folder: Path, **options: Any) -> SourceSettings:

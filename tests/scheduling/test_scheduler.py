@@ -12,11 +12,11 @@ from anyio import create_task_group, sleep
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from pipeline.configuration.settings import SourceSettings
 from pipeline.scheduling.clocks import Clocks
 from pipeline.scheduling.health import Health
 from pipeline.scheduling.processes import Ended, Stopping
 from pipeline.scheduling.scheduler import Attend, Options, Scheduler
-from pipeline.settings import SourceSettings
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
 HOUR_S = 3600.0

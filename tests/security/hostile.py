@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
 from pipeline import letters as letter_json
+from pipeline.configuration.settings import load_sources
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import read_answer, service_errors
 from pipeline.errors import ConfigurationError, DestinationError, SyncError, UnreadableDocument, UnsupportedDocument
@@ -40,7 +41,6 @@ from pipeline.model import (
 from pipeline.model import Operation as Op
 from pipeline.parsing import Parser
 from pipeline.reporting.text import printable
-from pipeline.settings import load_sources
 from tests.security import ingredients
 
 INPUT_S_MAX = 35.0  # a page of HTML has 30 s

@@ -26,7 +26,7 @@ from pipeline.pacing import Pacer
 from pipeline.parsing import Parser
 from pipeline.planner import DeletePolicy
 from pipeline.reporting.tally import Tally
-from pipeline.runner import Act, Stop, execute
+from pipeline.runs.runner import Act, Stop, execute
 from pipeline.state.sqlite import SqliteStateStore, open_state
 from pipeline.sync import rebuild, repair
 from tests.simulation.checker import Checker, name_of

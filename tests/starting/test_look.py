@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.configuration.settings import SourceSettings, source_from
 from pipeline.model import DocumentId, DocumentRef
-from pipeline.settings import SourceSettings, source_from
 from pipeline.starting.draft import Setting
 from pipeline.starting.look import LookLimits, look_at, sample
 from pipeline.starting.yaml_text import yaml_text

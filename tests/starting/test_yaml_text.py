@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import BUILT_IN
+from pipeline.configuration.settings import source_from
+from pipeline.configuration.yaml_source import parse_yaml
 from pipeline.reporting.text import printable
-from pipeline.settings import source_from
 from pipeline.starting.addresses import place_of
 from pipeline.starting.draft import Draft, Setting, source_setting, tree, value_at, with_settings
 from pipeline.starting.memories import in_aws, local_memory
 from pipeline.starting.proposals import common_settings
 from pipeline.starting.yaml_text import yaml_text
-from pipeline.yaml_source import parse_yaml
 
 MEMORY_ID = "handbook-a1B2c3D4e5"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

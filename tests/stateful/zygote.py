@@ -116,7 +116,7 @@ def _import_everything() -> None:
     for module in (
         "aiobotocore.config", "aiobotocore.httpsession", "aiobotocore.session", "anyio._backends._asyncio",
         "pipeline.cli", "pipeline.reporting.listings", "pipeline.reporting.logs", "pipeline.reporting.summary",
-        "pipeline.runner", "pipeline.status",
+        "pipeline.runs.runner", "pipeline.runs.status",
     ):  # fmt: skip
         importlib.import_module(module)
     from pipeline.limits import service_limits
@@ -127,13 +127,13 @@ def _import_everything() -> None:
 def _shorten_waits() -> None:
     """The memory of these tests carries a request out at once or never, and shows it at once."""
     import pipeline.lease
-    import pipeline.measured
     import pipeline.memory_check
     import pipeline.pacing
+    import pipeline.runs.measured
 
     pipeline.lease.Lease.wait_for_unheard.__defaults__ = (0.0,)
     pipeline.memory_check.YOUNG_RECORD_S = 0.0
-    pipeline.measured.YOUNG_RECORD_S = 0.0  # type: ignore[attr-defined]
+    pipeline.runs.measured.YOUNG_RECORD_S = 0.0  # type: ignore[attr-defined]
     pipeline.pacing.Pacer.backoff_s = lambda *_: 0.001  # type: ignore[method-assign]
 
 

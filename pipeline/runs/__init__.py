@@ -1,0 +1,8 @@
+"""Runs of sources: composed from their settings, observed, accounted for, and told of afterwards.
+
+runner, measured                          one source put together, and run
+observing, notifying, metrics             who hears of its runs beside the log and the display
+recording, run_pages, history             the report that each run leaves, its page, and those of the runs before
+status, preview, changed_files            what is told without a run
+time_zones                                the clock that schedules and people go by
+"""
