@@ -17,13 +17,13 @@ from connectors.kit.row_values import DUPLICATE_ID, WRITTEN, Fault, read_id
 from connectors.kit.secrets import from_environment
 from connectors.sql.cursor import CursorValue, ListedRows, are_compared, cursor_value, lower_bound
 from connectors.sql.rows import Rows, schema_and_name
+from connectors.sql.settings import SqlSettings
 from pipeline.errors import SourceError
 from pipeline.model import Document, DocumentId, DocumentRef, ScanError
 
 if TYPE_CHECKING:  # settings are checked without SQLAlchemy, and who reads no database need not have it
     from sqlalchemy import URL, Connection, Engine, ExceptionContext
 
-    from connectors.sql.connector import SqlSettings
 
 Answer = TypeVar("Answer")
 
@@ -74,7 +74,7 @@ class Database:
     From one thread at a time, but for `give_up`.
     """
 
-    def __init__(self, settings: "SqlSettings", base_folder: Path) -> None:
+    def __init__(self, settings: SqlSettings, base_folder: Path) -> None:
         self._settings = settings
         self._base_folder = base_folder
         self.name = f"the table {settings.table!r}" if settings.table else "the query"

@@ -17,12 +17,11 @@ from connectors.kit.row_values import (
     write_id,
 )
 from connectors.sql.cursor import CursorValue
+from connectors.sql.settings import SqlSettings
 from pipeline.model import DocumentId, DocumentRef, Fingerprint, ScanError
 
 if TYPE_CHECKING:  # settings are checked without SQLAlchemy, and who reads no database need not have it
     from sqlalchemy import ColumnClause, ColumnElement, Connection, FromClause, Select
-
-    from connectors.sql.connector import SqlSettings
 
 
 class Rows:
@@ -30,7 +29,7 @@ class Rows:
 
     def __init__(
         self,
-        settings: "SqlSettings",
+        settings: SqlSettings,
         name: str,
         text: tuple[str, ...],
         is_known_to_be_unique: bool,

@@ -44,8 +44,8 @@ async def tables_of(draft: Draft, base: Path) -> "list[TableDescription]":
     Raises:
         SourceError: it cannot be asked, or what a reference stands for cannot be had.
     """
-    from connectors.sql.connector import SqlSettings  # noqa: PLC0415 - see above
     from connectors.sql.database import Database  # noqa: PLC0415
+    from connectors.sql.settings import SqlSettings  # noqa: PLC0415 - see above
 
     url, concealer = await _address(draft, base)
     # What must be said of a table is not known yet.

@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import event
 
-from connectors.sql.connector import SqlConnector, SqlSettings
+from connectors.sql.connector import SqlConnector
+from connectors.sql.settings import SqlSettings
 from pipeline.model import DocumentId
 
 _NUMBERS = itertools.count()

@@ -26,7 +26,8 @@ from connectors.kit.contract import (
     scan_into,
     scan_refs,
 )
-from connectors.sql.connector import SqlConnector, SqlSettings
+from connectors.sql.connector import SqlConnector
+from connectors.sql.settings import SqlSettings
 from pipeline.errors import DocumentVanished, SourceError, SyncError, UnreadableDocument
 from pipeline.model import Document, DocumentId, DocumentRef, ParsedDocument, ScanComplete, ScanError, SourceEvent
 from pipeline.parsing.parser import Parser
@@ -175,8 +176,8 @@ def test_one_column_need_be_no_list() -> None:
 def test_settings_are_checked_without_sqlalchemy() -> None:
     """`memsync validate` answers at once, and also where it is not installed."""
     script = (
-        "import sys\nfrom connectors.sql.connector import SqlSettings\n"
-        "SqlSettings.model_validate({'type': 'sql', 'url': 'mysql://h/db', 'table': 't', 'id': 'id'})\n"
+        "import sys\nfrom connectors.sql.connector import SqlConnector\n"
+        "SqlConnector.settings_model.model_validate({'type': 'sql', 'url': 'mysql://h/db', 'table': 't', 'id': 'id'})\n"
         "print('sqlalchemy' in sys.modules)"
     )
 
