@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pipeline.commands.letter_options import find_letter
-from pipeline.commands.run import run_and_report
+from pipeline.commands.running import run_and_report
 from pipeline.commands.shared import (
     command,
     load,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.run import exit_code_of_reports, run_all, run_and_report, withheld_of
+from pipeline.commands.running import exit_code_of_reports, run_all, run_and_report, withheld_of
 from pipeline.commands.shared import (
     EXIT_FAILED,
     command,
