@@ -22,7 +22,7 @@ async def explain_command(paths: tuple[Path, ...], as_json: bool, no_defaults: b
 
     from pipeline.configuration.explaining import explain
     from pipeline.configuration.faults import dotted
-    from pipeline.configuration.settings import load_with_origins
+    from pipeline.configuration.loading import load_with_origins
     from pipeline.reporting.explanations import render_explanation
 
     sources = [explain(loaded) for loaded in load_with_origins(paths)]

@@ -204,7 +204,7 @@ def _checked(text: str, file: Path) -> "SourceSettings":
     Raises:
         ConfigurationError: they are none; without a place, since there is no such file.
     """
-    from pipeline.configuration.settings import source_from
+    from pipeline.configuration.loading import source_from
 
     try:
         return source_from(text, file)

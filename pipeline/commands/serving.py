@@ -130,7 +130,7 @@ async def serve(paths: Sequence[Path], serving: Serving, *, attend: "Attend | No
 
 def _metrics_of(paths: Sequence[Path]) -> "Metrics | None":
     """What tells the metrics of the sources as their files are now; None without the package that it takes."""
-    from pipeline.configuration.settings import check_sources
+    from pipeline.configuration.loading import check_sources
 
     try:
         from pipeline.reporting.prometheus import CONTENT_TYPE

@@ -140,7 +140,7 @@ def exit_code_of(errors: Sequence[SyncError]) -> int:
 
 
 def load(paths: Sequence[Path], names: Sequence[str]) -> "list[SourceSettings]":
-    from pipeline.configuration.settings import load_sources
+    from pipeline.configuration.loading import load_sources
 
     sources = load_sources(paths)
     known = [settings.name for settings in sources]

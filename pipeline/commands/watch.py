@@ -37,8 +37,8 @@ async def watch_command(paths: tuple[Path, ...], settle_s: float, serving: Servi
     told to this one: `schedule` in the YAML file, which holds here too, finds them. Begins with a run of each source,
     and ends as `memsync schedule` does.
     """
+    from pipeline.configuration.loading import check_sources
     from pipeline.configuration.resolving import resolved
-    from pipeline.configuration.settings import check_sources
 
     # Files that are not valid are told of by what follows.
     sources = [source.settings for source in check_sources(paths).sources]

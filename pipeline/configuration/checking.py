@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.configuration.faults import is_secret
+from pipeline.configuration.loading import check_sources
 from pipeline.configuration.readiness import lacks, variables_without_effect
-from pipeline.configuration.settings import SourceSettings, check_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.errors import ConfigurationError
 from pipeline.reporting.findings import Excerpt, Finding, Severity
 

@@ -7,7 +7,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from connectors import connector_types
 from pipeline.configuration.faults import is_by_reference, is_secret, variable_of, without_plain_secrets
-from pipeline.configuration.settings import LoadedSource, ReferringSettings
+from pipeline.configuration.loading import LoadedSource
+from pipeline.configuration.settings import ReferringSettings
 from pipeline.configuration.source_files import SourceFile, merged
 from pipeline.references import Location, parse, texts_with_marks
 from pipeline.reporting.explanations import ExplainedSource, Kind, Origin, Setting

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from connectors import NeedsPackages, connector_types
 from pipeline.configuration.faults import SECTION_SEPARATOR, VARIABLE_PREFIX, dotted, fault
 from pipeline.configuration.known_settings import known_settings, references_of, written_settings
+from pipeline.configuration.loading import LoadedSource, model_of
 from pipeline.configuration.local_references import local_value
-from pipeline.configuration.settings import LoadedSource, SourceSettings, model_of
+from pipeline.configuration.settings import SourceSettings
 from pipeline.errors import ConfigurationError
 from pipeline.references import LOCAL_SCHEMES, Location, Reference, has_marks, parse, texts_with_marks
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
 
-from pipeline.configuration.settings import LOCAL, SourceSettings
+from pipeline.configuration.settings import SourceSettings
+from pipeline.configuration.values import LOCAL
 from pipeline.doctor.account import Account, open_account
 from pipeline.doctor.checks import Check, run_checks
 from pipeline.doctor.credentials import check_caller, check_credentials

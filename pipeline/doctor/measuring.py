@@ -5,7 +5,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.configuration.settings import LOCAL, SourceSettings
+from pipeline.configuration.settings import SourceSettings
+from pipeline.configuration.values import LOCAL
 from pipeline.doctor.account import open_account
 from pipeline.doctor.probe import Probe
 from pipeline.errors import ConfigurationError, StateError

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from pipeline.configuration.settings import LOCAL, SourceSettings
+from pipeline.configuration.settings import SourceSettings
 from pipeline.configuration.source_permissions import source_statements
+from pipeline.configuration.values import LOCAL
 from pipeline.doctor.account import open_account
 from pipeline.errors import ConfigurationError, DestinationError
 from pipeline.runs.runner import connection_of

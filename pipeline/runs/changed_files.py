@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.configuration.settings import source_files
+from pipeline.configuration.loading import source_files
 from pipeline.configuration.source_files import FILES_MAX, extended_by
 from pipeline.configuration.yaml_source import read_yaml
 from pipeline.errors import ConfigurationError

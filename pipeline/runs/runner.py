@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from pipeline.auto_replay import AutoReplay
 from pipeline.configuration.resolving import make_connector
-from pipeline.configuration.settings import LOCAL, REQUESTS_PER_SECOND_MAX, SourceSettings, listing_basis, recipe
+from pipeline.configuration.settings import REQUESTS_PER_SECOND_MAX, SourceSettings, listing_basis, recipe
+from pipeline.configuration.values import LOCAL
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import AgentCoreConnection, AgentCoreDestination, open_agentcore
 from pipeline.errors import (

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.configuration.settings import SourceSettings, check_sources
+from pipeline.configuration.loading import check_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.errors import ConfigurationError
 from pipeline.runs.time_zones import zone_called
 from pipeline.timetable import Timetable, delay_of

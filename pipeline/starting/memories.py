@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.configuration.settings import LOCAL, MemoryId, Region
+from pipeline.configuration.values import LOCAL, MemoryId, Region
 from pipeline.destinations.memories import MemorySummary, has_credentials, list_memories
 from pipeline.errors import DestinationError
 from pipeline.starting.draft import Setting

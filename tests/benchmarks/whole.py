@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.planner import DeletePolicy
 from pipeline.protocols import SourceConnector
 from pipeline.runs.runner import open_job

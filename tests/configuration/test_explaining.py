@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.configuration.explaining import explain
 from pipeline.configuration.faults import without_plain_secrets
-from pipeline.configuration.settings import load_with_origins
+from pipeline.configuration.loading import load_with_origins
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from yamlcore import CoreLoader
 
 from connectors import BUILT_IN, connector_types
+from pipeline.configuration.loading import load_sources
 from pipeline.configuration.schema import schema_of
-from pipeline.configuration.settings import load_sources
 from pipeline.errors import ConfigurationError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

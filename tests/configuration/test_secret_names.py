@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.configuration.faults import is_secret
-from pipeline.configuration.settings import listing_basis, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import listing_basis
 from pipeline.errors import ConfigurationError
 
 FEED = {"type": "feed", "urls": "https://example.com/feed"}

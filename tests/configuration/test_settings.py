@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 from pydantic import BaseModel
 
-from pipeline.configuration.settings import (
-    LOCAL_MEMORY_ID,
-    LOCAL_REGION,
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import LOCAL_MEMORY_ID, LOCAL_REGION, SourceSettings, listing_basis, recipe
+from pipeline.configuration.values import (
     MEMORY_ID_PATTERN,
     METADATA_KEY_CHARACTERS_MAX,
     METADATA_KEY_PATTERN,
@@ -25,10 +25,6 @@ from pipeline.configuration.settings import (
     RECORD_EXPIRY_DAYS_MIN,
     STRATEGY_ID_CHARACTERS_MAX,
     STRATEGY_ID_PATTERN,
-    SourceSettings,
-    listing_basis,
-    load_sources,
-    recipe,
 )
 from pipeline.configuration.yaml_source import BYTES_MAX, DEPTH_MAX, NODES_MAX, read_yaml
 from pipeline.errors import ConfigurationError
@@ -724,7 +720,7 @@ def test_loading_settings_imports_no_client_and_no_parser() -> None:
     heavy = ["aiobotocore", "botocore", "aiohttp", "html_to_markdown", "rich"]
     code = f"""
 import sys, pathlib
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 load_sources([pathlib.Path({str(CONFIGS / "agentcore.yaml")!r})])
 print([name for name in {heavy} if name in sys.modules])
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 from pipeline.configuration.shown_settings import NOT_SHOWN, shown_settings
 
 SECRET = "medlar-opens-the-door"

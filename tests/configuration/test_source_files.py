@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.configuration.source_files import FILES_MAX, read_source_file
 from pipeline.errors import ConfigurationError
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from connectors.git.connector import GitConnector, GitSettings
 from connectors.kit.contract import SourceWorld, scan_all, scan_into, scan_refs
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 from pipeline.errors import (
     ConfigurationError,
     DocumentVanished,

@@ -18,7 +18,7 @@ import yaml
 from cronsim import CronSim
 
 from pipeline.commands.schedule import schedule_command
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 from pipeline.deploying.lambda_handler import handle
 from pipeline.deploying.plan import RUNS_AT_ONCE, STOP_S, Deployment, sources_to_deploy
 from pipeline.deploying.renderers import RENDERERS

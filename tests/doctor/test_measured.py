@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.runs.measured import (
     MEASURED_FILE,
     Measured,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.doctor.policy import MemoryPlace, memory_arn, policy_for
 from pipeline.doctor.settings import check_packages, check_secrets
 from pipeline.errors import ConfigurationError

@@ -16,7 +16,7 @@ import boto3
 import pytest
 import yaml
 
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 from pipeline.doctor.source import check_source
 from pipeline.reporting.examinations import Finding
 from tests.connectors.git_world import GIT, without_configuration

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from connectors.kit.contract import scan_into
 from pipeline.concealing import Concealer
+from pipeline.configuration.loading import load_sources
 from pipeline.configuration.resolving import concealed_errors, discreet, resolved
-from pipeline.configuration.settings import SourceSettings, listing_basis, load_sources, recipe
+from pipeline.configuration.settings import SourceSettings, listing_basis, recipe
 from pipeline.errors import ConfigurationError, SourceError, UnreadableDocument
 from pipeline.model import Checkpoint, Document, DocumentId, DocumentRef, ScanError, SourceEvent
 from pipeline.protocols import RecognisesRenames

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 from pipeline.errors import RetryableError, SourceError
 from pipeline.events import RunEvent, Wait, WaitEnded, WaitStarted
 from pipeline.job import SourceJob

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.configuration.settings import SourceSettings, load_sources, recipe
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings, recipe
 
 words = st.text("abcäß日 .-_'\":#{}[]&*!|>%@`,?~\\", min_size=1, max_size=12)
 # YAML has a meaning of its own for these; as texts they must stay texts.

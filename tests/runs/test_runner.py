@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 from pipeline.events import Observer
 from pipeline.planner import DeletePolicy
 from pipeline.runs import runner

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.reporting.statuses import render_status
 from pipeline.runs.runner import open_source_state
 from pipeline.runs.status import OVERDUE_AFTER_S, status_row

@@ -13,7 +13,8 @@ from trio.testing import MockClock
 from watchfiles import Change
 
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
-from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.scheduling.folders import Changes, Concern, own_outputs, own_paths, tell_when_settled
 
 

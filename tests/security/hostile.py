@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
 from pipeline import letters as letter_json
-from pipeline.configuration.settings import load_sources
+from pipeline.configuration.loading import load_sources
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.destinations.agentcore import read_answer, service_errors
 from pipeline.errors import ConfigurationError, DestinationError, SyncError, UnreadableDocument, UnsupportedDocument

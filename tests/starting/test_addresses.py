@@ -94,7 +94,7 @@ def test_any_text_gives_a_name_that_is_taken(name: str) -> None:
     """Folders and hosts are called anything."""
     from pydantic import TypeAdapter
 
-    from pipeline.configuration.settings import SourceName
+    from pipeline.configuration.values import SourceName
 
     assert TypeAdapter(SourceName).validate_python(slug(name)) == slug(name)
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.configuration.settings import SourceSettings, source_from
+from pipeline.configuration.loading import source_from
+from pipeline.configuration.settings import SourceSettings
 from pipeline.model import DocumentId, DocumentRef
 from pipeline.starting.draft import Setting
 from pipeline.starting.look import LookLimits, look_at, sample

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import BUILT_IN
-from pipeline.configuration.settings import source_from
+from pipeline.configuration.loading import source_from
 from pipeline.configuration.yaml_source import parse_yaml
 from pipeline.reporting.text import printable
 from pipeline.starting.addresses import place_of
