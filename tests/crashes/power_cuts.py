@@ -249,7 +249,7 @@ def problems_of(files: Files, done: Done) -> list[str]:
     elif found["state"] not in (done.state, done.next_state):
         problems.append("the state forgets what was done, or says what never was")
     letters, torn = letters_in(files.get(LETTERS_FILE) or b"")
-    if missing := set(found["in_ledger"]) - letters:
+    if missing := set(found["outstanding"]) - letters:
         problems.append(f"the dead-letter file lacks letters of the state ({(len(missing) > 1 and 'some') or 'one'})")
     if torn > 1:
         problems.append("the dead-letter file has more than one torn line")
@@ -279,7 +279,8 @@ async def _opened(folder: Path, mark: "MarkOfImage") -> dict[str, Any]:
         state._mark = mark
         is_whole = state._connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         is_marking = state._meta("marked_at") == ""
-        said = described(state._connection)
+        outstanding = [letter.id for letter in await state.letters(with_records=False)]
+        said = {**described(state._connection), "outstanding": outstanding}
         return {**said, "is_whole": is_whole, "is_copy": await state.is_copy(), "is_marking": is_marking}
 
 

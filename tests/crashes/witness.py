@@ -85,7 +85,7 @@ def _watch_letters(note: Callable[..., None]) -> None:
 
 
 def described(connection: sqlite3.Connection) -> dict[str, Any]:
-    """A digest of all that a state says, and what of it others must agree with."""
+    """A digest of all that a state says, and what it is about to send."""
     digest = hashlib.sha256()
     for line in connection.iterdump():
         if not any(line.startswith(f"INSERT INTO \"meta\" VALUES('{name}'") for name in IDENTITY):
@@ -93,7 +93,6 @@ def described(connection: sqlite3.Connection) -> dict[str, Any]:
     return {
         "state": digest.hexdigest(),
         "outbox": [digest_of_body(body) for (body,) in connection.execute("SELECT body FROM outbox")],
-        "in_ledger": [letter for (letter,) in connection.execute("SELECT id FROM dead_letter")],
     }
 
 
