@@ -126,6 +126,7 @@ class History:
         self._mark_time = 0
         self.processes = self.checker.processes
         self.records_per_batch = 100
+        self.record_attempts_max = 4
         self.rules = RULES
         self.backup: tuple[Path, bool] | None = None  # and whether a mark was beside the state
 
@@ -252,7 +253,7 @@ class History:
                     writers=3,
                     linger_s=0.5,
                     request_attempts_max=4,
-                    record_attempts_max=4,
+                    record_attempts_max=self.record_attempts_max,
                     settle_s=SETTLE_S,
                     auto_replay=AUTO_REPLAY,
                 )

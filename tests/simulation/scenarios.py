@@ -125,6 +125,8 @@ def draw_faults(history: History) -> None:
     history.world.disk_s_max = rng.choice((0.0, 0.0, 0.05, 0.5))
     history.service.is_indexed = rng.random() < 0.5
     history.service.lag = rng.choice((0.0, 0.3, 1.0))
+    # Who gives up at once has letters that a later run may send.
+    history.record_attempts_max = rng.choice((1, 4, 4, 4))
 
 
 async def edit_and_tamper(history: History) -> None:
@@ -357,6 +359,18 @@ async def not_mounted(history: History) -> None:
     await history.run()
     history.source.hidden, history.source.truncated = set(), set()
     history.source.lied_at = 0.0
+
+
+async def folder_shut(history: History) -> None:
+    """A folder cannot be listed, nor is anything in it found when asked for: that is no wish to delete it either."""
+    rng, source = history.world.rng, history.source
+    names = await prepare(history, rng.choice((4, 16)))
+    source.shut = rng.choice(FOLDERS)
+    source.hidden = {name for name in names if name.startswith(source.shut)}
+    source.lied_at = float("inf")
+    await history.run(rng.choice(("run", "run", "replay")))
+    await history.run()
+    source.shut, source.hidden, source.lied_at = None, set(), 0.0
 
 
 async def refused_replacement(history: History) -> None:
@@ -615,6 +629,7 @@ SCENARIOS: dict[str, Callable[[History], Awaitable[None]]] = {
     "stopped_beyond_its_lease": stopped_beyond_its_lease,
     "long_run": long_run,
     "not_mounted": not_mounted,
+    "folder_shut": folder_shut,
     "refused_replacement": refused_replacement,
     "vanished_before_its_update": vanished_before_its_update,
     "emptied_memory": emptied_memory,

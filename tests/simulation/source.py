@@ -49,6 +49,7 @@ class Source:
     faults: dict[str, float] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)  # that are there and that nobody can see: a disk is not mounted
     truncated: set[str] = field(default_factory=set)  # whose text nobody can see
+    shut: str | None = None  # a folder that cannot be listed
     lied_at: float = 0.0  # when it last said that something is not there which is
     is_journal: bool = False
     changes: dict[str, int] = field(default_factory=dict)  # the version in which each document changed last
@@ -161,7 +162,7 @@ class Source:
                 yield events
             yield [] if strikes("source: end not said") else [ScanIncremental(), version]
             return
-        shut = self.world.rng.choice(FOLDERS) if strikes("source: folder shut") else None
+        shut = self.world.rng.choice(FOLDERS) if strikes("source: folder shut") else self.shut
         is_empty = strikes("source: looks empty")
         seen: set[str] = set()
         if shut is not None:
