@@ -41,6 +41,12 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
+# Should a name in a report ever get through as a script, that must not have the origin of the console, and with it what
+# the console may do. Browsers refuse to show a sandboxed page whose opener policy is that of the others.
+REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox allow-scripts; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+}
 _PAGE: Mapping[str, tuple[str, str]] = {
     "/": ("console.html", "text/html"),
     "/console.css": ("console.css", "text/css"),
@@ -164,7 +170,7 @@ class _Console:
         page = self._tickets.pop(request.match_info["ticket"], None)
         if page is None:
             return _refusal(404, "This address was for one look. Open the report from the console again.")
-        return web.Response(body=page, content_type="text/html", charset="utf-8")
+        return web.Response(body=page, content_type="text/html", charset="utf-8", headers=REPORT_HEADERS)
 
     async def _letters(self, request: web.Request) -> web.Response:
         chosen = await self._sources.letters(

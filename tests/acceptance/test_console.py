@@ -245,6 +245,18 @@ def test_a_report_is_shown_once_by_its_address(console: Console, memsync: Memsyn
     assert "docs" in page
 
 
+def test_a_report_has_an_origin_of_its_own(console: Console, memsync: Memsync) -> None:
+    """Should a script ever hide in a name of a report, the console would do and tell what that asks."""
+    memsync("run", "docs.yaml")
+    (source,) = console.ask("/api/overview")["sources"]
+    _, told = console.do(f"/api/sources/docs/report/{source['runs'][0]['run_id']}", {})
+
+    _, _, headers = console.request("GET", told["address"])
+
+    (policy,) = headers.get_all("Content-Security-Policy")
+    assert policy.split(";")[0] == "sandbox allow-scripts"
+
+
 def test_the_memory_can_be_searched(console: Console, memsync: Memsync) -> None:
     memsync("run", "docs.yaml")
 

@@ -120,6 +120,10 @@ def test_a_sync_is_started_watched_and_looked_at_in_its_report(page: Page, memor
     page.until(lambda: len(page.browser.window_handles) == 2)
     page.browser.switch_to.window(next(each for each in page.browser.window_handles if each != console))
     page.until(lambda: "In sync" in page.text)
+    page.browser.find_element(By.ID, "words").send_keys("002")
+    page.wait_for("1 of 3 shown")
+    assert page.browser.execute_script("return self.origin") == "null"  # out of reach of the console
+    assert page.browser.execute_script("return self.opener") is None
     page.browser.close()
     page.browser.switch_to.window(console)
 
