@@ -1,8 +1,10 @@
 """The memory: its region, whether it is active, what its strategies would do to records, and what it indexes."""
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.configuration.faults import did_you_mean
 from pipeline.configuration.settings import RecordSettings
@@ -91,19 +93,48 @@ async def check_memory(account: Account, record: RecordSettings) -> Sequence[Fin
     try:
         memory = await account.memory()
     except DestinationError as error:
-        return list(judge_unseen_memory(account.memory_id, error))
+        return list(judge_unseen_memory(account.memory_id, error, way_to(account)))
     return [
         judge_memory(memory),
         judge_strategy(memory, record),
-        judge_indexed_keys(memory, account.region or "REGION"),
+        judge_indexed_keys(memory, way_to(account)),
     ]
 
 
-def judge_unseen_memory(memory_id: str, error: DestinationError) -> Iterator[Finding]:
+class Way(NamedTuple):
+    """How the memory is reached, for calls that a person makes; None: what is usual there leads to it as well."""
+
+    region: str | None
+    endpoint_url: str | None = None
+    profile: str | None = None
+
+    def in_shell(self, operation: str) -> str:
+        """The words of the AWS CLI that such a call begins with."""
+        named = {"--region": self.region, "--endpoint-url": self.endpoint_url, "--profile": self.profile}
+        options = [word for option, value in named.items() if value is not None for word in (option, value)]
+        return shlex.join(["aws", "bedrock-agentcore-control", operation, *options])
+
+    def in_python(self) -> str:
+        """The client that makes it."""
+        session = "boto3" if self.profile is None else f"boto3.Session(profile_name={json.dumps(self.profile)})"
+        named = {"region_name": self.region, "endpoint_url": self.endpoint_url}
+        arguments = [f", {name}={json.dumps(value)}" for name, value in named.items() if value is not None]
+        return f'{session}.client("bedrock-agentcore-control"{"".join(arguments)})'
+
+
+def way_to(account: Account) -> Way:
+    connection = account.connection
+    region = None
+    with suppress(DestinationError):  # of which others tell
+        region = account.region
+    return Way(region, connection.endpoint_url, connection.profile)
+
+
+def judge_unseen_memory(memory_id: str, error: DestinationError, way: Way) -> Iterator[Finding]:
     match error.code:
         case "ResourceNotFoundException":
             cure = "If both are right, is it the account? It has these:\n"
-            cure += "  aws bedrock-agentcore-control list-memories"
+            cure += f"  {way.in_shell('list-memories')}"
             yield Finding("memory", "problem", f"there is no memory {memory_id} here: {error}", cure)
         case code if code in DENIED:
             cure = "Allow bedrock-agentcore:GetMemory; `memsync doctor --policy` prints the whole policy."
@@ -181,7 +212,7 @@ def _covers(strategy: Mapping[str, Any], namespace: str) -> bool:
     return any(each != "/" and each.startswith(ours) for each in theirs)
 
 
-def judge_indexed_keys(memory: Mapping[str, Any], region: str) -> Finding:
+def judge_indexed_keys(memory: Mapping[str, Any], way: Way) -> Finding:
     """Whether the memory can filter by what a run looks records up by, and how that is added."""
     found = {index["key"]: index["type"] for index in memory.get("indexedKeys") or ()}
     if wrong := [key for key in INDEXED_KEYS if found.get(key, "STRING") != "STRING"]:
@@ -200,20 +231,18 @@ def judge_indexed_keys(memory: Mapping[str, Any], region: str) -> Finding:
     if len(found) + len(missing) > INDEXED_KEYS_MAX:
         cure = f"The memory has {len(found)} of at most {INDEXED_KEYS_MAX} indexed keys, which cannot be removed."
         return Finding("indexed keys", "warning", told, cure)
-    return Finding("indexed keys", "warning", told, _adding(str(memory["id"]), region, missing))
+    return Finding("indexed keys", "warning", told, _adding(str(memory["id"]), way, missing))
 
 
-def _adding(memory_id: str, region: str, keys: Sequence[str]) -> str:
+def _adding(memory_id: str, way: Way, keys: Sequence[str]) -> str:
     """The call that adds indexed keys, for a shell and for Python."""
     words = " ".join(f"key={key},type=STRING" for key in keys)
     entries = ", ".join(f'{{"key": "{key}", "type": "STRING"}}' for key in keys)
     return (
         "Add them, best before the first run: records that are there already are not indexed.\n"
-        f"  aws bedrock-agentcore-control update-memory --region {region} --memory-id {memory_id}"
-        f" --add-indexed-keys {words}\n"
+        f"  {way.in_shell('update-memory')} --memory-id {memory_id} --add-indexed-keys {words}\n"
         "or in Python:\n"
-        f'  boto3.client("bedrock-agentcore-control", region_name="{region}").update_memory('
-        f'memoryId="{memory_id}", addIndexedKeys=[{entries}])'
+        f'  {way.in_python()}.update_memory(memoryId="{memory_id}", addIndexedKeys=[{entries}])'
     )
 
 

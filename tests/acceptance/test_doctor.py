@@ -529,6 +529,7 @@ def test_a_memory_that_is_not_there(docs: Folder, memory: Memory, memsync: Memsy
 
     assert done.exit_code == 1
     assert "there is no memory nobodys-a1B2c3D4e5 here" in findings(done)["memory"]["found"]
+    assert f"list-memories --region us-east-1 --endpoint-url {memory.url}" in findings(done)["memory"]["cure"]
     assert verdicts(done)["indexed keys"] == "not_known"
 
 
@@ -556,6 +557,7 @@ def test_the_call_that_is_shown_adds_the_indexed_keys(docs: Folder, memory: Memo
     after = memsync("doctor", "docs.yaml", "--json")
 
     assert words[:3] == ["aws", "bedrock-agentcore-control", "update-memory"]
+    assert words[words.index("--endpoint-url") + 1] == memory.url
     compile(python, "<cure>", "eval")
     assert (before.exit_code, after.exit_code) == (0, 0)
     assert verdicts(before)["indexed keys"] == "warning"

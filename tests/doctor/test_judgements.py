@@ -1,5 +1,6 @@
 """What is made of answers that cannot all be had from servers on this machine."""
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from connectors.rest.settings import RestSettings
 from pipeline.configuration.settings import RecordSettings, WriterSettings
 from pipeline.doctor.account import Credentials
 from pipeline.doctor.credentials import judge_credentials
-from pipeline.doctor.memory import judge_clock, judge_indexed_keys, judge_memory, judge_region, judge_strategy
+from pipeline.doctor.memory import Way, judge_clock, judge_indexed_keys, judge_memory, judge_region, judge_strategy
 from pipeline.doctor.permissions import principal_of
 from pipeline.doctor.policy import memory_arn
 from pipeline.doctor.quotas import judge_quotas
@@ -116,17 +117,32 @@ def test_an_index_of_another_type_is_a_problem() -> None:
     """The memory would fail each of our records, and the index cannot be taken back."""
     memory = {"id": "m", "indexedKeys": [{"key": "memsync-key", "type": "NUMBER"}]}
 
-    assert judge_indexed_keys(memory, "us-east-1").verdict == "problem"
+    assert judge_indexed_keys(memory, Way("us-east-1")).verdict == "problem"
 
 
 def test_a_memory_without_room_for_our_indexes_is_told_without_a_call() -> None:
     """The call would be refused."""
     memory = {"id": "m", "indexedKeys": [{"key": f"k{number}", "type": "STRING"} for number in range(9)]}
 
-    found = judge_indexed_keys(memory, "us-east-1")
+    found = judge_indexed_keys(memory, Way("us-east-1"))
 
     assert found.verdict == "warning"
     assert "update-memory" not in found.cure
+
+
+def test_a_call_that_is_shown_goes_where_the_settings_lead() -> None:
+    """Copied from the terminal, it would ask another region, another server or another account, and find no memory."""
+    way = Way("eu-west-1", "https://proxy.example/memory", "the team's")
+
+    assert shlex.split(way.in_shell("list-memories"))[3:] == [
+        *("--region", "eu-west-1", "--endpoint-url", "https://proxy.example/memory", "--profile", "the team's")
+    ]
+    assert way.in_python() == (
+        """boto3.Session(profile_name="the team's").client("bedrock-agentcore-control", region_name="eu-west-1","""
+        """ endpoint_url="https://proxy.example/memory")"""
+    )
+    assert Way(None).in_shell("list-memories") == "aws bedrock-agentcore-control list-memories"
+    assert Way(None).in_python() == 'boto3.client("bedrock-agentcore-control")'
 
 
 def strategic(kind: str, kept: list[str]) -> dict[str, Any]:
