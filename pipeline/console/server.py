@@ -188,8 +188,9 @@ class _Console:
 
     async def _search(self, request: web.Request) -> web.Response:
         query = request.query.get("query", "").strip()[:QUERY_CHARACTERS_MAX]
-        hits = await self._sources.search(query, request.query.get("source") or None) if query else []
-        return web.json_response({"hits": hits})
+        if not query:
+            return web.json_response({"hits": [], "problems": []})
+        return web.json_response(await self._sources.search(query, request.query.get("source") or None))
 
     # ---------------------------------------------------------------------------------------------- to do
 

@@ -161,11 +161,15 @@ class ConsoleSources:
         self._last_letters = _Letters(settings.name, written, last_first)
         return last_first
 
-    async def search(self, query: str, name: str | None) -> list[Json]:
-        """What the memory finds, the best first; in all sources, or in one."""
-        names = [name] if name else list(self._settings)
-        hits = [asdict(hit) for each in names for hit in await search_source(self.find(each), query, HITS_SHOWN)]
-        return sorted(hits, key=lambda hit: -hit["score"])[:HITS_SHOWN]
+    async def search(self, query: str, name: str | None) -> Json:
+        """What the memories find, the best first, and which could not be asked; of all sources, or of one."""
+        hits, problems = [], []
+        for settings in [self.find(name)] if name else self._settings.values():
+            try:
+                hits += [asdict(hit) for hit in await search_source(settings, query, HITS_SHOWN)]
+            except SyncError as error:
+                problems.append({"source": settings.name, "problem": str(error)})
+        return {"hits": sorted(hits, key=lambda hit: -hit["score"])[:HITS_SHOWN], "problems": problems}
 
 
 async def _read_row(settings: SourceSettings) -> Json:

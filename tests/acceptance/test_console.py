@@ -267,6 +267,21 @@ def test_the_memory_can_be_searched(console: Console, memsync: Memsync) -> None:
     assert console.ask("/api/search?query=%20")["hits"] == []
 
 
+def test_a_memory_that_cannot_be_searched_takes_no_hits_away(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """One source of many has lost its memory: those who look for something in the others would find nothing."""
+    memsync("run", "docs.yaml")
+    docs.configure(memory.url, "lost.yaml", name="lost", destination={"memory_id": "nobodys-a1B2c3D4e5"})
+    running = memsync.start("console", ".")
+    console = Console(running, running.read_line().split()[-1])
+
+    told = console.ask(f"/api/search?query={quote('all of 001.md')}")
+    running.stop_by(signal.SIGTERM)
+
+    assert told["hits"][0]["document_id"] == "001.md"
+    assert [problem["source"] for problem in told["problems"]] == ["lost"]
+    assert "ResourceNotFoundException" in told["problems"][0]["problem"]
+
+
 # ------------------------------------------------------------------------------------------------------ it does
 
 

@@ -216,6 +216,20 @@ def test_names_that_are_out_to_harm_are_text(page: Page, folder: Folder, memory:
     assert "\u202e" not in page.text
 
 
+def test_a_search_says_which_memory_was_not_asked(page: Page, memory: Memory) -> None:
+    """Nothing found in one of them would look like nothing being there."""
+    page.press("Run")
+    page.wait_for("in sync")
+    memory.play(script=("RetrieveMemoryRecords:access_denied",))
+    page.go("search")
+    page.wait_for("Type what an agent would ask.")
+    page.type("/")
+    page.type("all of 002.md", Keys.ENTER)
+
+    page.wait_for("docs was not searched")
+    assert "finds nothing" not in page.text
+
+
 def test_a_sync_of_another_process_is_watched_live(page: Page, memory: Memory, memsync: Memsync) -> None:
     memory.play(latency_s=30)
     run = memsync.start("run", "docs.yaml")

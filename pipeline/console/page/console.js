@@ -350,8 +350,9 @@ function viewSearch() {
   const title = make("h1", {}, hits.query ? `“${hits.query}”` : "Search");
   if (hits.problem) return [title, make("p", { class: "bad" }, hits.problem)];
   if (!hits.told) return [title, make("p", { class: "quiet" }, hits.query ? "Asking the memory …" : "Type what an agent would ask.")];
-  if (!hits.told.length) return [title, make("p", { class: "quiet" }, "The memory finds nothing.")];
-  return [title, make("div", { class: "cards" }, hits.told.map((hit) => make("article", { class: "card hit" },
+  const problems = hits.told.problems.map((each) => make("p", { class: "why bad" }, make("b", {}, each.source), ` was not searched: ${each.problem}`));
+  if (!hits.told.hits.length) return [title, ...problems, hits.told.problems.length === known.sources.length ? null : make("p", { class: "quiet" }, "The memory finds nothing.")];
+  return [title, ...problems, make("div", { class: "cards" }, hits.told.hits.map((hit) => make("article", { class: "card hit" },
     make("div", { class: "line" }, make("b", {}, hit.document_id ?? "a record that is not ours"),
       hit.source ? make("a", { href: hash(hit.source) }, hit.source) : null, make("span", { class: "quiet" }, `score ${hit.score.toFixed(3)}`)),
     make("pre", {}, hit.text))))];
@@ -363,7 +364,7 @@ async function search(query) {
   if (!query) return;
   try {
     const told = await ask(`/api/search?${new URLSearchParams({ query })}`);
-    if (hits.query === query) hits.told = told.hits;
+    if (hits.query === query) hits.told = told;
   } catch (error) {
     if (hits.query === query) hits.problem = error.message;
   }
