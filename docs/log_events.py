@@ -300,20 +300,21 @@ SERVING = (
         ["info"],
         ["reason", "late_s"],
         "A process runs the source; its own lines stand among these. `reason` is due, behind (a time went by without a"
-        " run that came to its end) or changed (its files or settings have); `late_s` is how long ago it should have"
-        " begun.",
+        " run that came to its end), changed (its files or settings have) or again (the run before has failed, or"
+        " somebody else held the source); `late_s` is how long ago it should have begun.",
     ),
     LogEvent(
         "process_ended",
         ["info", "warning"],
-        ["status", "duration_s", "next_due_at", "exit_code"],
+        ["status", "duration_s", "next_due_at", "again_in_s", "exit_code"],
         "The process ended by itself. Info if the memory holds what it can hold (in_sync, dead_letters), else a warning"
-        " with the exit code; what to do stands in its `run_finished`.",
+        " with the exit code; what to do stands in its `run_finished`. `again_in_s`: `memsync watch` tries it again by"
+        " itself after so many seconds.",
     ),
     LogEvent(
         "process_died",
         ["error"],
-        ["status", "duration_s", "next_due_at", "signal", "consequence"],
+        ["status", "duration_s", "next_due_at", "again_in_s", "signal", "consequence"],
         "A signal that memsync did not send ended the process: a SIGKILL mostly comes from the kernel, for want of"
         " memory. Nothing is lost; the next run carries on.",
     ),

@@ -11,8 +11,8 @@ MISSED_AFTER_S = 120.0
 # A clock that was put back by less has been corrected: what was started just before is not started again.
 CORRECTION_MAX_S = 600.0
 
-# behind: a time went by without a run, or without one that came to its end.
-Reason = Literal["due", "behind", "changed"]
+# behind: a time went by without a run, or without one that came to its end. again: the run before left something to do.
+Reason = Literal["due", "behind", "changed", "again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ class Agenda:
         if not entry.is_running:
             del self._entries[source]
 
-    def ask(self, source: str, now: float) -> None:
+    def ask(self, source: str, now: float, reason: Reason = "changed") -> None:
         """Run a source as soon as there is a place; once more if it is running, which may have passed by the change."""
         if source in self._entries:
-            self._entries[source].want("changed", now)
+            self._entries[source].want(reason, now)
 
     def ended(self, source: str) -> None:
         """The run of a source is over."""

@@ -36,6 +36,8 @@ STATUS_BY_EXIT_CODE: dict[int, RunStatus] = {
 }
 # The memory is as it can be: dead letters wait for a person, who hears of them elsewhere, and not for a run.
 SUCCESSES: frozenset[RunStatus] = frozenset({"in_sync", "dead_letters"})
+# What another try may mend. The guard waits for a person, and who interrupted a run had a reason.
+FAILURES: frozenset[RunStatus] = frozenset({"failed", "misconfigured", "died"})
 
 
 def status_of(exit_code: int) -> RunStatus:

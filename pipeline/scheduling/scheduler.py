@@ -7,6 +7,7 @@ that was set, is noticed as soon as the process goes on.
 
 import math
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from pipeline.runs.changed_files import FileLooks, Snapshot
 from pipeline.runs.status import status_row
 from pipeline.scheduling.agenda import Agenda, Skip, Start
 from pipeline.scheduling.clocks import Clocks
-from pipeline.scheduling.health import SUCCESSES, Health, RunStatus, SourceHealth, status_of
+from pipeline.scheduling.health import FAILURES, SUCCESSES, Health, RunStatus, SourceHealth, status_of
 from pipeline.scheduling.processes import Ended, Stopping, run_in_process
 from pipeline.scheduling.sources import Scheduled, read_sources
 from pipeline.timetable import Timetable
@@ -33,6 +34,9 @@ from pipeline.timetable import Timetable
 TICK_S = 5.0
 HEARTBEAT_S = 15.0
 LOCKED_AGAIN_S = 30.0  # until a change is looked for again that came while somebody else ran the source
+# Until a run is tried again that has failed and may have nothing else to bring it on: twice as long each time.
+FAILED_AGAIN_S = 60.0
+FAILED_AGAIN_MAX_S = 3600.0
 JUMP_S = 30.0  # more than the clocks differ after a tick that a busy machine has delayed
 
 Attend = Callable[[SourceSettings, Callable[[], None]], Awaitable[None]]
@@ -94,6 +98,8 @@ class Scheduler:
         self._stopping = Stopping(Event(), Event())
         self._wake = Event()
         self._running_since: dict[str, float] = {}
+        self._failures: Counter[str] = Counter()  # in a row, of sources that are attended to
+        self._retries: dict[str, CancelScope] = {}
         self._said: set[str] = set()
         self._ticked: tuple[float, float] | None = None
         self._beat_at = -math.inf
@@ -191,6 +197,8 @@ class Scheduler:
     def _begin(self, start: Start, now: float, tasks: TaskGroup) -> None:
         self._log.info("process_started", source=start.source, reason=start.reason, late_s=round(start.late_s))
         self._health.sources[start.source].running_since = self._running_since[start.source] = now
+        if retry := self._retries.get(start.source):  # this is it
+            retry.cancel()
         tasks.start_soon(self._run, self._sources[start.source].settings)
 
     async def _run(self, settings: SourceSettings) -> None:
@@ -202,19 +210,40 @@ class Scheduler:
         except OSError as error:  # such as no memory for one more process
             self._log.error("process_not_started", source=name, message=error.strerror)
             ended = Ended(exit_code=1)
-        status = self._note_end(name, ended, self._clocks.ticks() - started)
+        again_s = self._note_end(name, ended, self._clocks.ticks() - started)
         self._wake.set()
-        if status == "locked" and self._attend is not None:
-            await self._ask_later(name, LOCKED_AGAIN_S)
+        if again_s is not None:
+            await self._ask_later(name, again_s)
 
     async def _ask_later(self, name: str, delay_s: float) -> None:
-        """Have the source run once more: what wanted the run comes from a change, and there may be no other."""
-        with move_on_after(delay_s):
-            await self._stopping.asked.wait()
-        self._agenda.ask(name, self._clocks.now())
-        self._wake.set()
+        """Have the source run once more, unless another run comes before that, or the end."""
+        with CancelScope() as scope:
+            self._retries[name] = scope
+            with move_on_after(delay_s):
+                await self._stopping.asked.wait()
+            self._agenda.ask(name, self._clocks.now(), "again")
+            self._wake.set()
+        if self._retries.get(name) is scope:
+            del self._retries[name]
 
-    def _note_end(self, name: str, ended: Ended, duration_s: float) -> RunStatus:
+    def _again_after(self, name: str, status: RunStatus) -> float | None:
+        """The seconds until a source that is attended to is run again, without any change; None: not for now.
+
+        What wanted the run that left something to do came from a change, and there may be no other.
+        """
+        if name not in self._attended or self._stopping.asked.is_set():
+            return None
+        if status == "locked":
+            return LOCKED_AGAIN_S
+        if status not in FAILURES:
+            del self._failures[name]
+            return None
+        doublings = min(self._failures[name], 20)  # far beyond the most
+        self._failures[name] += 1
+        return min(FAILED_AGAIN_S * 2.0**doublings, FAILED_AGAIN_MAX_S)
+
+    def _note_end(self, name: str, ended: Ended, duration_s: float) -> float | None:
+        """Say how the run ended; returns the seconds until it is to be run again, None: when it is due or asked for."""
         status: RunStatus = "interrupted" if ended.was_killed else status_of(ended.exit_code)
         del self._running_since[name]
         self._agenda.ended(name)
@@ -223,6 +252,9 @@ class Scheduler:
         fields: dict[str, Any] = {"source": name, "status": status, "duration_s": round(duration_s, 1)}
         if not self._stopping.asked.is_set():
             fields["next_due_at"] = _time(self._agenda.due_at(name))
+        again_s = self._again_after(name, status)
+        if again_s is not None:
+            fields["again_in_s"] = round(again_s)
         if status == "died":
             fields["signal"] = _signal_name(-ended.exit_code)
             self._log.error("process_died", **fields, consequence=_DEATH)
@@ -232,7 +264,7 @@ class Scheduler:
             self._log.info("process_ended", **fields)
         else:
             self._log.warning("process_ended", **fields, exit_code=ended.exit_code)
-        return status
+        return again_s
 
     # ------------------------------------------------------------------------------------------- the YAML files
 

@@ -219,3 +219,65 @@ def test_a_change_that_came_while_somebody_else_ran_the_source_is_not_lost(world
     world.live((650, let_go), hours=0.5)
 
     assert world.starts == ["12:10 docs", "12:10 docs", "12:11 docs"]
+
+
+def test_a_run_that_failed_is_tried_again_without_any_change(world: World) -> None:
+    """The service was down for some minutes after the one edit of the day: the memory would stay behind for ever."""
+
+    async def attend(_settings: SourceSettings, want: Callable[[], None]) -> None:
+        want()
+
+    def recover() -> None:
+        world.exit_codes["docs"] = 0
+
+    world.write("docs", "0 0 1 1 *", schedule_catch_up="false")
+    world.attend, world.run_s, world.exit_codes["docs"] = attend, 1.0, 1
+
+    world.live((600, recover), hours=3)
+
+    assert world.starts == [f"12:{minute} docs" for minute in ("00", "01", "03", "07", "15")]
+    assert [log.get("again_in_s") for log in world.events("process_ended")] == [60, 120, 240, 480, None]
+    assert [log["reason"] for log in world.events("process_started")] == ["changed"] + ["again"] * 4
+
+
+def test_a_source_that_goes_on_failing_is_tried_once_an_hour(world: World) -> None:
+    """A service that is down for a week must hear of it within the hour, and not more often."""
+
+    async def attend(_settings: SourceSettings, want: Callable[[], None]) -> None:
+        want()
+
+    world.write("docs", "0 0 1 1 *", schedule_catch_up="false")
+    world.attend, world.run_s, world.exit_codes["docs"] = attend, 0.0, -9
+
+    world.live(hours=24 * 7)
+
+    waits = [log["again_in_s"] for log in world.events("process_died")]
+    assert waits[:8] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert 7 * 24 < len(waits) < 7 * 24 + 10
+
+
+def test_a_change_comes_before_the_next_try_and_takes_its_place(world: World) -> None:
+    """The run that it brings on looks at everything: one more would find nothing to do."""
+
+    async def attend(_settings: SourceSettings, want: Callable[[], None]) -> None:
+        want()
+        await sleep(30)
+        world.exit_codes["docs"] = 0
+        want()
+
+    world.write("docs", "0 0 1 1 *", schedule_catch_up="false")
+    world.attend, world.run_s, world.exit_codes["docs"] = attend, 1.0, 1
+
+    world.live(hours=1)
+
+    assert world.starts == ["12:00 docs", "12:00 docs"]
+
+
+def test_a_schedule_alone_says_when_a_run_that_failed_is_tried_again(world: World) -> None:
+    """Who chose the times meant them."""
+    world.write("half", "*/30 * * * *")
+    world.exit_codes["half"] = 1
+
+    world.live(hours=0.9)
+
+    assert world.starts == ["12:00 half", "12:30 half"]
