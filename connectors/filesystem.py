@@ -131,6 +131,13 @@ class FilesystemConnector:
         """The folder whose files are documents."""
         return Path(self._root)
 
+    def leave_out(self, patterns: Sequence[str]) -> None:
+        """Exclude these as well. What is hidden needs none: it costs a question for each file."""
+        if not self._settings.hidden:
+            patterns = [pattern for pattern in patterns if "/." not in pattern]
+        self._exclude = Patterns([*self._settings.exclude, *patterns])
+        self._takes_all = self._takes_all and not patterns
+
     def may_take(self, relative: str) -> bool:
         """Tell whether a file at `relative` might be a document, as far as its name and the settings say."""
         if not self._settings.hidden and any(name.startswith(".") for name in relative.split("/")):

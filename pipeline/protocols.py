@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from pipeline.expiry import NOTHING_EXPIRES, Renewal, RenewalPlace
@@ -89,6 +90,20 @@ class HoldsConnections(Protocol):
 
     async def aclose(self) -> None:
         """Let go of all that it holds. Safe to repeat."""
+        ...
+
+
+@runtime_checkable
+class ReadsFolder(Protocol):
+    """A connector whose documents are files below a folder of this machine, where a run may write, too."""
+
+    @property
+    def root(self) -> Path:
+        """That folder."""
+        ...
+
+    def leave_out(self, patterns: Sequence[str]) -> None:
+        """Take no file that one of these stands for, in the language of .gitignore, from `root`, for a document."""
         ...
 
 

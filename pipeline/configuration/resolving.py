@@ -18,7 +18,8 @@ from pipeline.configuration.faults import Stand, dotted, fault, faults_of
 from pipeline.configuration.settings import ReferringSettings, SourceSettings
 from pipeline.errors import ConfigurationError, SourceError, SyncError
 from pipeline.model import Checkpoint, Document, DocumentId, DocumentRef, ScanError, SourceEvent
-from pipeline.protocols import SourceConnector
+from pipeline.own_files import own_patterns
+from pipeline.protocols import ReadsFolder, SourceConnector
 from pipeline.references import Location, Template, parse, plain_parts, replaced, texts_with_marks
 
 
@@ -39,9 +40,13 @@ async def make_connector(settings: SourceSettings) -> SourceConnector:
     connector_type = connector_types()[settings.source.type]
     source, concealer = await resolved(settings)
     if concealer is NOTHING_CONCEALED:
-        return connector_type(source, settings.folder)
-    with concealed_errors(concealer):
-        return discreet(connector_type, concealer)(source, settings.folder)
+        connector = connector_type(source, settings.folder)
+    else:
+        with concealed_errors(concealer):
+            connector = discreet(connector_type, concealer)(source, settings.folder)
+    if isinstance(connector, ReadsFolder):
+        connector.leave_out(own_patterns(settings, connector.root))
+    return connector
 
 
 async def resolved(settings: SourceSettings) -> ResolvedSettings:

@@ -1,6 +1,7 @@
 """After a run the memory holds exactly what the documents imply, and no more was written than that takes."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -317,3 +318,29 @@ def test_the_embedded_memory_keeps_what_it_was_given(folder: Folder, memsync: Me
     assert (run.exit_code, run.records["created"]) == (0, 1)
     assert (again.exit_code, again.source["requests"]["sent"]) == (0, 0)
     assert "The zebra lives in the old stable." in search.stdout
+
+
+def test_what_memsync_writes_into_the_folder_is_no_document(folder: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Each run would sync the report of the last one, and dead letters about dead letters, with the texts of both."""
+    own: dict[str, Any] = {
+        "state": {"path": "docs"},
+        "reports": {"path": "docs/.reports"},
+        "dead_letters": {"path": "docs/letters.jsonl"},
+        "telemetry": {"prometheus_file": "docs/memsync.prom"},
+    }
+    folder.configure(memory.url, source={"hidden": True}, **own)
+    folder.write_documents(1)
+    folder.write("docs/mine.md", "# A folder that is named as the source is\n\nIt is the state folder as well.\n")
+    folder.write("bad.md", "# Bad\n\nHere is poison.\n")
+    memory.play(reject_text="poison")
+
+    memsync("run", "docs.yaml")
+    done = memsync("run", "docs.yaml", "--json")
+
+    root = folder.path / "docs"
+    assert {file.name for file in (root / "docs").iterdir()} >= {"state.sqlite3", "run.lock", "mine.md"}
+    assert (root / "letters.jsonl").exists()
+    assert (root / "memsync.prom").exists()
+    assert list((root / ".reports" / "docs").iterdir())
+    assert done.report["sources"][0]["documents"]["seen"] == 3
+    assert memory.documents() == ["000.md", "docs/mine.md"]
