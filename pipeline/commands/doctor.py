@@ -12,7 +12,6 @@ import click
 
 from pipeline.commands.shared import (
     EXIT_FAILED,
-    EXIT_SIGNAL,
     command,
     files_of,
     json_option,
@@ -25,6 +24,7 @@ from pipeline.commands.shared import (
     style_here,
     typed,
 )
+from pipeline.early_signals import EXIT_SIGNAL
 
 if TYPE_CHECKING:
     from pipeline.configuration.settings import SourceSettings

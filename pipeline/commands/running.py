@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from pipeline.commands.shared import EXIT_SIGNAL, files_of, stopping, style_here
+from pipeline.commands.shared import files_of, stopping, style_here
+from pipeline.early_signals import EXIT_SIGNAL
 
 if TYPE_CHECKING:
     from pipeline.configuration.settings import SourceSettings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.shared import EXIT_SIGNAL
+from pipeline.early_signals import EXIT_SIGNAL
 
 if TYPE_CHECKING:
     from pipeline.scheduling.health_server import Metrics

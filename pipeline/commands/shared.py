@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from pipeline.early_signals import EXIT_SIGNAL, end_with_code, raise_interrupts
 from pipeline.errors import ConfigurationError, SourceLocked, SyncError, ungrouped
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ Result = TypeVar("Result")
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_LOCKED = 5
-EXIT_SIGNAL = 128  # plus the number of the signal, as shells do
 END_S = 5.0  # how long the threads of libraries may go on when all is done
 
 
@@ -72,6 +72,7 @@ def command(
 def end_with(work: Callable[[], int]) -> NoReturn:
     """Exit with the code that `work` returns; known errors become a message, not a trace."""
     try:
+        raise_interrupts()
         code = work()
         sys.stdout.flush()
     except ConfigurationError as error:
@@ -87,6 +88,7 @@ def end_with(work: Callable[[], int]) -> NoReturn:
             click.echo(f"memsync: the result could not be written: {error.strerror}", err=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail again
         code = EXIT_FAILED
+    end_with_code(code)
     _end_in_time(code)
     sys.exit(code)
 

@@ -2,6 +2,10 @@
 
 import json
 import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -181,3 +185,76 @@ def test_what_no_retry_heals_stops_the_run_and_dead_letters_nothing(
     assert {"quota_exceeded": "quota", "access_denied": "permission"}[mishap] in failed.error
     assert (done.exit_code, len(memory.documents())) == (0, 3)
     assert memory.holds_everything_once()
+
+
+# ------------------------------------------------------------------------------------ before and after the run
+
+# A process that sends itself the signal of that number when it imports that module, or when it ends.
+_SIGNALLED = """
+import atexit, os, runpy, sys
+
+at, number, *arguments = sys.argv[1:]
+
+def interrupt():
+    os.kill(os.getpid(), int(number))
+
+class AtImport:
+    def find_spec(self, name, *_):
+        if name == at:
+            interrupt()
+
+sys.meta_path.insert(0, AtImport())
+if at == "the end":
+    atexit.register(interrupt)
+sys.argv = ["memsync", *arguments]
+runpy.run_module("pipeline", run_name="__main__")
+"""
+
+
+def signalled(folder: Folder, at: str, number: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _SIGNALLED, at, str(number), *arguments]
+    return subprocess.run(command, cwd=folder.path, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "at", ["click", "pipeline.commands.run", "anyio", "pipeline.configuration.settings", "pipeline.runs.runner"]
+)
+def test_a_signal_in_the_first_moments_ends_without_a_trace(at: str, number: int, docs: Folder) -> None:
+    """A second goes by before a run listens, and whoever mistyped presses Ctrl-C in just that second."""
+    done = signalled(docs, at, number, "run", "docs.yaml")
+
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+
+
+def test_ctrl_c_while_help_is_made_ends_without_a_trace(docs: Folder) -> None:
+    """All commands are imported for it."""
+    done = signalled(docs, "pipeline.commands.plan", signal.SIGINT, "--help")
+
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_word_changes_nothing(number: int, docs: Folder) -> None:
+    """Python takes its time to end; what was done is done, and the exit code is what others go by."""
+    done = signalled(docs, "the end", number, "validate", "docs.yaml")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is valid" in done.stdout
+
+
+def test_a_signal_that_is_to_be_ignored_is_ignored(docs: Folder) -> None:
+    """`nohup`, and shells for what runs in the background, keep Ctrl-C from it."""
+    command = [sys.executable, "-c", _SIGNALLED, "click", str(signal.SIGINT), "validate", "docs.yaml"]
+    ignoring = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+
+    done = subprocess.run(ignoring, cwd=docs.path, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_installed_command_is_the_one_that_sees_to_signals() -> None:
+    """It may be installed by a name of its own that leads past that."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+    assert project["scripts"] == {"memsync": "pipeline.__main__:main"}
