@@ -52,11 +52,18 @@ def _head(deployment: Deployment) -> str:
         if source.documents is not None:
             lines += ["", f"{source.name} reads {source.documents}: have the volume claim {_documents_claim(source)}"]
             lines += ["hold what is there."]
-    if deployment.role_arn is None:
+    if deployment.role_arn is None and any(map(_asks_aws, deployment.sources)):
         lines += ["", "The pods need AWS credentials: --role-arn names the role of their service account (EKS, IRSA)."]
     if any(source.settings.schedule_zone is None for source in deployment.sources):
         lines += ["", "Without `schedule_zone` the times are those of the cluster, which mostly means UTC."]
     return comment(*lines)
+
+
+def _asks_aws(source: Source) -> bool:
+    """Whether a run asks AWS for something: its memory, its documents or its secrets."""
+    has_secrets = any(reference.scheme in ("aws-sm", "ssm") for reference in source.references)
+    settings = source.settings
+    return not settings.destination.is_on_this_machine or settings.source.type == "s3" or has_secrets
 
 
 def _secrets(deployment: Deployment) -> dict[str, list[str]]:

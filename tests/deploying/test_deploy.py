@@ -254,6 +254,22 @@ def test_kubernetes_takes_the_manifests(tmp_path: Path) -> None:
     assert len({manifest["metadata"]["name"] for manifest in of_kind(found, "ConfigMap")}) == 3
 
 
+def test_pods_are_given_a_role_for_aws_only_if_they_ask_it(tmp_path: Path) -> None:
+    """Who tries it out with a memory that is no AWS's would make a role for nothing."""
+    local = {"destination": {"type": "agentcore", "endpoint_url": "local"}}
+    paths = write(
+        tmp_path,
+        aws=FOLDER,
+        local={**FOLDER, **local},
+        local_of_bucket={**BUCKET, **local},
+        local_with_secret={**wiki_at("${aws-sm:wiki}"), **local},
+    )
+
+    asked = [path for path in paths if "AWS credentials" in only(deploy("kubernetes", path))]
+
+    assert [Path(path).stem for path in asked] == ["aws", "local_of_bucket", "local_with_secret"]
+
+
 def test_kubernetes_takes_the_set_that_stays_up(tmp_path: Path) -> None:
     """With the probes that the scheduler answers."""
     paths = write(tmp_path, wiki=WIKI, bucket=BUCKET, folder=FOLDER)
