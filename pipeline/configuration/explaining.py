@@ -6,7 +6,13 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from connectors import connector_types
-from pipeline.configuration.faults import is_by_reference, is_secret, variable_of, without_plain_secrets
+from pipeline.configuration.faults import (
+    is_by_reference,
+    is_secret,
+    variable_of,
+    without_plain_secrets,
+    without_secret_arguments,
+)
 from pipeline.configuration.loading import LoadedSource
 from pipeline.configuration.settings import ReferringSettings
 from pipeline.configuration.source_files import SourceFile, merged
@@ -95,6 +101,8 @@ def _at(values: Any, location: Sequence[str | int]) -> Any:
 def _without_secret(value: Any, location: Location) -> Any:
     """`value` unless it is a text whose name is that of a secret; a reference is none, what stands beside it may be."""
     if isinstance(value, list):
+        if all(isinstance(each, str) for each in value):
+            value = without_secret_arguments(value)
         return [_without_secret(each, location) for each in value]
     if not isinstance(value, str):
         return value

@@ -119,6 +119,25 @@ def without_plain_secrets(text: str) -> str:
     return text
 
 
+def without_secret_arguments(words: Sequence[str]) -> list[str]:
+    """The words of a command without what is given to options that are named like secrets, unless that is a reference.
+
+    Options may be `--token=VALUE`, `--token VALUE` or `TOKEN=VALUE`; one without a value takes the next word with it.
+    """
+    shown = []
+    is_value_next = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if is_value_next and not is_by_reference(word):
+            shown.append("…")
+        elif equals and is_secret([name]) and not is_by_reference(value):
+            shown.append(f"{name}=…")
+        else:
+            shown.append(word)
+        is_value_next = word.startswith("-") and not equals and is_secret([word])
+    return shown
+
+
 def is_secret(location: Sequence[str | int]) -> bool:
     """Whether the name of a setting, or of a section around it, looks like that of a secret."""
     return any(_SECRET_NAME.search(str(step)) for step in location)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from connectors.patterns import Patterns
-from pipeline.configuration.settings import SourceSettings, load_sources
+from pipeline.configuration.loading import load_sources
+from pipeline.configuration.settings import SourceSettings
 from pipeline.own_files import own_patterns
 
 
