@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from pipeline.errors import PlanOutdated
+from pipeline.errors import PlanOutdated, PlanRefused
 from pipeline.events import RunEvent
 from pipeline.job import SourceJob
 from pipeline.model import PlanDifferences, PlanHeader, PlanUse
@@ -69,8 +69,8 @@ async def apply_plan(job: SourceJob, header: PlanHeader, plan: LoadedPlan) -> No
     """Make the changes of `plan`. One that was cut off is carried on with.
 
     Raises:
-        PlanOutdated: it was used, or does not fit any more, and nothing was sent; or something moved while it was
-            carried out, and what it does not say was left alone.
+        PlanRefused: it was used, or does not fit any more, and nothing was sent.
+        PlanOutdated: something moved while it was carried out, and what it does not say was left alone.
         SyncError: as for `sync`.
     """
     use = await job.state.plan_use(header.plan_id)
@@ -96,19 +96,19 @@ async def apply_plan(job: SourceJob, header: PlanHeader, plan: LoadedPlan) -> No
 async def _require_fitting_state(job: SourceJob, header: PlanHeader, use: PlanUse | None) -> None:
     if use is not None and use.ended_at is not None:
         at = datetime.fromtimestamp(use.ended_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        raise PlanOutdated(f"This plan was carried out already, at {at}; a plan is used once. Nothing was sent.")
+        raise PlanRefused(f"This plan was carried out already, at {at}; a plan is used once. Nothing was sent.")
     if header.basis != job.listing_basis:
-        raise PlanOutdated(
+        raise PlanRefused(
             "The settings of the source, or what can be read here, have changed since the plan was made. Nothing was"
             " sent."
         )
     if await job.state.is_copy() or await is_unfinished(job):
-        raise PlanOutdated(
+        raise PlanRefused(
             "The state was restored, moved or only half rebuilt since the plan was made, so it may not say what the"
             " memory holds. Nothing was sent. `memsync verify --repair` compares the two first."
         )
     if use is None and await job.state.outbox():
-        raise PlanOutdated(
+        raise PlanRefused(
             "A run was cut off after the plan was made, and what it has left in the outbox would be sent first. Nothing"
             " was sent. `memsync run` finishes that run."
         )
@@ -124,7 +124,7 @@ async def _require_same_changes(job: SourceJob, header: PlanHeader, plan: Loaded
     has_run = (last.id if last else None) != header.last_run
     what_else = "a run was made" if has_run else "a dead letter was dropped"
     cause = f"the source has moved, or {what_else} since"
-    raise PlanOutdated(
+    raise (PlanOutdated if is_carried_on else PlanRefused)(
         f"The plan does not fit any more: {cause}. A run would now do something else with {_named(documents, found)}."
         f" Nothing {'more ' if is_carried_on else ''}was sent."
     )

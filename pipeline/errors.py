@@ -5,6 +5,7 @@
     ├── SourceLocked              another run holds the source; wait for it
     ├── LeaseLost                 another run took the source over; this one stops and writes nothing more
     ├── PlanOutdated              a saved plan does not fit any more; make another one
+    │   └── PlanRefused           and nothing at all was sent: it is as if there had been no run
     ├── SourceError               the source could not be read; no checkpoint moves, nothing is deleted
     ├── UnreadableDocument        this document becomes a dead letter; the run goes on
     │   └── DocumentVanished      it was listed and is gone; the next run sees it as removed
@@ -59,6 +60,10 @@ class LeaseLost(SyncError):
 
 class PlanOutdated(SyncError):
     """A saved plan is not, or not any more, what a run would do; nothing but what it says was sent."""
+
+
+class PlanRefused(PlanOutdated):
+    """A saved plan is not what a run would do, and nothing was sent."""
 
 
 class SourceError(SyncError):

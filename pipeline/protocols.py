@@ -535,6 +535,10 @@ class StateStore(Protocol):
         """Keep the report of a run, as JSON."""
         ...
 
+    async def drop_run(self, run_id: str) -> None:
+        """Forget that a run began: it turned out to be none."""
+        ...
+
     async def last_run(self, *, before: str = "") -> LastRun | None:
         """The last run that began, other than the one whose id is `before`."""
         ...

@@ -129,7 +129,7 @@ async def run_all(
                             act=acts.get(settings.name) if acts else None,
                         )
                     log.close(outcome.report if verb != "plan" else None)
-                    await run.finish(outcome.report)
+                    await run.finish(outcome.report, is_news=not outcome.is_plan_refused)
                     if verb != "plan":
                         await leave_page(settings, run_id, outcome.report)
                     outcomes.append(outcome)

@@ -33,10 +33,14 @@ class RunOfSource:
 
     observers: tuple[Observer, ...]
     _told_at_end: tuple[TellEnd, ...] = ()
+    _told_news: tuple[TellEnd, ...] = ()
 
-    async def finish(self, report: SourceReport) -> None:
-        """Tell how it ended; what goes wrong with that is logged and changes nothing."""
-        for tell in self._told_at_end:
+    async def finish(self, report: SourceReport, *, is_news: bool = True) -> None:
+        """Tell how it ended; what goes wrong with that is logged and changes nothing.
+
+        People hear of it only if it `is_news` of the source.
+        """
+        for tell in (*self._told_at_end, *(self._told_news if is_news else ())):
             try:
                 await tell(report)
             except Exception:  # whatever it is, the run is over and its result stands
@@ -68,9 +72,9 @@ class Observing:
                 told_at_end.append(listener.finish)
             if settings.prometheus_path is not None and not self.is_plan:
                 told_at_end.append(partial(write_metrics, settings, settings.prometheus_path))
-            if addresses := self._addresses.get(settings.name):
-                told_at_end.append(partial(notify, settings, addresses))
-            yield RunOfSource(tuple(observers), tuple(told_at_end))
+            addresses = self._addresses.get(settings.name)
+            told_news = (partial(notify, settings, addresses),) if addresses else ()
+            yield RunOfSource(tuple(observers), tuple(told_at_end), told_news)
 
 
 @contextmanager

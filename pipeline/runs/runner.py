@@ -27,6 +27,7 @@ from pipeline.errors import (
     FatalError,
     LeaseLost,
     PlanOutdated,
+    PlanRefused,
     SourceError,
     SourceLocked,
     StateError,
@@ -115,11 +116,15 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of one source came to. `withheld` tells of deletions that were held back."""
+    """What a run of one source came to. `withheld` tells of deletions that were held back.
+
+    A plan that was refused has left everything as it was, also what is known of the source.
+    """
 
     report: SourceReport
     withheld: DeletesWithheld | None = None
     is_plan_outdated: bool = False
+    is_plan_refused: bool = False
 
 
 async def run_source(
@@ -145,7 +150,7 @@ async def run_source(
     report = tally.report
     recorder = None if verb == "plan" else open_report(settings, verb, run_id, report, pacer_of(settings), repaired)
     started = time.monotonic()
-    is_plan_outdated = False
+    is_plan_outdated = is_plan_refused = False
     deletes = DeletePolicy(settings.deletes.enabled, settings.deletes.max_fraction, allow_mass_delete)
     try:
         async with AsyncExitStack() as stack:
@@ -160,7 +165,7 @@ async def run_source(
         error = first_error(errors)
         if isinstance(error, SyncError):
             _note_failure(report, error)
-            is_plan_outdated = isinstance(error, PlanOutdated)
+            is_plan_outdated, is_plan_refused = isinstance(error, PlanOutdated), isinstance(error, PlanRefused)
         else:
             structlog.get_logger().error("unexpected_error", source=settings.name, exc_info=error)
             report.status = "failed"
@@ -172,7 +177,7 @@ async def run_source(
     report.dead_letters_path = str(settings.dead_letters_path)
     if recorder is not None:
         close_report(recorder, settings)
-    return Outcome(report, tally.withheld, is_plan_outdated)
+    return Outcome(report, tally.withheld, is_plan_outdated, is_plan_refused)
 
 
 async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop, act: Act | None = None) -> None:
@@ -182,6 +187,7 @@ async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop, 
         SyncError, or a group of such: it could not be done; `report` tells so.
     """
     started = job.clock()
+    is_refused = False
     counts = await job.state.counts()
     job.observe(RunStarted(job.rules.source, job.run_id, verb, counts.documents, counts.batches))
     if verb != "plan":
@@ -199,12 +205,15 @@ async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop, 
         _note_failure(report, first_error(errors))
         raise
     except SyncError as error:
+        is_refused = isinstance(error, PlanRefused)
         _note_failure(report, error)
         raise
     finally:
         report.seconds = round(job.clock() - started, 3)
         with anyio.CancelScope(shield=True):
             await _close_account(job, verb, report)
+            if is_refused:  # how the source stands is what the run before has left
+                await job.state.drop_run(job.run_id)
 
 
 async def _close_account(job: SourceJob, verb: Verb, report: SourceReport) -> None:

@@ -853,6 +853,9 @@ class SqliteStateStore:
         query = "UPDATE run SET report = ?, ended_at = ? WHERE id = ?"
         await self._write(lambda: self._connection.execute(query, (report, now, run_id)))
 
+    async def drop_run(self, run_id: str) -> None:
+        await self._write(lambda: self._connection.execute("DELETE FROM run WHERE id = ?", (run_id,)))
+
     async def last_run(self, *, before: str = "") -> LastRun | None:
         query = "SELECT id, ended_at, report FROM run WHERE id <> ? ORDER BY number DESC LIMIT 1"
         row = await self._read(lambda: self._connection.execute(query, (before,)).fetchone())

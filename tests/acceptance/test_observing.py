@@ -482,6 +482,23 @@ def test_a_failure_is_told_with_its_reason(docs: Folder, memory: Memory, memsync
     assert "Check the network" in failed["message"]
 
 
+def test_of_a_plan_that_was_refused_nobody_is_told(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received
+) -> None:
+    """The source stands as it stood; who typed the command has read why."""
+    docs.configure(memory.url, notify=NOTIFY)
+    environment = told_through(address_of(service))
+    docs.write_documents(2)
+    memsync("plan", "docs.yaml", "--out", "changes.plan", environment=environment)
+    docs.write("000.md", "Something else.")
+
+    refused = memsync("run", "--plan", "changes.plan", environment=environment)
+
+    assert refused.exit_code == 1
+    assert "does not fit any more" in refused.stdout
+    assert notices_in(service) == []
+
+
 @pytest.mark.parametrize("trouble", ["silent", "away", "refusing", "nonsense"])
 def test_a_service_that_is_down_changes_nothing_but_a_line_in_the_log(
     docs: Folder, memory: Memory, memsync: Memsync, service: Received, trouble: str

@@ -76,6 +76,23 @@ def test_an_edit_after_the_plan_refuses_it(edited: Folder, memory: Memory, memsy
     assert memory.requests == writes
 
 
+def test_a_refused_plan_leaves_the_source_standing_as_it_stood(edited: Folder, memsync: Memsync) -> None:
+    """It changed nothing: whoever watches `status` at night would be woken by somebody's stale file."""
+    memsync("plan", "docs.yaml", "--out", "changes.plan")
+    edited.write("002.md", "Something else.")
+    before = memsync("status", "docs.yaml", "--json").report["sources"], memsync("history", "docs.yaml").stdout
+
+    refused = memsync("run", "--plan", "changes.plan")
+    after = memsync("status", "docs.yaml", "--json").report["sources"], memsync("history", "docs.yaml").stdout
+    replayed = memsync("replay", "docs.yaml", "--json")
+    looked_at = memsync("report", "docs.yaml")
+
+    assert (refused.exit_code, replayed.exit_code) == (1, 0)
+    assert before[0][0]["status"] == "in_sync"
+    assert after == before
+    assert looked_at.exit_code == 0
+
+
 def test_a_plan_cannot_be_used_twice(edited: Folder, memsync: Memsync) -> None:
     """Even if somebody has brought the source back to where it was."""
     memsync("plan", "docs.yaml", "--out", "changes.plan")

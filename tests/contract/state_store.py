@@ -1140,6 +1140,17 @@ class StateStoreContract:
         assert await state.last_run() == LastRun("run-2", None, None)
         assert await state.last_run(before="run-2") == LastRun("run-1", 2.5, '{"status": "in_sync"}')
 
+    async def test_a_run_that_was_none_is_forgotten(self, state: StateStore) -> None:
+        """A plan that was refused has changed nothing: how the source stands is what the run before it said."""
+        await state.begin_run("run-1", "run", 1.0)
+        await state.end_run("run-1", '{"status": "in_sync"}', 2.5)
+        await state.begin_run("run-2", "run", 3.0)
+
+        await state.drop_run("run-2")
+        await state.drop_run("run-2")
+
+        assert await state.last_run() == LastRun("run-1", 2.5, '{"status": "in_sync"}')
+
     async def test_past_runs_are_told_the_newest_first(self, state: StateStore) -> None:
         """Whoever asks what happened in the night begins with the last run, and wants no more than asked for."""
         for number in (1, 2, 3):

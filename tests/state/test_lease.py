@@ -133,6 +133,7 @@ WRITES: dict[str, Write] = {
     "note_acquainted": lambda state: state.note_acquainted(),
     "begin_run": lambda state: state.begin_run("run-1", "run", NOW),
     "end_run": lambda state: state.end_run("run-1", "{}", NOW),
+    "drop_run": lambda state: state.drop_run("run-1"),
     "renew_lease": lambda state: state.renew_lease(LATER),
     "release_lease": lambda state: state.release_lease(NOW),
     "put_mark": lambda state: state.put_mark(),
