@@ -253,7 +253,7 @@ def test_a_report_has_an_origin_of_its_own(console: Console, memsync: Memsync) -
 
     _, _, headers = console.request("GET", told["address"])
 
-    (policy,) = headers.get_all("Content-Security-Policy")
+    (policy,) = headers.get_all("Content-Security-Policy", [])
     assert policy.split(";")[0] == "sandbox allow-scripts"
 
 
