@@ -293,7 +293,8 @@ SERVING = (
         ["error"],
         ["message"],
         "A YAML file is not valid: its source is not run until it is mended, the others are. Or one of the paths cannot"
-        " be read: no run is started until it can. Said once for each change of the files.",
+        " be read: no run is started until it can. Said once for each change of the files, which are read again every"
+        " half minute: a file that they refer to may be there by then.",
     ),
     LogEvent(
         "process_started",

@@ -37,6 +37,7 @@ LOCKED_AGAIN_S = 30.0  # until a change is looked for again that came while some
 # Until a run is tried again that has failed and may have nothing else to bring it on: twice as long each time.
 FAILED_AGAIN_S = 60.0
 FAILED_AGAIN_MAX_S = 3600.0
+BROKEN_AGAIN_S = 30.0  # until files that are not valid are read again: what they refer to may have been mended
 JUMP_S = 30.0  # more than the clocks differ after a tick that a busy machine has delayed
 
 Attend = Callable[[SourceSettings, Callable[[], None]], Awaitable[None]]
@@ -94,6 +95,7 @@ class Scheduler:
         self._attended: dict[str, tuple[SourceSettings, CancelScope]] = {}
         self._files: Snapshot = {}
         self._changed_files: Snapshot | None = None
+        self._read_at = -math.inf  # by the clock that never jumps
         self._is_reload_asked = False
         self._stopping = Stopping(Event(), Event())
         self._wake = Event()
@@ -273,6 +275,8 @@ class Scheduler:
         files = await to_thread.run_sync(self._looks.take, abandon_on_cancel=True)
         if files == self._files and not is_asked:
             self._changed_files = None
+            if self._health.broken and self._clocks.ticks() - self._read_at >= BROKEN_AGAIN_S:
+                await self._look_at_broken(tasks)
             return
         if files != self._changed_files and not is_asked:
             self._changed_files = files  # it may still be being written: read when it stays as it is for a while
@@ -282,8 +286,15 @@ class Scheduler:
         sources, faults = await to_thread.run_sync(read_sources, self._paths, abandon_on_cancel=True)
         await self._take_in(sources, faults, tasks)
 
+    async def _look_at_broken(self, tasks: TaskGroup) -> None:
+        """Read the files again though they look the same: a secret that they refer to may be there by now."""
+        self._read_at = self._clocks.ticks()
+        sources, faults = await to_thread.run_sync(read_sources, self._paths, abandon_on_cancel=True)
+        if [*map(str, faults)] != [*map(str, self._health.broken)]:
+            await self._take_in(sources, faults, tasks)
+
     async def _take_in(self, sources: dict[str, Scheduled], faults: list[ConfigurationError], tasks: TaskGroup) -> None:
-        now = self._clocks.now()
+        now, self._read_at = self._clocks.now(), self._clocks.ticks()
         for name in self._sources.keys() - sources.keys():
             self._agenda.drop(name)
             self._health.sources.pop(name)

@@ -159,6 +159,22 @@ def test_a_source_whose_extended_file_is_missing_is_back_when_that_is(world: Wor
     assert [start for start in world.starts if "one" in start][-2:] == ["12:20 one", "12:40 one"]
 
 
+def test_a_file_that_settings_refer_to_is_noticed_when_it_is_there(world: World) -> None:
+    """A secret that is mounted late, or was repaired: the YAML file itself has not changed, and nobody sends SIGHUP."""
+    world.write("other", "0 0 1 1 *")
+    world.write("one", "*/20 * * * *", record="{namespace: '/docs/${file:team}/'}")
+
+    def mend() -> None:
+        (world.folder / "team").write_text("support")
+
+    world.live((601, mend), hours=0.7)
+
+    assert [start for start in world.starts if "one" in start][-2:] == ["12:20 one", "12:40 one"]
+    assert len(world.events("configuration_broken")) == 1
+    assert len(world.events("configuration_read")) == 2
+    assert world.health.broken == []
+
+
 def test_a_folder_that_is_gone_for_a_while_is_said_and_made_up_for(world: World) -> None:
     """A disk with the YAML files that is not mounted: the scheduler stays, and goes on when it is back."""
     world.write("half", "*/10 * * * *")
