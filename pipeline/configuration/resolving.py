@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError, create_model
 from connectors import ConnectorType, connector_types
 from pipeline.concealing import NOTHING_CONCEALED, Concealer
 from pipeline.configuration.faults import Stand, dotted, fault, faults_of
+from pipeline.configuration.own_files import own_patterns
 from pipeline.configuration.settings import ReferringSettings, SourceSettings
 from pipeline.errors import ConfigurationError, SourceError, SyncError
 from pipeline.model import Checkpoint, Document, DocumentId, DocumentRef, ScanError, SourceEvent
-from pipeline.own_files import own_patterns
 from pipeline.protocols import ReadsFolder, SourceConnector
 from pipeline.references import Location, Template, parse, plain_parts, replaced, texts_with_marks
 

@@ -7,8 +7,8 @@ PROJECT = Path(__file__).parents[2]
 
 # What lies directly in the folder and is no part of the core: the way in, adapters, and what other processes share.
 EDGES = {
-    "__init__", "__main__", "cli", "dead_letters", "files", "letter_edit", "process_limits", "references",
-    "saved_plans", "worker_process", "workers",
+    "__init__", "__main__", "cli", "dead_letters", "early_signals", "files", "letter_edit", "process_limits",
+    "references", "saved_plans", "worker_process", "workers",
 }  # fmt: skip
 
 

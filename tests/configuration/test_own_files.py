@@ -4,8 +4,8 @@ from pathlib import Path
 
 from connectors.patterns import Patterns
 from pipeline.configuration.loading import load_sources
+from pipeline.configuration.own_files import own_patterns
 from pipeline.configuration.settings import SourceSettings
-from pipeline.own_files import own_patterns
 
 
 def settings_of(folder: Path, *lines: str) -> SourceSettings:
