@@ -357,6 +357,15 @@ class ReportSettings(Section):
             "makes that of any run."
         ),
     )
+    diff_documents: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description=(
+            "Show how the texts of the first documents of a run have changed, of 0 to 100 of them. Its report then "
+            "holds text, and each record that is replaced or deleted costs a request for the old one."
+        ),
+    )
     keep: int = Field(default=50, ge=1, le=10_000, description="Reports to keep, 1 to 10000; older ones are removed.")
     path: HomePath | None = Field(
         default=None,

@@ -78,7 +78,8 @@ class RunRecorder:
 
     `account` is kept up to date by somebody who hears the same events before. `save` takes a report and whether it is
     the last word. `allowed_per_s` tells how many requests of an operation may be sent now, `versions` what is at work,
-    `clock` measures seconds. What it remembers does not grow with the number of documents.
+    `clock` measures seconds; `diff` tells how texts have changed, where somebody wants to know. What it remembers does
+    not grow with the number of documents.
     """
 
     facts: RunFacts
@@ -87,6 +88,7 @@ class RunRecorder:
     allowed_per_s: Callable[[Operation], float]
     versions: Callable[[], Mapping[str, str]]
     clock: Callable[[], float]
+    diff: Callable[[], Mapping[str, Any]] | None = None
     has_begun: bool = False
     _started_s: float = field(init=False)
     _saved_s: float = field(init=False)
@@ -240,6 +242,7 @@ class RunRecorder:
             "state_was_copy": self._was_copy,
             "reconciled": None if self._reconciled is None else asdict(self._reconciled),
             "documents": self._documents.as_json(self.account.documents),
+            "diff": None if self.diff is None else self.diff(),
             "dead_letters": None if self._letters is None else _by_reason(self._letters),
             "requests": {
                 "by_operation": {operation.value: _rounded(counts) for operation, counts in self._requests.items()},

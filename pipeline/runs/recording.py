@@ -4,7 +4,7 @@ import socket
 import sys
 import time
 from importlib.metadata import version
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -16,6 +16,9 @@ from pipeline.report import SourceReport
 from pipeline.reporting.recorder import RunFacts, RunRecorder
 from pipeline.reporting.report_files import ReportFolder
 
+if TYPE_CHECKING:
+    from pipeline.run_diff import RunDiff
+
 
 def open_report(
     settings: SourceSettings,
@@ -24,10 +27,12 @@ def open_report(
     account: SourceReport,
     pacer: Pacer,
     repaired: Reconciled | None,
+    diff: "RunDiff | None" = None,
 ) -> RunRecorder | None:
     """The listener that writes the report of a run; None if nobody wants one, or none can be made.
 
-    `account` is kept up to date by the caller, `repaired` is what was mended in the ledger just before.
+    `account` is kept up to date by the caller, `repaired` is what was mended in the ledger just before, and `diff`
+    takes down how texts change.
     """
     if not settings.reports.enabled:
         return None
@@ -42,7 +47,8 @@ def open_report(
             started_at=time.time(),
         )
         save = ReportFolder(settings.reports_folder).save
-        recorder = RunRecorder(facts, account, save, pacer.allowed_per_s, _versions, time.monotonic)
+        told_diff = None if diff is None else diff.as_json
+        recorder = RunRecorder(facts, account, save, pacer.allowed_per_s, _versions, time.monotonic, told_diff)
         if repaired is not None:
             recorder(repaired)
     except Exception as error:  # whatever it is, the run is more important

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -70,6 +70,9 @@ from pipeline.state.sqlite import open_state
 from pipeline.sync import preview, rebuild, repair, replay, sync
 from pipeline.verifying import SourceComparison, Verification, Verifier, compare_source
 from pipeline.workers import open_workers, processes_here
+
+if TYPE_CHECKING:
+    from pipeline.run_diff import RunDiff
 
 Verb = Literal["run", "plan", "replay"]
 Act = Callable[[SourceJob], Awaitable[None]]
@@ -148,7 +151,10 @@ async def run_source(
     """
     tally = Tally(settings.name)
     report = tally.report
-    recorder = None if verb == "plan" else open_report(settings, verb, run_id, report, pacer_of(settings), repaired)
+    recorder = diff = None
+    if verb != "plan":
+        diff = _new_diff(settings)
+        recorder = open_report(settings, verb, run_id, report, pacer_of(settings), repaired, diff)
     started = time.monotonic()
     is_plan_outdated = is_plan_refused = False
     deletes = DeletePolicy(settings.deletes.enabled, settings.deletes.max_fraction, allow_mass_delete)
@@ -160,6 +166,8 @@ async def run_source(
             else:
                 job = await stack.enter_async_context(open_job(settings, run_id, deletes, observe))
                 job = replace(job, chosen=chosen, edits=edits)
+                if recorder is not None and diff is not None:
+                    job = replace(job, state=diff.watch(job.state, job.destination))
             await execute(job, verb, report, stop, act)
     except* Exception as errors:  # a fault of ours must not take the other sources with it
         error = first_error(errors)
@@ -178,6 +186,15 @@ async def run_source(
     if recorder is not None:
         close_report(recorder, settings)
     return Outcome(report, tally.withheld, is_plan_outdated, is_plan_refused)
+
+
+def _new_diff(settings: SourceSettings) -> "RunDiff | None":
+    """What takes down for the report of a run how texts change; None if nobody wants to see that."""
+    if not settings.reports.diff_documents:
+        return None
+    from pipeline.run_diff import RunDiff  # noqa: PLC0415 - most runs do without
+
+    return RunDiff(settings.reports.diff_documents)
 
 
 async def execute(job: SourceJob, verb: Verb, report: SourceReport, stop: Stop, act: Act | None = None) -> None:
