@@ -151,7 +151,7 @@ class _Console:
 
     async def _progress(self, name: str) -> dict[str, Any] | None:
         try:
-            return await self._sources.report(name)
+            return {**await self._sources.report(name), "diff": None}  # texts are for the page of a report alone
         except SyncError:  # it leaves no reports, or has only just begun
             return None
 

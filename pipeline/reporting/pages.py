@@ -82,6 +82,19 @@ class Plot:
     legend: Sequence[tuple[str, str]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ShownDiff:
+    """How the text of one document has changed. `left_out` says what is not shown, `before` how it was called."""
+
+    kind: str
+    document: str
+    before: str | None
+    added: int
+    removed: int
+    records: Sequence[Json]
+    left_out: str
+
+
 def render_page(report: Json, history: Sequence[PastRunRow] = ()) -> str:
     """Return the page of a report. `history` holds the last runs of its source, the newest first.
 
@@ -119,6 +132,8 @@ def _page(report: Json, history: Sequence[PastRunRow]) -> str:
         figures=list(_figures(report, account)),
         plots=list(_plots(report, history)),
         kinds=_KINDS,
+        diffs=list(_diffs(report)),
+        diff_notes=list(_diff_notes(report)),
         listed=sum(len(some["first"]) for some in report["documents"].values()),
         concerned=sum(some["total"] for some in report["documents"].values()),
         skipped=sorted(account.documents.skipped.items(), key=lambda item: (-item[1], item[0])),
@@ -240,6 +255,43 @@ def _figures(report: Json, account: SourceReport) -> Iterator[Figure]:
     again = ((requests.throttled, "throttled"), (requests.retried, "unanswered"))
     yield Figure(f"{requests.sent:,}", "requests", ", ".join(f"{count:,} {word}" for count, word in again if count))
     yield Figure(duration(report["seconds"]), "in all")
+
+
+# A report of an earlier version has no `diff`.
+
+
+def _diffs(report: Json) -> Iterator[ShownDiff]:
+    names = {renamed["id"]: renamed["before"] for renamed in report["documents"]["renamed"]["first"]}
+    for shown in (report.get("diff") or {}).get("documents", ()):
+        lines = [line for record in shown["records"] for line in record["lines"]]
+        left_out = ((shown["lines_left_out"], "more line"), (shown["records_left_out"], "more record"))
+        yield ShownDiff(
+            kind=shown["outcome"],
+            document=shown["document"],
+            before=names.get(shown["document"]),
+            added=sum(line.startswith("+") for line in lines),
+            removed=sum(line.startswith("-") for line in lines),
+            records=shown["records"],
+            left_out=" and ".join(amount(count, words) for count, words in left_out if count),
+        )
+
+
+def _diff_notes(report: Json) -> Iterator[str]:
+    """What is to be said of the texts that are shown, and of those that are not."""
+    diff = report.get("diff")
+    if diff is None:
+        return
+    shown = len(diff["documents"])
+    if shown:
+        some = f"{amount(shown, 'document')}, the first of more" if diff["has_more"] else amount(shown, "document")
+        yield f"{some}: what the memory had before this run, and what it has now."
+    if count := diff["records_of_earlier_run"]:
+        yield (
+            f"{amount(count, 'record')} {'was' if count == 1 else 'were'} left in the outbox by an interrupted run and"
+            f" sent by this one. How {'its text' if count == 1 else 'their texts'} changed is not known."
+        )
+    if diff["problem"]:
+        yield f"Not every old text could be read. {diff['problem']}"
 
 
 def _flat(settings: Json, before: str = "") -> Iterator[tuple[str, str]]:

@@ -88,7 +88,7 @@ class RunRecorder:
     allowed_per_s: Callable[[Operation], float]
     versions: Callable[[], Mapping[str, str]]
     clock: Callable[[], float]
-    diff: Callable[[], Mapping[str, Any]] | None = None
+    diff: Callable[[], Mapping[str, Any] | None] = lambda: None
     has_begun: bool = False
     _started_s: float = field(init=False)
     _saved_s: float = field(init=False)
@@ -242,7 +242,7 @@ class RunRecorder:
             "state_was_copy": self._was_copy,
             "reconciled": None if self._reconciled is None else asdict(self._reconciled),
             "documents": self._documents.as_json(self.account.documents),
-            "diff": None if self.diff is None else self.diff(),
+            "diff": self.diff(),
             "dead_letters": None if self._letters is None else _by_reason(self._letters),
             "requests": {
                 "by_operation": {operation.value: _rounded(counts) for operation, counts in self._requests.items()},

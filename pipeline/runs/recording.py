@@ -47,8 +47,9 @@ def open_report(
             started_at=time.time(),
         )
         save = ReportFolder(settings.reports_folder).save
-        told_diff = None if diff is None else diff.as_json
-        recorder = RunRecorder(facts, account, save, pacer.allowed_per_s, _versions, time.monotonic, told_diff)
+        recorder = RunRecorder(facts, account, save, pacer.allowed_per_s, _versions, time.monotonic)
+        if diff is not None:
+            recorder.diff = diff.as_json
         if repaired is not None:
             recorder(repaired)
     except Exception as error:  # whatever it is, the run is more important

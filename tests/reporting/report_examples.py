@@ -40,6 +40,7 @@ class ExampleRun:
         self._now_s = 0.0
         self._tally = Tally(source)
         self._saved: dict[str, Any] = {}
+        self.diff: dict[str, Any] | None = None
         facts = RunFacts(
             source=source,
             run_id=RUN_ID,
@@ -50,7 +51,13 @@ class ExampleRun:
             started_at=STARTED_AT,
         )
         self._recorder = RunRecorder(
-            facts, self.account, self._save, lambda _: 20.0, lambda: {"memsync": "0.1.0"}, lambda: self._now_s
+            facts,
+            self.account,
+            self._save,
+            lambda _: 20.0,
+            lambda: {"memsync": "0.1.0"},
+            lambda: self._now_s,
+            lambda: self.diff,
         )
         self.hear(RunStarted(source, RUN_ID, "run", documents_known=0, batches_in_outbox=0), after_s=0.5)
 
@@ -103,7 +110,40 @@ def busy_run(source: str = "handbook", name: str = "notes") -> ExampleRun:
         run.hear(BatchSettled(TOKEN, Operation.CREATE, 100))
     run.hear(DocumentsRemoved(1, 2, [DocumentId(f"removed-{name}")]))
     run.hear(DeletesWithheld("disabled", 1, 10, [DocumentId(f"kept-{name}")]))
+    lines = [f" {name}", f"-{name}", f"+{name}", "@", f"+{name}"]
+    run.diff = diff_of(
+        shown("changed", f"changed-{name}", lines, lines, records_left_out=3, lines_left_out=1),
+        shown("changed", f"after-{name}", lines),
+        has_more=True,
+        records_of_earlier_run=2,
+        problem=name,
+    )
     return run
+
+
+def diff_of(*documents: dict[str, Any], **told: Any) -> dict[str, Any]:
+    """What a run tells of the texts of `documents`."""
+    return {
+        "documents": list(documents),
+        "has_more": False,
+        "records_of_earlier_run": 0,
+        "problem": None,
+        **told,
+    }
+
+
+def shown(outcome: str, document: str, *records: list[str], **left_out: int) -> dict[str, Any]:
+    """How the text of a document changed, each of its records by these lines."""
+    return {
+        "document": document,
+        "outcome": outcome,
+        "records": [
+            {"operation": "update", "key": f"{number:040}", "lines": lines} for number, lines in enumerate(records)
+        ],
+        "records_left_out": 0,
+        "lines_left_out": 0,
+        **left_out,
+    }
 
 
 def letter(name: str) -> OutstandingLetter:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from pipeline.errors import StateError
-from pipeline.events import DocumentsDecided
+from pipeline.events import DocumentsDecided, DocumentsRenamed
 from pipeline.model import DocumentId
 from pipeline.reporting.pages import render_page
 
-from .report_examples import RUN_ID, ExampleRun, busy_run, letter, past_run
+from .report_examples import RUN_ID, ExampleRun, busy_run, diff_of, letter, past_run, shown
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -233,3 +233,62 @@ def test_a_report_that_somebody_has_changed_is_told_and_does_not_crash(change: d
 
     with pytest.raises(StateError, match="cannot be shown"):
         render_page(report)
+
+
+# ---------------------------------------------------------------------------------------------------- texts
+
+
+def test_how_a_text_changed_can_be_read_and_is_folded_until_somebody_wants_it() -> None:
+    """A page of a hundred texts would not say what the run came to."""
+    run = ExampleRun()
+    run.hear(DocumentsRenamed(1, [(DocumentId("old.md"), DocumentId("new.md"))]))
+    run.diff = diff_of(
+        shown("changed", "new.md", [" Stays.", "-Two there.", "+Two elsewhere.", "@", "+Three."]),
+        shown("removed", "gone.md", ["-Gone."], lines_left_out=2, records_left_out=1),
+    )
+
+    page = page_of(run.end())
+
+    folded = [attributes for tag, attributes in page.elements if tag == "details" and attributes.get("class") == "diff"]
+    assert folded == [{"class": "diff"}, {"class": "diff"}]
+    assert "2 documents: what the memory had before this run, and what it has now." in page.text
+    assert "changed new.md was old.md +2 −1 update" in page.text
+    assert "Stays. − Two there. + Two elsewhere. ⋯ + Three." in page.text
+    assert "removed gone.md −1" in page.text
+    assert "2 more lines and 1 more record" in page.text
+    assert [tag for tag, _ in page.elements].count("ins") == 2
+    assert [tag for tag, _ in page.elements].count("del") == 2
+
+
+def test_the_page_says_whether_it_holds_texts() -> None:
+    """Whoever mails it must know what is in it."""
+    without, with_texts = ExampleRun(), ExampleRun()
+    with_texts.diff = diff_of(shown("added", "a.md", ["+One."]))
+    nothing_shown = ExampleRun()
+    nothing_shown.diff = diff_of()
+
+    assert "no text of theirs" in page_of(without.end()).text
+    assert "This page holds texts of documents" in page_of(with_texts.end()).text
+    assert "no text of theirs" in page_of(nothing_shown.end()).text
+    assert "What changed in the texts" not in page_of(nothing_shown.end()).text + page_of(without.end()).text
+
+
+def test_what_is_not_shown_of_texts_is_said() -> None:
+    """Nobody must take what is missing for what has not changed."""
+    run = ExampleRun()
+    run.diff = diff_of(
+        shown("added", "a.md", ["+One."]), has_more=True, records_of_earlier_run=2, problem="403, oh no."
+    )
+
+    text = page_of(run.end()).text
+
+    assert "1 document, the first of more: what the memory had before this run, and what it has now." in text
+    assert "2 records were left in the outbox by an interrupted run and sent by this one." in text
+    assert "Not every old text could be read. 403, oh no." in text
+
+
+def test_a_report_of_an_earlier_version_has_no_texts_and_is_shown() -> None:
+    report = busy_run().end()
+    del report["diff"]
+
+    assert "What changed in the texts" not in page_of(report).text
