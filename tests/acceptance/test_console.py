@@ -323,6 +323,32 @@ def test_a_run_of_another_process_is_seen(console: Console, memory: Memory, mems
     assert told["sources"][0]["progress"]["source"] == "docs"
 
 
+def test_texts_are_on_the_page_of_a_report_and_not_in_what_the_console_is_told(
+    console: Console, docs: Folder, memory: Memory, memsync: Memsync
+) -> None:
+    """Its own page stays open on a screen that others see."""
+    docs.configure(memory.url, reports={"diff_documents": 5})
+    docs.write("first.md", "quincunx")
+    done = memsync("run", "docs.yaml", "--json")
+    (file,) = (docs.state / "runs").glob("*.json")
+    diff = json.loads(file.read_bytes())["diff"]
+    memory.play(latency_s=30)
+    docs.write("second.md")
+    run = memsync.start("run", "docs.yaml")
+    run.wait_for_log("scan_finished")
+    (draft,) = set((docs.state / "runs").glob("*.json")) - {file}
+    draft.write_text(json.dumps({**json.loads(draft.read_bytes()), "diff": diff}))  # as if it had got further
+
+    told = console.wait(lambda told: told["sources"][0].get("progress") is not None)
+    _, opened = console.do(f"/api/sources/docs/report/{done.report['run_id']}", {})
+    _, page, _ = console.request("GET", opened["address"])
+    run.stop_by(signal.SIGINT)
+
+    assert "quincunx" in json.dumps(diff)
+    assert "quincunx" not in json.dumps(told)
+    assert "quincunx" in page
+
+
 def test_what_was_started_is_stopped_with_the_console_and_loses_nothing(
     docs: Folder, memory: Memory, memsync: Memsync
 ) -> None:
