@@ -25,13 +25,14 @@ Json = dict[str, Any]
 
 
 class OldTexts:
-    """A memory as the report asks it: it counts that, and can be told to answer with `error`, or never."""
+    """A memory as the report asks it: it counts that, and can be told to answer late, with `error`, or never."""
 
     def __init__(self, memory: MemoryDestination) -> None:
         self._memory = memory
         self.asked = 0
         self.error: Exception | None = None
         self.is_silent = False
+        self.answers_after_s = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._memory, name)
@@ -40,6 +41,7 @@ class OldTexts:
         self.asked += 1
         if self.is_silent:
             await anyio.sleep_forever()
+        await anyio.sleep(self.answers_after_s)
         if self.error is not None:
             raise self.error
         return await self._memory.get(memory_record_id)
@@ -118,7 +120,26 @@ def test_what_was_added_changed_and_removed_is_shown_with_what_it_replaced() -> 
     on_virtual_time(story)
 
 
-def test_a_document_that_only_lost_records_is_changed_and_shown_in_order() -> None:
+def test_the_records_of_a_document_are_shown_in_their_order() -> None:
+    """Whatever is done with them: creates are sent before updates, and deletes last."""
+
+    async def story(world: World) -> None:
+        texts = paragraphs(5)
+        world.source.documents = {"a.md": "\n\n".join(texts[:4])}
+        await world.do()
+        edited = texts[2].replace("word", "edited", 1)
+        world.source.documents = {"a.md": "\n\n".join([texts[0], edited, texts[3], texts[4]])}
+
+        await world.run()
+
+        assert world.told is not None
+        (told,) = world.told["documents"]
+        assert [record["operation"] for record in told["records"]] == ["update", "delete", "create"]
+
+    on_virtual_time(story)
+
+
+def test_a_document_that_only_lost_records_has_changed() -> None:
     """It is still there: that it was removed would send somebody to look for it."""
 
     async def story(world: World) -> None:
@@ -290,6 +311,22 @@ def test_a_memory_that_does_not_answer_holds_a_run_up_for_a_moment_only() -> Non
             **{f"{number}.md": ("removed", [f" {NOT_IN_TIME}"]) for number in (5, 6)},
             "new.md": ("added", ["+Added."]),
         }
+
+    on_virtual_time(story)
+
+
+def test_a_slow_memory_does_not_hold_up_each_part_of_a_run_anew() -> None:
+    """What changed is saved before what is removed: each is read within what is left of the time."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {"a.md": "Old.", "b.md": "Old."}
+        await world.do()
+        world.source.documents = {"a.md": "New."}
+        world.old_texts.answers_after_s = 0.7 * READING_S_MAX
+
+        await world.run()
+
+        assert world.shown == {"a.md": ("changed", ["-Old.", "+New."]), "b.md": ("removed", [f" {NOT_IN_TIME}"])}
 
     on_virtual_time(story)
 
