@@ -84,7 +84,10 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class ShownDiff:
-    """How the text of one document has changed. `left_out` says what is not shown, `before` how it was called."""
+    """How the text of one document has changed; `before` is how it was called.
+
+    `added` and `removed` count the lines that are shown, `left_out` says what is not.
+    """
 
     kind: str
     document: str

@@ -254,7 +254,7 @@ def test_how_a_text_changed_can_be_read_and_is_folded_until_somebody_wants_it() 
     assert "2 documents: what the memory had before this run, and what it has now." in page.text
     assert "changed new.md was old.md +2 −1 update" in page.text
     assert "Stays. − Two there. + Two elsewhere. ⋯ + Three." in page.text
-    assert "removed gone.md −1" in page.text
+    assert "removed gone.md −1 and more" in page.text
     assert "2 more lines and 1 more record" in page.text
     assert [tag for tag, _ in page.elements].count("ins") == 2
     assert [tag for tag, _ in page.elements].count("del") == 2
