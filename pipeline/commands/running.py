@@ -117,6 +117,7 @@ async def run_all(
                 for settings in sources:
                     log = LogListener(settings.name, run_id)
                     with observed.run_of(settings) as run:
+                        await run.begin()
                         outcome = await run_source(
                             settings,
                             verb,

@@ -12,10 +12,12 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.configuration.settings import SourceSettings
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, SyncError
 from pipeline.files import make_folder
 from pipeline.report import SourceReport
 from pipeline.reporting.notices import Notice, Told, due, note, notice, told
+from pipeline.reporting.text import moment
+from pipeline.runs.runner import is_running, open_source_state
 
 if TYPE_CHECKING:
     from pipeline.reporting.notifications import Sent
@@ -62,6 +64,32 @@ async def notify(settings: SourceSettings, addresses: Sequence[str], report: Sou
         structlog.get_logger().warning(
             "notice_not_remembered", source=settings.name, problem=error.strerror, consequence=consequence
         )
+
+
+async def notify_of_unfinished(settings: SourceSettings, addresses: Sequence[str]) -> None:
+    """Tell, before a run begins, that the one before it never came to its end: itself it could tell nobody."""
+    try:
+        async with open_source_state(settings, is_read_only=True) as state:
+            runs = await state.runs(limit=1)
+            if not runs or runs[0].report is not None or await is_running(settings, state):
+                return
+    except SyncError:  # of which the run itself tells
+        return
+    began = moment(runs[0].started_at)
+    problem = (
+        f"The run of {began} never came to its end: it was killed, or the machine went down. Another one begins now."
+    )
+    await notify(settings, addresses, SourceReport(settings.name, status="failed", error=problem))
+
+
+async def notify_of_process(settings: SourceSettings, problem: str) -> None:
+    """Tell of a process that was to run the source and has ended without a run that could tell of itself."""
+    try:
+        addresses = addresses_of(settings)
+    except ConfigurationError:  # which may be why
+        return
+    if addresses:
+        await notify(settings, addresses, SourceReport(settings.name, status="failed", error=problem))
 
 
 async def send_all(settings: SourceSettings, addresses: Sequence[str], said: Notice) -> "list[Sent]":

@@ -16,7 +16,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.events import Observer
 from pipeline.report import SourceReport
 from pipeline.reporting.pulse import Pulse
-from pipeline.runs.notifying import addresses_of, notify
+from pipeline.runs.notifying import addresses_of, notify, notify_of_unfinished
 
 if TYPE_CHECKING:
     from pipeline.reporting.telemetry import Telemetry
@@ -31,9 +31,19 @@ _SIGNALS: tuple[_Signal, ...] = ("TRACES", "METRICS")
 class RunOfSource:
     """The run of one source, as others see it: those who hear its events, and those who are told its end."""
 
+    source: str
     observers: tuple[Observer, ...]
     _told_at_end: tuple[TellEnd, ...] = ()
     _told_news: tuple[TellEnd, ...] = ()
+    _told_before: tuple[Callable[[], Awaitable[None]], ...] = ()
+
+    async def begin(self) -> None:
+        """Tell, before it begins, what the run before it could not."""
+        for tell in self._told_before:
+            try:
+                await tell()
+            except Exception:  # whatever it is, the run is more important
+                structlog.get_logger().exception("observer_failed", source=self.source)
 
     async def finish(self, report: SourceReport, *, is_news: bool = True) -> None:
         """Tell how it ended; what goes wrong with that is logged and changes nothing.
@@ -73,8 +83,13 @@ class Observing:
             if settings.prometheus_path is not None and not self.is_plan:
                 told_at_end.append(partial(write_metrics, settings, settings.prometheus_path))
             addresses = self._addresses.get(settings.name)
-            told_news = (partial(notify, settings, addresses),) if addresses else ()
-            yield RunOfSource(tuple(observers), tuple(told_at_end), told_news)
+            yield RunOfSource(
+                settings.name,
+                tuple(observers),
+                tuple(told_at_end),
+                (partial(notify, settings, addresses),) if addresses else (),
+                (partial(notify_of_unfinished, settings, addresses),) if addresses else (),
+            )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from pipeline.errors import ConfigurationError, SyncError
 from pipeline.reporting.relay import relay
 from pipeline.reporting.statuses import StatusRow
 from pipeline.runs.changed_files import FileLooks, Snapshot
+from pipeline.runs.notifying import notify_of_process
 from pipeline.runs.status import status_row
 from pipeline.scheduling.agenda import Agenda, Skip, Start
 from pipeline.scheduling.clocks import Clocks
@@ -212,10 +213,18 @@ class Scheduler:
         except OSError as error:  # such as no memory for one more process
             self._log.error("process_not_started", source=name, message=error.strerror)
             ended = Ended(exit_code=1)
+        if (problem := _untold(ended)) is not None and not self._stopping.asked.is_set():
+            await self._tell(settings, problem)
         again_s = self._note_end(name, ended, self._clocks.ticks() - started)
         self._wake.set()
         if again_s is not None:
             await self._ask_later(name, again_s)
+
+    async def _tell(self, settings: SourceSettings, problem: str) -> None:
+        try:
+            await notify_of_process(settings, problem)
+        except Exception:  # whatever it is, the other sources are more important
+            self._log.exception("observer_failed", source=settings.name)
 
     async def _ask_later(self, name: str, delay_s: float) -> None:
         """Have the source run once more, unless another run comes before that, or the end."""
@@ -372,6 +381,19 @@ def is_behind(row: StatusRow, timetable: Timetable, now: float) -> bool:
     if row.status == "interrupted" or row.last_sync_at is None:
         return True
     return timetable.due_after(row.last_sync_at) <= now
+
+
+def _untold(ended: Ended) -> str | None:
+    """What people are to hear of a process that has ended, if its run cannot have told them; None: nothing."""
+    if ended.was_killed:
+        return None
+    match status_of(ended.exit_code):
+        case "died":
+            return f"The process of a run was ended by {_signal_name(-ended.exit_code)}: {_DEATH}."
+        case "misconfigured":
+            return "A run could not begin, as its settings cannot be used. The log of the scheduler tells why."
+        case _:
+            return None
 
 
 def _signal_name(number: int) -> str:

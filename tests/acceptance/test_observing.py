@@ -482,6 +482,67 @@ def test_a_failure_is_told_with_its_reason(docs: Folder, memory: Memory, memsync
     assert "Check the network" in failed["message"]
 
 
+def test_of_a_run_that_was_killed_the_next_one_tells(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received
+) -> None:
+    """For want of memory each night at the same document: no run would ever come so far as to tell anybody."""
+    docs.configure(memory.url, notify=NOTIFY)
+    environment = told_through(address_of(service))
+    docs.write_documents(2)
+    memory.play(latency_s=30)
+    for _ in range(2):
+        run = memsync.start("run", "docs.yaml", environment=environment)
+        run.wait_for_log("scan_finished")
+        run.stop_by(signal.SIGKILL)
+    memory.play()
+    done = memsync("run", "docs.yaml", environment=environment)
+
+    assert done.exit_code == 0
+    bad, good = notices_in(service)
+    assert bad["title"] == "memsync: docs failed"
+    assert "never came to its end" in bad["message"]
+    assert good["title"] == "memsync: docs is in sync again"
+
+
+def test_of_a_run_that_dies_the_scheduler_tells_at_once(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received
+) -> None:
+    """The next run may be due in a day, and die as well."""
+    docs.configure(memory.url, notify=NOTIFY, schedule="0 0 1 1 *")
+    docs.write_documents(2)
+    memory.play(latency_s=30)
+    scheduler = memsync.start("schedule", "docs.yaml", environment=told_through(address_of(service)))
+    scheduler.wait_for_log("scan_finished")
+    pid = scheduler.process.pid
+    (run,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(run), signal.SIGKILL)
+    scheduler.wait_for_log("process_died")
+    scheduler.stop_by(signal.SIGTERM)
+
+    (told,) = notices_in(service)
+    assert told["title"] == "memsync: docs failed"
+    assert "SIGKILL" in told["message"]
+
+
+def test_a_run_that_was_interrupted_is_nobody_s_trouble(
+    docs: Folder, memory: Memory, memsync: Memsync, service: Received
+) -> None:
+    """A deployment stops runs every day, and they have said so."""
+    docs.configure(memory.url, notify=NOTIFY)
+    environment = told_through(address_of(service))
+    docs.write_documents(2)
+    memory.play(latency_s=30)
+    run = memsync.start("run", "docs.yaml", environment=environment)
+    run.wait_for_log("scan_finished")
+    stopped = run.stop_by(signal.SIGTERM)
+    memory.play()
+
+    done = memsync("run", "docs.yaml", environment=environment)
+
+    assert (stopped.exit_code, done.exit_code) == (143, 0)
+    assert notices_in(service) == []
+
+
 def test_of_a_plan_that_was_refused_nobody_is_told(
     docs: Folder, memory: Memory, memsync: Memsync, service: Received
 ) -> None:
