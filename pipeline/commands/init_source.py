@@ -123,11 +123,11 @@ def _recognised(where: str, asked: Asked) -> "Place | None":
         note(f"asks {place.name} what is there")
         place = wait_for(partial(place_behind, where))
     if place.type != "rest":
-        _refuse_secret(where)
+        _refuse_secret(where, place.type)
     return place
 
 
-def _refuse_secret(url: str) -> None:
+def _refuse_secret(url: str, type_name: str) -> None:
     """Refuse an address that would take a secret into the file; an API's is taken out of it."""
     from pipeline.starting.apis import is_secret
 
@@ -135,10 +135,16 @@ def _refuse_secret(url: str) -> None:
     said = [*parse_qsl(parts.query), *parse_qsl(parts.fragment)]
     found = next((name for name, _ in said if is_secret(name)), None)
     if found is not None:
+        # Feeds keep a digest of the query. The address of a page is a document's id, in the memory and in reports.
+        otherwise = {
+            "feed": "; or, if the server wants it there, write the file with another address, and set"
+            """ MEMSYNC_SOURCE__URLS to '["ADDRESS"]', the true one, for each run""",
+            "web": ". If the server wants it there, the pages cannot be read as a site: their addresses, and the secret"
+            " with them, would stand in the memory, in reports and in the log",
+        }.get(type_name, "")
         raise ConfigurationError(
             f"The address has a {found!r}, which looks like a secret: no file should hold that. Nothing was done."
-            " Leave it out; or, if the server wants it there, write the file with another address, and set"
-            " MEMSYNC_SOURCE__URLS (of a feed) or MEMSYNC_SOURCE__START (of a site) to the true one for each run."
+            f" Leave it out{otherwise}."
         )
 
 
@@ -184,7 +190,7 @@ def _with_address(type_name: str, where: str, asked: Asked) -> "Place":
     name = slug(where.partition("://")[2] or Path(where).name)
     if type_name == "rest":
         return Place(type_name, UNKNOWN_PLACE, name, described_api(where, None))
-    _refuse_secret(where)
+    _refuse_secret(where, type_name)
     fields = _settings_model(type_name).model_fields
     setting = next((each for each in ADDRESS_SETTINGS if each in fields), None)
     if setting is None:

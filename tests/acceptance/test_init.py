@@ -379,6 +379,16 @@ def test_a_fault_is_named_and_nothing_is_written(
     assert folder.snapshot() == before
 
 
+def test_a_secret_of_a_site_is_not_sent_another_way_into_the_memory(folder: Folder, memsync: Memsync) -> None:
+    """The address of a page is the id of its document, whoever says it; of a feed's only a digest is kept."""
+    feed = memsync("init", "https://example.com/feed.xml?token=abc", "--no-look", "--yes")
+    site = memsync("init", "https://example.com/docs/?token=abc", "--no-look", "--yes")
+
+    assert """MEMSYNC_SOURCE__URLS to '["ADDRESS"]'""" in feed.stderr
+    assert "MEMSYNC_SOURCE" not in site.stderr
+    assert "would stand in the memory" in site.stderr
+
+
 def test_a_source_that_cannot_be_read_is_an_error_that_says_how_to_go_on(folder: Folder, memsync: Memsync) -> None:
     """A file that looks well and never worked is found out weeks later."""
     address = "imap://me@127.0.0.1:1/"
