@@ -320,13 +320,14 @@ class Running:
     process: subprocess.Popen[Any]
     command: str
 
-    def wait_for_log(self, event: str) -> None:
-        """Wait until the command logs `event`; what it logged before is dropped."""
+    def wait_for_log(self, *events: str) -> Json:
+        """Wait until the command logs one of `events`, and return that; what it logged before is dropped."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if json.loads(line)["event"] == event:
-                return
-        raise AssertionError(f"the command ended without {event}")
+            logged: Json = json.loads(line)
+            if logged["event"] in events:
+                return logged
+        raise AssertionError(f"the command ended without {' or '.join(events)}")
 
     def read_line(self) -> str:
         """The next line of stdout."""
