@@ -166,7 +166,7 @@ RECORDED = {"failures.md"}
 # Pieces of files that tests run, by how they begin.
 QUOTED = {
     '[project.entry-points."memsync.connectors"]': "docs/connector-example/pyproject.toml",
-    "from connectors.kit.contract import SourceConnectorContract": "docs/connector-example/tests/test_contract.py",
+    "import pytest": "docs/connector-example/tests/test_contract.py",
 }
 
 
