@@ -12,6 +12,9 @@ SCHEMA = "memsync/dead-letter/1"
 # Faults of reading that another hour may not have: the machine was busy, or short of memory.
 PASSING_PARSE_FAULTS = frozenset({"parser_crashed", "parser_too_slow"})
 
+# The code of a letter that was dropped and is there again: the records that it let stay cannot be renewed, and lapse.
+LAPSING = "lapsing"
+
 
 def document_letter_id(source: str, document: DocumentId) -> str:
     """The id of a letter about a whole document; a later failure of the same document replaces it."""

@@ -19,7 +19,7 @@ from pipeline.events import (
     telling,
 )
 from pipeline.expiry import NOTHING_EXPIRES, Renewal
-from pipeline.letters import PASSING_PARSE_FAULTS, document_letter_id, record_letter_id
+from pipeline.letters import LAPSING, PASSING_PARSE_FAULTS, document_letter_id, record_letter_id
 from pipeline.mapping import edited_record
 from pipeline.model import (
     FIRST_PLACE,
@@ -299,20 +299,30 @@ class Planner:
         has_parts = item.has_parts or bool(parts) or (before is not None and before.state.has_parts)
         has_parts = has_parts and item.origin is None  # parts of a part are the whole document's
         state = self._state(item.ref, fingerprint, origin=item.origin, has_parts=has_parts)
-        if self._is_dropped(item, before, earlier):
+        same = self._letter_of_same_fault(item, before, earlier)
+        is_lapsing = same is not None and (same.code == LAPSING or await self._is_due(item.ref.id))
+        if same is not None and same.dropped_at is not None and is_lapsing == (same.code == LAPSING):
             self.observe(DocumentsDecided("unchanged", 1, unchanged=unchanged))
             return DocumentPlan(state, obsolete=None, standing=frozenset(earlier))
         self.observe(DocumentsDecided("failed", 1, unchanged=unchanged, document=item.ref.id))
-        letter = self._document_letter(item.ref.id, item.stage, item.code, item.message)
+        code = LAPSING if is_lapsing else item.code
+        letter = self._document_letter(item.ref.id, item.stage, code, item.message)
         return DocumentPlan(state, obsolete=None, letters=(letter,), standing=frozenset({letter.id, *earlier}))
 
-    def _is_dropped(self, item: Unread, before: KnownDocument | None, letters: Mapping[str, DeadLetter]) -> bool:
-        """Whether a person has given up just this version of a document that cannot be read, and asked for no more."""
+    def _letter_of_same_fault(
+        self, item: Unread, before: KnownDocument | None, letters: Mapping[str, DeadLetter]
+    ) -> DeadLetter | None:
+        """The letter that says the same of just this version of a document that cannot be read, unless it is sent."""
         letter = letters.get(document_letter_id(self.source, item.ref.id))
-        if letter is None or letter.dropped_at is None or before is None or letter.id in self.resends.letters:
-            return False
+        if letter is None or before is None or letter.id in self.resends.letters:
+            return None
         is_same_version = item.stage == "parse" and before.state.fingerprint == item.ref.fingerprint
-        return is_same_version and (letter.code, letter.message) == (item.code, item.message)
+        is_same_fault = letter.message == item.message and letter.code in (item.code, LAPSING)
+        return letter if is_same_version and is_same_fault else None
+
+    async def _is_due(self, document: DocumentId) -> bool:
+        """Whether records of a document that cannot be read are to be renewed, and nobody knows yet that they lapse."""
+        return bool(await self.state.to_renew([document], self.renewal))
 
     async def _plan_left_out(self, item: LeftOut, before: KnownDocument | None) -> DocumentPlan:
         """Remember why, so that it is not fetched again; but a document with records does not lose them for it."""

@@ -72,6 +72,11 @@ REASONS: Mapping[tuple[Stage, str], Reason] = {
         "It had text once and has none now; its records are kept.",
         "Mend the document, or remove it from the source to delete its records.",
     ),
+    ("parse", "lapsing"): Reason(
+        "It was dropped by hand and still cannot be read: its records cannot be renewed, and lapse"
+        " (`record.expiry_days`).",
+        "Mend the document; the next run reads it. Or drop the letter once more, to let its records lapse.",
+    ),
     ("parse", "encoding"): Reason(
         "Its bytes are not in the encoding that is set.", "Change `parsing.encoding`, or the document."
     ),

@@ -28,6 +28,7 @@ from pipeline.errors import ConfigurationError, LeaseLost, SourceLocked, StateEr
 from pipeline.expiry import NOTHING_EXPIRES, Renewal, RenewalPlace, life_of
 from pipeline.files import is_open_to_all, make_folder, sync_folder
 from pipeline.identity import digest_of
+from pipeline.letters import LAPSING
 from pipeline.model import (
     UNKNOWN_EXPIRY,
     Batch,
@@ -84,14 +85,19 @@ _RECORD_COLUMNS = "key, document, namespace, digest, position, memory_record_id,
 _DUE_AT = "CASE WHEN r.edited_from IS NULL THEN r.renew_at ELSE r.lapses_at END"
 # Reading its document is of no use for what has no digest, which is read anyway or waits for a dead letter; nor where
 # that could not be parsed.
-_CAN_RENEW = """
-    r.obsolete = 0 AND r.digest <> '' AND NOT EXISTS (
-      SELECT 1 FROM dead_letter l WHERE l.stage = 'parse'
-        AND (l.document = r.document OR l.document = (SELECT d.origin FROM document d WHERE d.id = r.document))
-    )
+_CAN_RENEW = "r.obsolete = 0 AND r.digest <> ''"
+_LETTERS_OF_UNREAD = """
+    SELECT 1 FROM dead_letter l WHERE l.stage = 'parse'
+      AND (l.document = r.document OR l.document = (SELECT d.origin FROM document d WHERE d.id = r.document))
 """
-# Given the days of a `Renewal` and its time.
-_IS_TO_RENEW = f"(r.edited_from IS NULL AND r.expiry_days IS NOT ? OR {_DUE_AT} <= ?) AND {_CAN_RENEW}"
+_IS_UNREAD = f"EXISTS ({_LETTERS_OF_UNREAD})"
+# Whoever dropped that letter before did not know that the record would lapse: it is tried, and told, once.
+_IS_KNOWN_TO_LAPSE = f"""
+    EXISTS ({_LETTERS_OF_UNREAD} AND (l.dropped_at IS NULL OR l.code = '{LAPSING}' OR l.dropped_at >= {_DUE_AT}))
+"""
+# Given the time of a `Renewal`, and its days before that.
+_IS_DUE = f"{_DUE_AT} <= ? AND NOT {_IS_KNOWN_TO_LAPSE} AND {_CAN_RENEW}"
+_IS_TO_RENEW = f"(r.edited_from IS NULL AND r.expiry_days IS NOT ? AND NOT {_IS_UNREAD} AND {_CAN_RENEW} OR {_IS_DUE})"
 _STATE_COLUMNS = "id, origin, fingerprint, recipe, has_parts, skipped"
 
 
@@ -355,7 +361,7 @@ class SqliteStateStore:
         query = f"""
             SELECT r.renew_at, r.document, r.key, d.origin FROM record r JOIN document d ON d.id = r.document
             WHERE r.renew_at IS NOT NULL AND (r.renew_at, r.document, r.key) > (?, ?, ?) AND r.renew_at <= ?
-              AND {_DUE_AT} <= ? AND {_CAN_RENEW}
+              AND {_IS_DUE}
             ORDER BY r.renew_at, r.document, r.key LIMIT ?
         """  # noqa: S608 - constants
         given = (*after, renewal.now, renewal.now, limit)

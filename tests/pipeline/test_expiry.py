@@ -616,3 +616,107 @@ def test_what_lapsed_is_created_anew_also_where_a_record_has_one_attempt_only() 
         assert world.texts() == sorted(map(str, world.source.documents.values()))
 
     on_virtual_time(story)
+
+
+async def unreadable_and_dropped(world: World, *names: str) -> None:
+    """Files that were read once, and then broke; a person has dropped their letters."""
+    for name in names:
+        world.source.documents[name] = '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n'
+    await world.do()
+    for name in names:
+        world.source.documents[name] = '{"id": 1, "te'
+    await world.do()
+    await drop_all(world)
+
+
+async def drop_all(world: World) -> None:
+    await world.state.drop_letters([letter.id for letter in await world.state.letters()], world.now)
+
+
+def test_a_dropped_letter_comes_back_before_the_records_that_it_let_stay_lapse() -> None:
+    """They cannot be renewed, and nothing else would tell: the source counts as in sync without that letter."""
+
+    async def story(world: World) -> None:
+        await unreadable_and_dropped(world, "a.jsonl")
+        young = await world.after_days(DAYS / 3 - 1)
+        fetched = len(world.source.fetched)
+
+        due = await world.after_days(DAYS / 3 + 1)
+        later = await world.after_days(1)
+
+        assert (young.documents.failed, due.documents.failed, later.documents.failed) == (0, 1, 1)
+        assert len(world.texts()) == 2, "there is time left to mend it"
+        assert [letter.code for letter in await world.state.letters()] == ["lapsing"]
+        assert len(world.source.fetched) == fetched + 1, "it is tried once, and not by every run"
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("has_fingerprints", [True, False])
+def test_who_drops_the_letter_once_more_lets_the_records_lapse(has_fingerprints: bool) -> None:
+    """A person who knows it is not asked again, for no part of a file."""
+
+    async def story(world: World) -> None:
+        world.source.has_fingerprints = has_fingerprints
+        await unreadable_and_dropped(world, "a.jsonl")
+        await world.after_days(DAYS * 0.4)
+        assert len(await world.state.letters()) == 1, "one of its two lines is due, the other is not"
+        await drop_all(world)
+
+        reports = [await world.after_days(1) for _ in range(DAYS)]
+
+        assert {report.documents.failed for report in reports} == {0}
+        assert await world.state.letters() == []
+        assert max(world.days_left()) <= 0
+
+    on_virtual_time(story)
+
+
+def test_a_dropped_letter_whose_document_is_mended_does_not_come_back() -> None:
+    """It can be read by a run that wants to renew its records, and that does."""
+
+    async def story(world: World) -> None:
+        world.source.has_fingerprints = False
+        await unreadable_and_dropped(world, "a.jsonl")
+        world.source.documents["a.jsonl"] = '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n'
+
+        report = await world.after_days(DAYS * 0.67)
+
+        assert (report.documents.failed, report.records.updated) == (0, 2)
+        assert world.days_left() == [DAYS] * 2
+
+    on_virtual_time(story)
+
+
+def test_another_expiry_brings_no_dropped_letter_back() -> None:
+    """The records that it let stay have their time, which is not over."""
+
+    async def story(world: World) -> None:
+        await unreadable_and_dropped(world, "a.jsonl")
+        for expiry_days in (2 * DAYS, None):
+            world.rules = replace(RULES, expiry_days=expiry_days)
+
+            report = await world.after_days(1)
+
+            assert (report.documents.failed, report.documents.unchanged) == (0, 2)
+
+    on_virtual_time(story)
+
+
+def test_a_dropped_letter_comes_back_where_a_source_shows_only_what_is_new() -> None:
+    """Its document is not shown again, and its records lapse all the same."""
+
+    async def story(world: World) -> None:
+        journal = world.source
+        assert isinstance(journal, Journal)
+        journal.entries = [("a.jsonl", '{"id": 1, "text": "one"}\n')]
+        await world.do()
+        journal.entries += [("a.jsonl", '{"id": 1, "te')]
+        await world.do()
+        await drop_all(world)
+
+        report = await world.after_days(DAYS * 0.67)
+
+        assert report.documents.failed == 1
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
