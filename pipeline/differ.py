@@ -45,7 +45,7 @@ def difference(desired: Sequence[Record], known: Sequence[KnownRecord]) -> Diffe
         before = by_key.get(record.key) or replaced.get(record.key)
         if before is None:
             changes.append(Create(record.at(order)))
-        elif before.key == record.key and before.digest == record.digest and before.order == order:
+        elif before.key == record.key and before.digest == record.digest and _may_stay(before, order):
             unchanged.append(record.key)
         else:
             changes.append(Update(before, record.at(order)))
@@ -53,6 +53,13 @@ def difference(desired: Sequence[Record], known: Sequence[KnownRecord]) -> Diffe
     return Difference(
         tuple(changes), tuple(unchanged), tuple(record.key for record in vanished if record.key not in kept)
     )
+
+
+def _may_stay(record: KnownRecord, order: float) -> bool:
+    """Whether `record` need not be written to stand at `order`: one that a person has edited is never moved, since that
+    would say anew what its document says.
+    """
+    return record.order == order or record.edited_from is not None
 
 
 def _anchors(desired: Sequence[Record], by_key: dict[RecordKey, KnownRecord]) -> dict[int, float]:

@@ -138,6 +138,28 @@ def test_a_change_elsewhere_in_the_document_leaves_an_edit_alone() -> None:
     on_virtual_time(story)
 
 
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (0, 2, 1), (2, 0, 1)])
+@pytest.mark.parametrize("is_wanted_by_now", [True, False])
+def test_a_paragraph_that_moves_leaves_its_edit_alone(order: tuple[int, ...], is_wanted_by_now: bool) -> None:
+    """To write its new place, a run would have to send the document's own text over what the person said."""
+    paragraphs = ["sound " * 60, "unwanted " * 40, "other " * 60]
+
+    async def story(world: World) -> None:
+        await refuse(world, "\n\n".join(paragraphs))
+        await world.edit("a mended text")
+        if is_wanted_by_now:
+            world.memory.accept("unwanted")
+        world.source.documents = {"a.md": "\n\n".join(paragraphs[place] for place in order)}
+
+        report = await world.do()
+
+        assert (report.documents.failed, report.records.created) == (0, 0)
+        assert "a mended text" in world.texts()
+        assert await world.unchanged()
+
+    on_virtual_time(story)
+
+
 def test_an_edit_of_an_update_takes_the_place_of_the_old_text() -> None:
     """The record that was to be updated is, by what the person says."""
 
