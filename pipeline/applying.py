@@ -1,6 +1,6 @@
 """Carries out a saved plan: plans anew, compares, and only if nothing has moved makes those changes, and no others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -8,7 +8,15 @@ from typing import Protocol
 from pipeline.errors import PlanOutdated, PlanRefused
 from pipeline.events import RunEvent
 from pipeline.job import SourceJob
-from pipeline.model import PlanDifferences, PlanHeader, PlanUse
+from pipeline.model import (
+    DeadLetter,
+    DocumentId,
+    LeftChanges,
+    Operation,
+    PlanDifferences,
+    PlanHeader,
+    PlanUse,
+)
 from pipeline.plan_scope import PlanScope
 from pipeline.protocols import ChangeSink, PlannedChanges
 from pipeline.sync import bring_in_line, is_unfinished, look_again, look_out, preview
@@ -23,8 +31,8 @@ class LoadedPlan(PlannedChanges, ChangeSink, Protocol):
         """Compare the changes of the plan with those that were noted."""
         ...
 
-    async def count_left(self) -> int:
-        """How many changes were noted and not made."""
+    async def left(self, is_told: Callable[[DocumentId, Operation], bool], examples_max: int) -> LeftChanges:
+        """The changes that were noted and not made, apart from those of which `is_told` says that something tells."""
         ...
 
 
@@ -90,7 +98,9 @@ async def apply_plan(job: SourceJob, header: PlanHeader, plan: LoadedPlan) -> No
     job = replace(job, scope=scope, deletes=replace(deletes, allow_mass=header.withheld == 0))
     await bring_in_line(job, await look_out(job, delivered))
     await job.state.note_plan_use(header.plan_id, PlanUse(job.now()))
-    await _require_all_made(job, scope, await plan.count_left())
+    letters = await job.state.letters(with_records=False)
+    is_told = _told_by([letter for letter in letters if letter.run_id == job.run_id])
+    _require_all_made(scope, await plan.left(is_told, NAMED_MAX))
 
 
 async def _require_fitting_state(job: SourceJob, header: PlanHeader, use: PlanUse | None) -> None:
@@ -137,14 +147,42 @@ def _named(documents: int, found: PlanDifferences) -> str:
     return f"{documents:,} document{'' if documents == 1 else 's'} than the plan says: {names}"
 
 
-async def _require_all_made(job: SourceJob, scope: PlanScope, left: int) -> None:
-    if left and (await job.state.counts()).letters:
-        left = 0  # what was given up on is counted, and what waits for it, too
-    if scope.held_back or left:
+def _require_all_made(scope: PlanScope, left: LeftChanges) -> None:
+    if scope.held_back or left.count:
         raise PlanOutdated(
-            f"The source moved while the plan was carried out: {left:,} of its changes were not to be made any more,"
-            f" and {scope.held_back:,} that it does not have were left for another plan. All others were made."
+            f"The source moved while the plan was carried out: {left.count:,} of its changes were not to be made any"
+            f" more{_named_changes(left)}, and {scope.held_back:,} that it does not have were left for another plan."
+            " All others were made."
         )
+
+
+def _named_changes(left: LeftChanges) -> str:
+    if not left.count:
+        return ""
+    named = [
+        f"{count:,} {operation}{'' if count == 1 else 's'} of {document!r}"
+        for document, operation, count in left.examples
+    ]
+    more = left.count - sum(count for _, _, count in left.examples)
+    return f" ({', '.join(named)}{f' and {more:,} others' if more else ''})"
+
+
+def _told_by(letters: Collection[DeadLetter]) -> Callable[[DocumentId, Operation], bool]:
+    """Whether `letters`, of one run, tell why it did not make a change.
+
+    What could not be listed or read changes nothing, and nor do its parts. Nothing is deleted of a document as long as
+    something that it says is not stored.
+    """
+    scopes = tuple(letter.document_id for letter in letters if letter.stage == "scan")
+    unread = {letter.document_id for letter in letters if letter.stage in ("fetch", "parse")}
+    incomplete = {letter.document_id for letter in letters if letter.stage in ("derive", "write")}
+
+    def is_told(document: DocumentId, operation: Operation) -> bool:
+        names = document.split("#")
+        is_unread = any("#".join(names[: end + 1]) in unread for end in range(len(names)))
+        return is_unread or document.startswith(scopes) or (operation is Operation.DELETE and document in incomplete)
+
+    return is_told
 
 
 def _nobody(_event: RunEvent) -> None:

@@ -428,6 +428,14 @@ class PlanDifferences:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftChanges:
+    """How many changes of a plan were not made, and some of them: a document, an operation and how many such."""
+
+    count: int
+    examples: "Sequence[tuple[DocumentId, Operation, int]]"  # Operation stands further below
+
+
+@dataclass(frozen=True, slots=True)
 class PlanUse:
     """A run has begun to carry out a saved plan. `ended_at` is in seconds since the epoch; None if it was cut off."""
 

@@ -26,6 +26,7 @@ from pipeline.model import (
     DocumentId,
     DocumentPlan,
     KnownRecord,
+    LeftChanges,
     Operation,
     PlanDifferences,
     PlanHeader,
@@ -166,9 +167,22 @@ class ChangeTable:
         examples = [DocumentId(document) for (document,) in self._connection.execute(query, (examples_max,))]
         return PlanDifferences(unplanned, missing, examples)
 
-    async def count_left(self) -> int:
-        query = "SELECT count(*) FROM change WHERE is_found = 1 AND is_made = 0"
-        return await self._do(lambda: int(self._connection.execute(query).fetchone()[0]))
+    async def left(self, is_told: Callable[[DocumentId, Operation], bool], examples_max: int) -> LeftChanges:
+        return await self._do(lambda: self._left(is_told, examples_max))
+
+    def _left(self, is_told: Callable[[DocumentId, Operation], bool], examples_max: int) -> LeftChanges:
+        query = """
+            SELECT document, operation, count(*) FROM change WHERE is_found = 1 AND is_made = 0
+            GROUP BY document, operation ORDER BY document, operation
+        """
+        total = 0
+        examples: list[tuple[DocumentId, Operation, int]] = []
+        for document, operation, count in self._connection.execute(query):
+            if not is_told(DocumentId(document), Operation(operation)):
+                total += count
+                if len(examples) < examples_max:
+                    examples.append((DocumentId(document), Operation(operation), count))
+        return LeftChanges(total, examples)
 
     def totals(self) -> PlanTotals:
         """How much the dry run found."""

@@ -293,7 +293,7 @@ def test_what_moves_while_the_plan_is_made_is_left_alone_and_told() -> None:
             await note(plan_id, use)
 
         world.state.note_plan_use = edit_meanwhile  # type: ignore[method-assign]
-        with pytest.raises(PlanOutdated, match="1 of its changes were not to be made any more, and 3 that it does not"):
+        with pytest.raises(PlanOutdated, match=r"1 of its changes .* \(1 update of '1\.md'\), and 3 that it"):
             await world.carry_out(plan)
 
         assert world.texts() == sorted(
@@ -343,6 +343,87 @@ def test_a_change_that_is_given_up_on_is_a_dead_letter_and_no_sign_of_a_moved_so
 
         assert report.dead_letters_by_code == {"400": 1}
         assert len(world.memory.records) == 4
+
+    on_virtual_time(story)
+
+
+def moves_meanwhile(world: World, move: Callable[[], None]) -> None:
+    """Between the comparison and the doing, the source does this."""
+    note = world.state.note_plan_use
+
+    async def moved(plan_id: str, use: PlanUse) -> None:
+        if use.ended_at is None:
+            move()
+        await note(plan_id, use)
+
+    world.state.note_plan_use = moved  # type: ignore[method-assign]
+
+
+def test_a_change_that_was_not_to_be_made_is_told_also_if_something_else_was_given_up_on() -> None:
+    """A dead letter of another document, old or new, is no reason for it."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {**numbered(5), "old letter.md": "unwanted"}
+        world.memory.reject("unwanted")
+        await world.do()
+        world.source.documents |= {"1.md": "edited", "2.md": "edited, too", "new letter.md": "unwanted, too"}
+        plan = await world.plan()
+
+        def revert() -> None:
+            world.source.documents["1.md"] = "text of document 1"
+
+        moves_meanwhile(world, revert)
+        with pytest.raises(PlanOutdated, match=r"1 of its changes .* \(1 update of '1\.md'\), and 0 that it does not"):
+            await world.carry_out(plan)
+
+        assert "edited, too" in world.texts()
+        assert {letter.document_id for letter in await world.state.letters()} == {"old letter.md", "new letter.md"}
+
+    on_virtual_time(story)
+
+
+def test_what_its_own_dead_letter_tells_is_no_sign_of_a_moved_source() -> None:
+    """A document that cannot be read any more, a file with its lines, and what waits for a text that was refused."""
+
+    async def story(world: World) -> None:
+        lines = ['{"id": 1, "text": "one"}', '{"id": 2, "text": "two"}']
+        world.source.documents = {"a.md": f"{'sound ' * 60}\n\n{'old ' * 90}", "b.md": "b", "c.jsonl": "\n".join(lines)}
+        await world.do()
+        world.source.documents |= {
+            "a.md": "unwanted",
+            "b.md": "edited",
+            "c.jsonl": "\n".join(lines).replace("two", "2"),
+        }
+        plan = await world.plan()
+        world.memory.reject("unwanted")
+
+        def break_it() -> None:
+            world.source.fetch_errors["b.md"] = UnreadableDocument("403", "Cannot read it.")
+            world.source.documents["c.jsonl"] = '{"id": 1, "te'
+
+        moves_meanwhile(world, break_it)
+        await world.carry_out(plan)
+
+        assert plan.changes() >= {("a.md", "delete"), ("b.md", "update"), ("c.jsonl#2", "update")}
+        assert {letter.document_id for letter in await world.state.letters()} == {"a.md", "b.md", "c.jsonl"}
+
+    on_virtual_time(story)
+
+
+def test_deletions_where_the_source_could_not_be_listed_are_told_by_its_letter() -> None:
+    """Nothing is known of what is there."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {**numbered(12), "away/1.md": "one", "away/2.md": "two"}
+        await world.do()
+        del world.source.documents["away/1.md"]
+        plan = await world.plan()
+
+        moves_meanwhile(world, lambda: world.source.unlistable.add("away/"))
+        await world.carry_out(plan)
+
+        assert [letter.stage for letter in await world.state.letters()] == ["scan"]
+        assert "one" in world.texts()
 
     on_virtual_time(story)
 
