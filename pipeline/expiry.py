@@ -15,6 +15,8 @@ SECONDS_PER_DAY = 86_400.0
 # The shares of its time between which a record is renewed. Whoever runs at least once in the last third loses none.
 EARLIEST_RENEWAL = 1 / 3
 LATEST_RENEWAL = 2 / 3
+# And the share after which a source is asked again for a document that it could not show.
+ASKED_AGAIN = 1 / 10
 
 
 # Where a record stands among those that are to be renewed: when, its document, its key.
@@ -34,6 +36,11 @@ class Renewal(NamedTuple):
     def has_lost(self, record: KnownRecord) -> bool:
         """Whether `record` holds what a person has made of it, and the memory may have forgotten that by now."""
         return record.edited_from is not None and has_lapsed(record, self.now)
+
+    def later(self) -> float:
+        """When to try once more to renew what could not be renewed by now, in seconds since the epoch."""
+        life_days = self.expiry_days or 31  # the least that AgentCore takes
+        return self.now + ASKED_AGAIN * life_days * SECONDS_PER_DAY
 
     def is_worth_while(self, record: KnownRecord) -> bool:
         """Whether to renew `record` along with others of its document: then the document is not read for it soon."""

@@ -362,6 +362,10 @@ class StateStore(Protocol):
         """
         ...
 
+    async def renew_later(self, documents: Collection[DocumentId], at: float) -> None:
+        """Let the turn of the records of `documents`, and of their parts, not come before `at`."""
+        ...
+
     async def next_to_renew(
         self, after: RenewalPlace, renewal: Renewal, *, limit: int
     ) -> Sequence[tuple[RenewalPlace, DocumentId]]:

@@ -6,7 +6,7 @@ order of the scan, since a checkpoint speaks of all that went before it.
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from anyio import Event, create_task_group
@@ -41,7 +41,7 @@ from pipeline.model import (
     SourceEvent,
 )
 from pipeline.protocols import Derive, DocumentParser, HasDocumentReader, SourceConnector, StateStore
-from pipeline.renames import Renames
+from pipeline.renames import UNTOLD_MAX, Renames
 from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
@@ -97,32 +97,73 @@ async def locate_waiting(
     """List the documents that wait to be read, where a scan does not show them once more.
 
     An earlier run could not fetch them, or they have dead letters to be sent again, or a record of theirs was dropped.
+    Says also which of them are gone.
     """
     letters = await state.letters(with_dropped=True, with_records=False)
     asked_for = {letter.document_id for letter in letters if letter.stage == "fetch"} | resends.origins
     of_dropped = await state.documents({letter.document_id for letter in letters if letter.dropped_at is not None})
     asked_for |= {each.state.origin for each in of_dropped.values() if each.state.fingerprint is None}
     known = await state.documents(asked_for)
-    waiting = [each for each in sorted(asked_for) if each in known and not sightings.has(known[each].row)]
-    with suppress(SourceError):  # they wait for the next run
-        async with aclosing(locate_documents(connector, waiting, observe)) as located:
-            async for refs in located:
-                yield refs
+    asking = Asking(connector, observe)
+    for document in sorted(asked_for):
+        if asking.is_futile:
+            break
+        is_unseen = document in known and not sightings.has(known[document].row)
+        if is_unseen and (event := await asking.ask(document)):
+            yield [event]
 
 
 async def locate_to_renew(
-    connector: SourceConnector, state: StateStore, sightings: Sightings, renewal: Renewal, observe: Observer
+    connector: SourceConnector,
+    state: StateStore,
+    sightings: Sightings,
+    renewal: Renewal,
+    observe: Observer,
+    *,
+    is_dry: bool,
+    may_delete: bool,
 ) -> Listing:
-    """List the documents whose records are to be renewed, where a scan shows only what is new."""
-    after = FIRST_RENEWAL
-    with suppress(SourceError):  # they wait for the next run
-        while page := await state.next_to_renew(after, renewal, limit=RENEWED_AT_ONCE):
-            after = page[-1][0]
-            documents = await state.documents({document for _, document in page})
-            unseen = [document for document, known in documents.items() if not sightings.has(known.row)]
-            async with aclosing(locate_documents(connector, sorted(unseen), observe)) as located:
-                async for refs in located:
-                    yield refs
+    """List the documents whose records are to be renewed, where a scan shows only what is new, and say what is gone.
+
+    Those of which the source cannot tell, or that are gone and stay in the memory, are asked for again after a while.
+    """
+    after, asking = FIRST_RENEWAL, Asking(connector, observe)
+    asked: set[DocumentId] = set()
+    while not asking.is_futile and (page := await state.next_to_renew(after, renewal, limit=RENEWED_AT_ONCE)):
+        after = page[-1][0]
+        documents = await state.documents({document for _, document in page} - asked)
+        for document in sorted(each for each, known in documents.items() if not sightings.has(known.row)):
+            if asking.is_futile:
+                break
+            asked.add(document)
+            event = await asking.ask(document)
+            if event is not None:
+                yield [event]
+            if not is_dry and (event is None or (isinstance(event, DocumentRemoved) and not may_delete)):
+                await state.renew_later([document], renewal.later())
+
+
+@dataclass(slots=True)
+class Asking:
+    """Asks a source for single documents, until it cannot tell of too many: then it is no fault of the documents."""
+
+    connector: SourceConnector
+    observe: Observer
+    _untold: int = 0
+
+    @property
+    def is_futile(self) -> bool:
+        return self._untold > UNTOLD_MAX
+
+    async def ask(self, document: DocumentId) -> DocumentRef | DocumentRemoved | None:
+        """The document, or that it is gone; None: the source cannot tell."""
+        try:
+            with telling(self.observe, Wait("scan", "source", document)):
+                ref = await self.connector.locate(document)
+        except SourceError:
+            self._untold += 1
+            return None
+        return DocumentRemoved(document) if ref is None else ref
 
 
 async def select_documents(

@@ -205,7 +205,10 @@ async def bring_in_all(job: SourceJob, sightings: Sightings, resends: Resends, d
     if sightings.incremental:
         waiting = locate_waiting(job.connector, job.state, sightings, resends, job.observe)
         await bring_in(job, sightings, waiting, resends=resends, dry=dry)
-        renewed = locate_to_renew(job.connector, job.state, sightings, job.renewal(), job.observe)
+        renewed = locate_to_renew(
+            job.connector, job.state, sightings, job.renewal(), job.observe,
+            is_dry=dry is not None, may_delete=job.deletes.is_enabled,
+        )  # fmt: skip
         await bring_in(job, sightings, renewed, resends=resends, dry=dry)
 
 

@@ -355,6 +355,14 @@ class SqliteStateStore:
             found.update(document for (document,) in rows)
         return found
 
+    async def renew_later(self, documents: Collection[DocumentId], at: float) -> None:
+        query = (
+            "UPDATE record SET renew_at = ? WHERE renew_at < ? AND document IN"
+            " (SELECT ? UNION SELECT id FROM document WHERE origin = ? AND origin <> id)"
+        )
+        rows = [(at, at, document, document) for document in documents]
+        await self._write(lambda: self._connection.executemany(query, rows))
+
     async def next_to_renew(
         self, after: RenewalPlace, renewal: Renewal, *, limit: int
     ) -> Sequence[tuple[RenewalPlace, DocumentId]]:

@@ -391,6 +391,23 @@ class StateStoreContract:
         assert {document for page in pages for _, document in page} == {"a.md", file}
         assert await state.next_to_renew(FIRST_RENEWAL, Renewal(60, SAVED_AT + 19 * DAY_S), limit=3) == []
 
+    async def test_the_turn_of_a_document_and_its_parts_can_be_put_off(self, state: StateStore) -> None:
+        """Of one that cannot be renewed now; those of others come as they were to."""
+        file = DocumentId("rows.jsonl")
+        parts = [document(f"rows.jsonl#{number}", origin=file) for number in range(2)]
+        await state.save([], [*(DocumentPlan(each) for each in parts), plan("a.md"), plan("b.md")])
+        rows = [entry(f"{number}", f"rows.jsonl#{number}", expiry_days=60) for number in range(2)]
+        await store(state, *rows, entry("a", expiry_days=60), entry("b", "b.md", expiry_days=60))
+
+        await state.renew_later([file, DocumentId("a.md")], SAVED_AT + 50 * DAY_S)
+
+        async def due(after_days: float) -> set[str]:
+            page = await state.next_to_renew(FIRST_RENEWAL, Renewal(60, SAVED_AT + after_days * DAY_S), limit=10)
+            return {document for _, document in page}
+
+        assert await due(41) == {"b.md"}
+        assert await due(50) == {"a.md", "b.md", file}
+
     async def test_thousands_of_documents_can_be_asked_for_at_once(self, state: StateStore) -> None:
         """A store's own limit on one question is not the caller's business."""
         ids = [DocumentId(f"{number}.md") for number in range(1_500)]

@@ -15,6 +15,7 @@ from pipeline.errors import FatalError, RetryableError, UnreadableDocument
 from pipeline.expiry import SECONDS_PER_DAY, renewal_share
 from pipeline.job import SourceJob
 from pipeline.model import FIRST_PLACE, NO_EXPIRY, DocumentId, KnownRecord, Operation
+from pipeline.planner import DeletePolicy
 from pipeline.report import SourceReport
 from pipeline.saved_plans import ChangeTable
 from pipeline.state.sqlite import open_state
@@ -280,6 +281,95 @@ def test_documents_that_a_source_shows_only_once_are_renewed() -> None:
         assert (report.documents.renewed, report.documents.added, report.documents.seen) == (8, 1, 9)
         assert (later.documents.seen, len(journal.fetched)) == (0, fetched)
         assert sorted(world.days_left()) == [DAYS - 1] * 9
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
+def silent_journal(world: World, count: int) -> Journal:
+    journal = world.source
+    assert isinstance(journal, Journal)
+    journal.entries = [(f"{number}.md", f"text {number}") for number in range(count)]
+    return journal
+
+
+def test_what_is_gone_where_a_source_shows_only_what_is_new_goes_when_its_turn_comes() -> None:
+    """The source says so when it is asked; to ask in every run would be a request an hour for ever."""
+
+    async def story(world: World) -> None:
+        journal = silent_journal(world, 3)
+        await world.do()
+        journal.silently_gone = {"1.md"}
+
+        gone = await world.after_days(DAYS * 0.67)
+        asked = len(journal.located)
+        await world.after_days(1)
+
+        assert (gone.documents.removed, gone.documents.renewed, world.texts()) == (1, 2, ["text 0", "text 2"])
+        assert len(journal.located) == asked
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
+def test_what_is_gone_and_must_not_be_deleted_is_asked_for_now_and_then() -> None:
+    """It may come back before its records lapse."""
+
+    async def story(world: World) -> None:
+        journal = silent_journal(world, 3)
+        world.deletes = DeletePolicy(is_enabled=False)
+        await world.do()
+        journal.silently_gone = {"1.md"}
+        await world.after_days(DAYS * 0.67)
+        journal.located.clear()
+
+        for _ in range(DAYS // 5):
+            await world.after_days(1)
+        asked = journal.located.count("1.md")
+        journal.silently_gone.clear()
+        for _ in range(DAYS // 10):
+            await world.after_days(1)
+
+        assert asked == 2
+        assert "text 1" in world.texts()
+        assert min(world.days_left()) > DAYS / 2
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
+def test_a_document_of_which_a_source_cannot_tell_lets_no_other_lapse() -> None:
+    """A tap that lists only what is new cannot tell of a row that was deleted, for ever; the others are still there."""
+
+    async def story(world: World) -> None:
+        journal = silent_journal(world, 12)
+        await world.do()
+        journal.cannot_tell_of = {f"{number}.md" for number in range(6)}
+
+        for _ in range(DAYS + 1):
+            await world.after_days(1)
+
+        world.memory._forget_lapsed()
+        assert world.texts() == sorted(f"text {number}" for number in range(6, 12))
+        assert max(journal.located.count(name) for name in journal.cannot_tell_of) <= 8
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
+def test_a_plan_asks_for_what_is_to_be_renewed_and_notes_nothing() -> None:
+    """It must not change when a run asks."""
+
+    async def story(world: World) -> None:
+        journal = silent_journal(world, 3)
+        world.deletes = DeletePolicy(is_enabled=False)
+        await world.do()
+        journal.silently_gone, journal.cannot_tell_of = {"1.md"}, {"2.md"}
+        world.now += DAYS * 0.67 * SECONDS_PER_DAY
+
+        asked = []
+        for _ in range(2):
+            journal.located.clear()
+            await world.do(preview)
+            asked.append(sorted(journal.located))
+
+        assert asked == [["0.md", "1.md", "2.md"]] * 2
 
     play_with(JournalWorld(Journal(), MemoryDestination()), story)
 

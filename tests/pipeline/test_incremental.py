@@ -40,9 +40,12 @@ class Journal:
         self.since: list[str | None] = []
         self.cannot_fetch: set[str] = set()
         self.cannot_locate = False
+        self.cannot_tell_of: set[str] = set()
+        self.located: list[str] = []
         self.is_broken = False
         self.lists_fully = False
         self.fetched: list[str] = []
+        self.silently_gone: set[str] = set()  # gone, and no entry says so
 
     @property
     def now(self) -> dict[str, str]:
@@ -51,7 +54,7 @@ class Journal:
             held.pop(name, None)
             if text is not None:
                 held[name] = text
-        return held
+        return {name: text for name, text in held.items() if name not in self.silently_gone}
 
     async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
         self.since.append(since.value if since else None)
@@ -75,7 +78,8 @@ class Journal:
         return Document(self._ref(ref.id, text), text.encode())
 
     async def locate(self, document: DocumentId) -> DocumentRef | None:
-        if self.cannot_locate:
+        self.located.append(document)
+        if self.cannot_locate or document in self.cannot_tell_of:
             raise SourceError("Cannot tell.")
         text = self.now.get(document)
         return self._ref(document, text) if text is not None else None
@@ -354,6 +358,50 @@ async def test_what_a_dropped_record_was_to_replace_goes_though_nothing_is_new(
 
     assert world.texts() == ["text of b"]
     assert journal.fetched == ["a.md"]
+
+
+async def test_what_could_not_be_fetched_and_is_gone_goes(journal: Journal, world: AnyWorld) -> None:
+    """The source never tells of it again: else its letter would stand for ever, and each run ask for it."""
+    journal.entries.append(("c.md", "text of c"))
+    journal.cannot_fetch = {"c.md"}
+    await world.do()
+    journal.silently_gone = {"c.md"}
+    await world.do()
+    asked = len(journal.located)
+
+    report = await world.do()
+
+    assert await world.state.letters() == []
+    assert (report.status, len(journal.located)) == ("in_sync", asked)
+    assert world.texts() == ["text of a", "text of b"]
+
+
+async def test_a_document_of_which_nobody_can_tell_does_not_keep_others_waiting(
+    journal: Journal, world: AnyWorld
+) -> None:
+    """Each that could not be fetched is tried by every run."""
+    journal.entries += [("c.md", "text of c"), ("d.md", "text of d")]
+    journal.cannot_fetch = {"c.md", "d.md"}
+    await world.do()
+    journal.cannot_fetch, journal.cannot_tell_of = set(), {"c.md"}
+
+    await world.do()
+
+    assert world.texts() == ["text of a", "text of b", "text of d"]
+
+
+async def test_a_source_that_can_tell_of_nothing_is_not_asked_on(journal: Journal, world: AnyWorld) -> None:
+    """It is ill, and each question takes as long as a request may take."""
+    journal.entries += [(f"{number}.md", f"text {number}") for number in range(20)]
+    journal.cannot_fetch = {f"{number}.md" for number in range(20)}
+    await world.do()
+    journal.cannot_locate = True
+    asked = len(journal.located)
+
+    await world.do()
+
+    assert len(journal.located) - asked == 6
+    assert len(await world.state.letters()) == 20
 
 
 async def test_what_cannot_be_looked_for_waits_for_another_run(journal: Journal, world: AnyWorld) -> None:
