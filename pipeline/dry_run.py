@@ -1,6 +1,6 @@
 """What a run would change in the memory: planned like any run, told to whoever takes it down, and not done."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -61,10 +61,12 @@ class DryRun:
             for sink in self.sinks:
                 await sink.note_deletes(some)
 
-    async def note_obsolete(self) -> None:
-        """What an earlier run has found to be obsolete and not deleted: it was cut off, or the guard held it back."""
+    async def note_obsolete(self, resent: Collection[str]) -> None:
+        """What an earlier run has found to be obsolete and not deleted: it was cut off, or the guard held it back, or
+        it has failed and its letter is among those that are `resent`.
+        """
         after = FIRST_PLACE
-        while self.sinks and (page := await self.state.obsolete(after, limit=PAGE)):
+        while self.sinks and (page := await self.state.obsolete(after, limit=PAGE, despite=resent)):
             after = page[-1].place
             for sink in self.sinks:
                 await sink.note_deletes(page, of_earlier_run=True)

@@ -46,7 +46,14 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class LettersDue:
-    """Dead letters that this run sends again by itself."""
+    """Dead letters that this run is to send again by itself: if their documents still ask for it, and can be read."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LettersResent:
+    """Dead letters whose records or deletions go out again, or whose documents could be read after all."""
 
     count: int
 
@@ -236,6 +243,7 @@ RunEvent = (
     | StateIsCopy
     | Reconciled
     | LettersDue
+    | LettersResent
     | DocumentsListed
     | DocumentsRenamed
     | ScanFinished

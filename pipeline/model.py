@@ -644,14 +644,14 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Resends:
-    """The dead letters that a run sends again, by their ids; `deletions` are those among them about a deletion.
+    """The dead letters that a run sends again, by their ids; `deletions` are the keys of those about a deletion.
 
     `origins` are the documents to be read for that, whatever their fingerprint says. `edits` is what a person has made
     of some of the records.
     """
 
     letters: frozenset[str] = frozenset()
-    deletions: frozenset[str] = frozenset()
+    deletions: Mapping[str, RecordKey] = field(default_factory=dict)
     origins: frozenset[DocumentId] = frozenset()
     edits: Mapping[str, RecordContent] = field(default_factory=dict)
 

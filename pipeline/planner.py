@@ -14,8 +14,10 @@ from pipeline.events import (
     DocumentsDecided,
     DocumentSkippedByReason,
     DocumentsRemoved,
+    LettersResent,
     Observer,
     Wait,
+    nobody,
     telling,
 )
 from pipeline.expiry import NOTHING_EXPIRES, Renewal
@@ -196,11 +198,13 @@ class Planner:
         changes: list[Change] = []
         given_up = False
         new_letters: list[DeadLetter] = []
+        resent = self._count_read(item.document, letters)
         for change in (*found.changes, *renewals):
             letter = letters.get(_letter_of(change.record)) if letters else None
             if letter is not None:
                 standing.add(letter.id)
-            if letter is not None and letter.operation is not Operation.DELETE:
+            was_given_up = letter is not None and letter.operation is not Operation.DELETE
+            if letter is not None and was_given_up:
                 if letter.id not in self.resends.letters:
                     given_up = True
                     continue
@@ -210,7 +214,10 @@ class Planner:
                 given_up = True
             else:
                 changes.append(change)
+                resent += was_given_up
 
+        if resent:
+            self.observe(LettersResent(resent))
         if given_up:
             outcome: DocumentOutcome = "failed"
         elif before is None or (before.state.fingerprint is None and not records and changes):
@@ -234,6 +241,10 @@ class Planner:
         fingerprint = item.ref.fingerprint
         state = DocumentState(item.document, item.ref.id, fingerprint, self.recipe)
         return DocumentPlan(state, tuple(changes), found.obsolete, tuple(new_letters), frozenset(standing), outcome)
+
+    def _count_read(self, document: DocumentId, letters: Collection[str]) -> int:
+        """How many letters, one at most, are sent again by reading `document`, which could not be read before."""
+        return len(self.resends.letters.intersection({document_letter_id(self.source, document)}.intersection(letters)))
 
     def _dropped(self, item: Derived, letters: Mapping[str, DeadLetter]) -> set[str]:
         """The letters of records that `item` asks for and that a person has decided to go without.
@@ -270,6 +281,8 @@ class Planner:
         Otherwise the next run would find the file unchanged and believe that all its parts are still there. `records`
         are from when it had no parts.
         """
+        if document_letter_id(self.source, ref.id) in self.resends.letters and ref.id not in self._just_planned:
+            self.observe(LettersResent(1))  # else it was told with what the file says itself
         has_lost = await self._note_lost_parts(ref.id)
         state = self._state(ref, None if has_lost else ref.fingerprint, has_parts=True)
         return DocumentPlan(state, obsolete=tuple(record.key for record in records))
@@ -557,6 +570,7 @@ async def plan_deletes(
     *,
     only: Collection[DocumentId] | None = None,
     resends: Resends = NO_RESENDS,
+    observe: Observer = nobody,
 ) -> None:
     """Delete what no document asks for any more. To be run once everything else is settled: new before old.
 
@@ -569,4 +583,6 @@ async def plan_deletes(
         while page := await state.obsolete(after, limit=PAGE, despite=resends.deletions):
             after = page[-1].place
             doomed = tuple(Delete(record) for record in page if only is None or record.document in only)
+            if resent := len({change.known.key for change in doomed}.intersection(resends.deletions.values())):
+                observe(LettersResent(resent))
             await planned.send([DocumentPlan(None, changes=doomed)])

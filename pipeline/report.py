@@ -64,7 +64,7 @@ class RequestCounts:
 
 @dataclass(slots=True)
 class SourceReport:
-    """Of the dead letters, `resent` is how many this run sent again by itself, and `quarantined` are sent so no more.
+    """Of the dead letters, `resent` is how many this run sent again, and `quarantined` are sent by no run any more.
 
     `next_attempt_at` is when the first of the others is due, in seconds since the epoch.
     """

@@ -8,7 +8,7 @@ from anyio import create_memory_object_stream, create_task_group
 
 from pipeline.dry_run import DryRun
 from pipeline.errors import SourceError
-from pipeline.events import LettersDue, Reconciled, StateIsCopy, Wait, telling
+from pipeline.events import LettersDue, LettersResent, Reconciled, StateIsCopy, Wait, telling
 from pipeline.job import SourceJob
 from pipeline.model import (
     NO_RESENDS,
@@ -190,7 +190,7 @@ async def resends_of(job: SourceJob, letters: Collection[DeadLetter]) -> Resends
     }
     return Resends(
         letters=frozenset(letter.id for letter in letters),
-        deletions=frozenset(letter.id for letter in letters if letter.operation is Operation.DELETE),
+        deletions={letter.id: letter.key for letter in letters if letter.operation is Operation.DELETE and letter.key},
         origins=frozenset(origins),
         edits=job.edits,
     )
@@ -267,7 +267,9 @@ async def take_out(
             else:
                 await job.state.remove(await job.scope.removable(job.state, vanished) if job.scope else vanished)
     if dry:
-        await dry.note_obsolete()
+        await dry.note_obsolete(resends.deletions)
+        if resends.deletions:
+            job.observe(LettersResent(len(resends.deletions)))
     else:
         await delete_obsolete(job, resends=resends)
     return not any(map(sightings.is_broken_scope, sightings.removed | sightings.shrunk))
@@ -280,7 +282,7 @@ async def delete_obsolete(
     planned_in, planned = create_memory_object_stream[list[DocumentPlan | Checkpoint]](1)
     batches_in, batches = create_memory_object_stream[Batch](job.writers)
     async with create_task_group() as tasks:
-        tasks.start_soon(partial(plan_deletes, only=only, resends=resends), job.state, planned_in)
+        tasks.start_soon(partial(plan_deletes, only=only, resends=resends, observe=job.observe), job.state, planned_in)
         tasks.start_soon(job.batch(), planned, batches_in)
         tasks.start_soon(job.write(), batches)
 
@@ -293,10 +295,11 @@ async def preview(job: SourceJob, sinks: Sequence[ChangeSink] = ()) -> None:
     """
     sightings = await look_out(job)
     dry = DryRun(job.state, sightings, sinks)
-    await bring_in_all(job, sightings, await due_letters(job), dry)
+    resends = await due_letters(job)
+    await bring_in_all(job, sightings, resends, dry)
     if sinks and not sightings.complete and not sightings.incremental:
         raise SourceError(why_incomplete(sightings))
-    await take_out(job, sightings, dry=dry)
+    await take_out(job, sightings, resends=resends, dry=dry)
 
 
 async def replay(job: SourceJob) -> None:

@@ -8,7 +8,7 @@ from pipeline.events import (
     DocumentSkippedByReason,
     DocumentsRemoved,
     DocumentsRenamed,
-    LettersDue,
+    LettersResent,
     RequestSent,
     RunEvent,
     RunStarted,
@@ -37,7 +37,7 @@ class Tally:
         match event:
             case RunStarted():
                 self._is_plan = event.verb == "plan"
-            case LettersDue():
+            case LettersResent():
                 self.report.resent += event.count
             case DocumentsDecided():
                 self._count_documents(event)

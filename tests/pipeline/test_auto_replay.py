@@ -9,7 +9,7 @@ import pytest
 from trio.testing import MockClock
 
 from pipeline.auto_replay import AutoReplay
-from pipeline.errors import BatchRefused, SourceError
+from pipeline.errors import BatchRefused, SourceError, UnreadableDocument
 from pipeline.events import LettersDue, RunEvent
 from pipeline.job import SourceJob
 from pipeline.model import Batch, BatchResult, DeadLetter, DocumentId, FailedRecord, Operation
@@ -371,5 +371,89 @@ def test_a_run_that_must_not_delete_does_not_say_that_it_sends_a_deletion_again(
         allowed = await world.do(auto_replay=RULE)
 
         assert (forbidden.resent, allowed.resent, allowed.records.deleted) == (0, 1, 1)
+
+    on_virtual_time(story)
+
+
+@pytest.mark.parametrize("what", ["unreadable", "overtaken", "gone", "guarded"])
+def test_what_is_due_and_not_sent_is_not_told_as_sent(what: str) -> None:
+    """The number must be what was sent: whoever reads it would look for the letter in the memory."""
+
+    async def story(world: World) -> None:
+        world.memory = memory = Undying()
+        world.source.documents = {f"{number:02}.md": f"text {number}" for number in range(20)}
+        await world.do(auto_replay=RULE)
+        if what == "guarded":
+            del world.source.documents["00.md"]
+            memory.is_ill = True
+        else:
+            world.source.documents["00.md"] = "flaky text"
+            memory.reject("flaky", 500)
+        await world.do(auto_replay=RULE)
+        (waiting,) = await world.state.letters()
+        memory.is_ill = False
+        memory._rejected.clear()
+        if what == "unreadable":
+            world.source.fetch_errors["00.md"] = UnreadableDocument("403", "Cannot read it.")
+        elif what == "overtaken":
+            world.source.documents["00.md"] = "new text"
+        elif what == "gone":
+            del world.source.documents["00.md"]
+        else:
+            world.source.documents.clear()
+        world.now += 15 * MINUTE_S
+        planned = await world.do(preview, auto_replay=RULE)
+
+        report = await world.do(auto_replay=RULE)
+
+        assert RULE.is_due(waiting, world.now)
+        assert (planned.resent, report.resent) == (0, 0)
+
+    on_virtual_time(story)
+
+
+def test_a_document_that_can_be_read_after_all_is_one_letter_sent() -> None:
+    """Also a file of many lines, and one that still cannot be read is none."""
+
+    async def story(world: World) -> None:
+        world.source.documents = {
+            "a.jsonl": '{"id": 1, "te',
+            "b.html": "<script>render()</script>",
+            "c.jsonl": '{"id": 1, "te',
+        }
+        await world.do()
+        letters = await world.state.letters()
+        assert len(letters) == 3
+        world.source.documents |= {
+            "a.jsonl": '{"id": 1, "text": "1"}\n{"id": 2, "text": "2"}',
+            "b.html": "<p>mended</p>",
+        }
+
+        report = await world.do(replay)
+
+        assert (report.resent, report.records.created) == (2, 3)
+        assert [letter.document_id for letter in await world.state.letters()] == ["c.jsonl"]
+
+    on_virtual_time(story)
+
+
+def test_a_replay_says_how_many_it_sent() -> None:
+    """Of records and of deletions."""
+
+    async def story(world: World) -> None:
+        world.memory = memory = Undying()
+        world.source.documents = {"a.md": "gone text", "b.md": "flaky text", "c.md": "sound text"}
+        memory.reject("flaky", 500)
+        await world.do()
+        del world.source.documents["a.md"]
+        memory.is_ill = True
+        await world.do()
+        waiting = len(await world.state.letters())
+        memory.is_ill = False
+        memory._rejected.clear()
+
+        report = await world.do(replay)
+
+        assert (waiting, report.resent, world.texts()) == (2, 2, ["flaky text", "sound text"])
 
     on_virtual_time(story)
