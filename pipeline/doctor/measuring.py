@@ -22,6 +22,7 @@ from pipeline.runs.measured import (
     read_measured,
     region_of,
     timing_by,
+    timing_of,
     write_measured,
 )
 from pipeline.runs.runner import connection_of, offload
@@ -67,7 +68,8 @@ async def measure(
     first = sources[0]
     connection = connection_of(first, first.destination.endpoint_url)
     async with open_account(replace(connection, memory_id=memory_id)) as account:
-        found = await Probe(account, token_s, tell).measure(region_of(first))
+        probe = Probe(account, token_s, tell, settle_s=timing_of(first).settle_s)
+        found = await probe.measure(region_of(first))
     measured = replace(found, endpoint_url=endpoint_of(first))
     files = []
     for settings in sources:

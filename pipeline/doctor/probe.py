@@ -15,6 +15,7 @@ import anyio
 from pipeline.destinations.agentcore import DATA_SERVICE
 from pipeline.doctor.account import Account
 from pipeline.errors import BatchRefused, ConfigurationError, DestinationError, RetryableError
+from pipeline.job import SETTLE_S
 from pipeline.limits import service_limits
 from pipeline.reporting.text import duration
 from pipeline.runs.measured import Measured
@@ -58,7 +59,10 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Probe:
-    """`token_s` is for how long client tokens are tried, in seconds; `tell` hears what is being done, for people."""
+    """`token_s` is for how long client tokens are tried, in seconds; `tell` hears what is being done, for people.
+
+    `settle_s` is how long a listing may not show what was written, in seconds.
+    """
 
     account: Account
     token_s: float
@@ -66,6 +70,7 @@ class Probe:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
+    settle_s: float = SETTLE_S
     _written: set[str] = field(default_factory=set)
 
     async def measure(self, region: str | None) -> Measured:
@@ -108,11 +113,18 @@ class Probe:
     # ------------------------------------------------------------------------------------------ whose memory
 
     async def require_own_memory(self) -> None:
-        """See that nothing is there but what a probe that was interrupted left.
+        """See that nothing is there but what a probe that was interrupted left, nor shows after a while.
 
         Raises:
             ConfigurationError: there is.
         """
+        await self._require_no_others()
+        if self.settle_s:
+            self.tell(f"waits {duration(self.settle_s)} for what somebody may have written a moment ago")
+            await self.sleep(self.settle_s)
+            await self._require_no_others()
+
+    async def _require_no_others(self) -> None:
         async for page in self._pages("/"):
             for summary in page:
                 namespace = next(iter(summary["namespaces"]), "")

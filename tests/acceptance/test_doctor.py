@@ -736,7 +736,7 @@ def test_a_probe_of_a_server_that_a_variable_names_says_nothing_of_aws(
 ) -> None:
     """`memsync local` names that variable for whoever tries things out."""
     memory.create(CLEAN_MEMORY_ID)
-    docs.configure(memory.url, destination=AWS)
+    docs.configure(memory.url, destination={**AWS, "settle_s": 0})  # or else it waits for listings as AWS has them
     probe = ("doctor", "--probe", "--memory-id", CLEAN_MEMORY_ID, "--token-wait", "0", "--yes", "--json", "docs.yaml")
 
     done = memsync(*probe, environment={**CREDENTIALS, **in_aws(memory, aws)})

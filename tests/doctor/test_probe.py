@@ -175,6 +175,17 @@ async def test_a_memory_that_holds_records_is_left_alone() -> None:
         assert server.requests["BatchDeleteMemoryRecords", 200] == 0
 
 
+async def test_a_memory_whose_records_are_too_new_to_be_listed_is_not_written_to() -> None:
+    """A listing shows what was written after a minute: until then, a memory that is in use looks empty."""
+    async with service(Faults(list_lag_s=65.0)) as (server, account, clock):
+        await write(server, "/docs/handbook/")
+
+        with pytest.raises(ConfigurationError, match="holds records, such as in the namespace '/docs/handbook/'"):
+            await probe(account, clock).measure("us-east-1")
+
+        assert server.requests["BatchCreateMemoryRecords", 201] == 1
+
+
 async def test_what_an_interrupted_probe_left_is_deleted() -> None:
     """Nobody else would."""
     async with service() as (server, account, clock):
