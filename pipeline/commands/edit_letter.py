@@ -12,6 +12,7 @@ from pipeline.commands.letter_options import find_letter
 from pipeline.commands.running import run_and_report
 from pipeline.commands.shared import (
     command,
+    files_of,
     load,
     path_argument,
     safe,
@@ -69,7 +70,13 @@ async def edit_command(path: Path, letter_id: str, names: tuple[str, ...], text_
     if content == before:
         click.echo("Nothing was changed, so nothing was sent.")
         return 0
-    code = await run_and_report("replay", [settings], chosen={settings.name: {letter.id}}, edits={letter.id: content})
+    code = await run_and_report(
+        "replay",
+        [settings],
+        chosen={settings.name: {letter.id}},
+        edits={letter.id: content},
+        to_repeat=_command(settings, letter, text_file),
+    )
     fate = await _fate_of(settings, letter)
     click.echo(f"\n{FATES[fate]}")
     if text_file is None and fate == "not sent":
@@ -77,6 +84,12 @@ async def edit_command(path: Path, letter_id: str, names: tuple[str, ...], text_
     elif text_file is None:
         draft.unlink(missing_ok=True)
     return code
+
+
+def _command(settings: "SourceSettings", letter: "DeadLetter", text_file: Path | None) -> tuple[str, ...]:
+    """What to type to send this edit, where a replay would send the record as it was."""
+    its_text = () if text_file is None else ("--text-file", str(text_file))
+    return "dead-letters", "edit", files_of([settings])[settings.name], letter.id[:10], *its_text
 
 
 async def _fate_of(settings: "SourceSettings", letter: "DeadLetter") -> Fate:

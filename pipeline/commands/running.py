@@ -34,11 +34,13 @@ async def run_and_report(
     acts: "Mapping[str, Act] | None" = None,
     chosen: Mapping[str, Collection[str]] = NOTHING_CHOSEN,
     edits: "Mapping[str, RecordContent]" = NO_EDITS,
+    to_repeat: tuple[str, ...] = (),
 ) -> int:
     """Run `sources`, print what they came to, and return the exit code. `acts` are what to do instead, by source.
 
-    `plan_file` is the plan that is carried out. A replay sends the letters whose ids are `chosen`, by source, or all;
-    with `edits` of their records, by id.
+    `plan_file` is the plan that is carried out; `to_repeat` is what to type once a run that holds the source has
+    ended, where that is not the verb. A replay sends the letters whose ids are `chosen`, by source, or all; with
+    `edits` of their records, by id.
     """
     from pipeline.report import run_report
     from pipeline.reporting.summary import render_run
@@ -47,7 +49,9 @@ async def run_and_report(
         reports = [outcome.report for outcome in outcomes]
         files = files_of(sources)
         again = {
-            outcome.report.name: _again(outcome, files, plan_file) for outcome in outcomes if plan_file is not None
+            outcome.report.name: to_repeat if plan_file is None else _again(outcome, files, plan_file)
+            for outcome in outcomes
+            if plan_file is not None or (to_repeat and outcome.report.status == "locked")
         }
         withheld = withheld_of(outcomes)
         click.echo(render_run(reports, paths=files, verb=verb, withheld=withheld, again=again, style=style_here()))

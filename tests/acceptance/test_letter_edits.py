@@ -152,5 +152,7 @@ def test_an_edit_waits_for_a_run_that_is_at_work(refused: Folder, memory: Memory
 
     assert locked.exit_code == 5
     assert "It was not sent: see above." in locked.stdout
+    (letter,) = refused.dead_letters()
+    assert f"memsync dead-letters edit docs.yaml {letter['id'][:10]}\n" in locked.stdout, "a replay would not send it"
     assert "the same command opens it again" in locked.stdout
     assert ["A mended text." in draft.read_text() for draft in drafts(refused)] == [True]
