@@ -66,6 +66,16 @@ def with_a_letter_to_edit(at: Rehearsal) -> None:
     (at.folder.path / "mended.txt").write_text("Mended.")
 
 
+def with_a_letter_for_good(at: Rehearsal) -> None:
+    with_a_letter(at)
+    at.memory.play(reject_text="About 002")
+
+
+def with_a_plan(at: Rehearsal) -> None:
+    edited(at)
+    at.run("plan", "docs.yaml", "--out", "docs.plan")
+
+
 # The empty beginning of an id names the only letter that there is.
 EDIT = ("dead-letters", "edit", "docs.yaml", "", "--text-file", "mended.txt")
 DROP = ("dead-letters", "drop", "docs.yaml", "--all", "--yes")
@@ -74,6 +84,8 @@ JOBS = {
     "first sync": Job(nothing_yet, ("run", "docs.yaml")),
     "sync with edits": Job(edited, ("run", "docs.yaml")),
     "replay": Job(with_a_letter, ("replay", "docs.yaml")),
+    "replay in vain": Job(with_a_letter_for_good, ("replay", "docs.yaml")),
+    "run --plan": Job(with_a_plan, ("run", "--plan", "docs.plan")),
     "dead-letters edit": Job(with_a_letter_to_edit, EDIT),
     "dead-letters drop": Job(with_a_letter_to_edit, DROP),
     "verify --repair": Job(tampered_with, ("verify", "docs.yaml", "--repair")),
@@ -92,9 +104,46 @@ def finish(at: Rehearsal, job: str, where: str) -> None:
         at.run("verify", "docs.yaml", "--repair")
     if job == "replay":
         at.run("replay", "docs.yaml")
+    if job == "replay in vain":
+        replay_in_vain(at, where)
+    if job == "run --plan":
+        carry_on_with_plan(at, where)
     if job in ("dead-letters edit", "dead-letters drop"):
         take_in_hand(at, job, where)
     at.complete(where)
+
+
+def replay_in_vain(at: Rehearsal, where: str) -> None:
+    """The replay that was cut off may have failed already or not; it counts once at most, and so does the next one."""
+    # What is in the outbox of a dead replay is delivered by the next run, which is the end of that replay.
+    at.run("run", "docs.yaml")
+    first = rounds_of_letters(at)
+    at.run("replay", "docs.yaml")
+    second = rounds_of_letters(at)
+    if first not in ([1], [2]) or second != [first[0] + 1]:
+        at.problems.append(f"{where}: letters were given up on {first} times, and after one more replay {second}")
+    at.memory.play()
+    at.run("replay", "docs.yaml")
+
+
+def rounds_of_letters(at: Rehearsal) -> list[int]:
+    return [letter["rounds"] for letter in at.folder.dead_letters()]
+
+
+def carry_on_with_plan(at: Rehearsal, where: str) -> None:
+    """The same command carries on; a plan that was carried out already says so. A plain run has nothing to do then.
+
+    A state whose mark was being written counts as a copy: nothing was sent then, and nothing is, but by a plain run.
+    """
+    again = at.run("run", "--plan", "docs.plan")
+    if "only half rebuilt" in again.stdout and "Nothing was sent." in again.stdout:
+        return
+    if again.returncode and "carried out already" not in again.stdout:
+        at.problems.append(f"{where}: the plan is not carried on with: {again.stdout[-300:]}")
+    requests = at.memory.requests
+    at.run("run", "docs.yaml")
+    if at.memory.requests != requests:
+        at.problems.append(f"{where}: a run found something to do after the plan was carried out")
 
 
 def take_in_hand(at: Rehearsal, job: str, where: str) -> None:
