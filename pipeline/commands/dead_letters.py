@@ -101,7 +101,7 @@ async def show_command(path: Path, letter_id: str, names: tuple[str, ...], with_
     from pipeline.letters import to_json
     from pipeline.reporting.letter_export import written_outlook
     from pipeline.reporting.letter_listings import render_dead_letter
-    from pipeline.runs.runner import open_destination
+    from pipeline.runs.parts import open_destination
 
     sources = load([path], names)
     settings, letter = await find_letter(sources, letter_id)
@@ -145,7 +145,7 @@ async def drop_command(
     them, `replay --id` sends one after all. What runs try again anyway, and deletions, cannot be dropped.
     """
     from pipeline.reporting.letter_listings import render_dead_letters, render_dropped
-    from pipeline.runs.runner import drop_letters
+    from pipeline.runs.upkeep import drop_letters
 
     require_choice(wanted, is_all=is_all)
     sources = load(paths, names)
@@ -218,7 +218,7 @@ async def _letters_like(
     sources: "Sequence[SourceSettings]", wanted: "LetterFilter", *, is_dropped: bool
 ) -> "list[DeadLetter]":
     """The whole letters that are like `wanted`: those that are outstanding, or those that were dropped."""
-    from pipeline.runs.runner import open_source_state
+    from pipeline.runs.parts import open_source_state
 
     chosen = await choose_letters(sources, wanted, with_dropped=is_dropped)
     letters: list[DeadLetter] = []
@@ -231,7 +231,7 @@ async def _letters_like(
 
 def _outlooks(sources: "Sequence[SourceSettings]", letters: "Sequence[DeadLetter]") -> "dict[str, Outlook]":
     """What becomes of each letter by itself, by its id."""
-    from pipeline.runs.runner import auto_replay
+    from pipeline.runs.parts import auto_replay
 
     rules = {settings.name: auto_replay(settings) for settings in sources}
     return {letter.id: rules[letter.source].outlook(letter) for letter in letters}

@@ -50,7 +50,7 @@ async def edit_command(path: Path, letter_id: str, names: tuple[str, ...], text_
     replaces it. ID is the beginning of the letter's id, as it is listed.
     """
     from pipeline.limits import service_limits
-    from pipeline.runs.runner import open_destination
+    from pipeline.runs.parts import open_destination
 
     sources = load([path], names)
     settings, letter = await find_letter(sources, letter_id)
@@ -94,7 +94,7 @@ def _command(settings: "SourceSettings", letter: "DeadLetter", text_file: Path |
 
 async def _fate_of(settings: "SourceSettings", letter: "DeadLetter") -> Fate:
     """What has become of a letter whose edited record was to be sent."""
-    from pipeline.runs.runner import open_source_state
+    from pipeline.runs.parts import open_source_state
 
     assert letter.key is not None
     async with open_source_state(settings, is_read_only=True) as state:

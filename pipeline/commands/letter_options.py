@@ -67,7 +67,7 @@ async def choose_letters(
         ConfigurationError: an id of `wanted` names no letter, or more than one.
     """
     from pipeline.letter_filter import require_each_named
-    from pipeline.runs.runner import auto_replay, open_source_state
+    from pipeline.runs.parts import auto_replay, open_source_state
 
     letters: dict[str, list[DeadLetter]] = {}
     for settings in sources:
@@ -85,7 +85,7 @@ async def find_letter(sources: "Sequence[SourceSettings]", id_start: str) -> "tu
         ConfigurationError: there is none, or more than one.
     """
     from pipeline.letter_filter import one_letter
-    from pipeline.runs.runner import open_source_state
+    from pipeline.runs.parts import open_source_state
 
     found: list[tuple[SourceSettings, DeadLetter]] = []
     for settings in sources:

@@ -130,7 +130,7 @@ async def plan_command(
 
 
 def _open_table(stack: ExitStack) -> "ChangeTable":
-    from pipeline.runs.runner import offload
+    from pipeline.runs.parts import offload
     from pipeline.saved_plans import ChangeTable
 
     return stack.enter_context(closing(ChangeTable(offload)))
@@ -167,7 +167,7 @@ class _ShownDiff:
 
 async def _diff_of(planned: "_Planned") -> _ShownDiff:
     from pipeline.errors import DestinationError
-    from pipeline.runs.runner import open_destination
+    from pipeline.runs.parts import open_destination
 
     assert planned.diff is not None
     name = planned.settings.name
@@ -196,7 +196,7 @@ class _Planned:
 
     async def act(self, job: "SourceJob") -> None:
         from pipeline.applying import make_plan
-        from pipeline.runs.runner import memory_name
+        from pipeline.runs.parts import memory_name
         from pipeline.sync import preview
 
         if self.table is None:
@@ -208,7 +208,7 @@ class _Planned:
 
 async def _save(plan_file: Path, plans: Mapping[str, _Planned], outcomes: Sequence["Outcome"]) -> None:
     """Write the plans to their file, and make the reports say what is in it."""
-    from pipeline.runs.runner import offload
+    from pipeline.runs.parts import offload
     from pipeline.saved_plans import write_plans
 
     sections = []
@@ -226,7 +226,7 @@ async def _save(plan_file: Path, plans: Mapping[str, _Planned], outcomes: Sequen
 
 async def carry_out(plan_file: Path, paths: Sequence[Path], names: Sequence[str], *, as_json: bool) -> int:
     """Carry out a saved plan, of those of its sources that `names` chooses."""
-    from pipeline.runs.runner import offload
+    from pipeline.runs.parts import offload
     from pipeline.saved_plans import read_changes, read_sections
 
     sections = {section.header.source: section for section in read_sections(plan_file)}
@@ -254,7 +254,7 @@ async def carry_out(plan_file: Path, paths: Sequence[Path], names: Sequence[str]
 def _applying(settings: "SourceSettings", section: "PlanSection", table: "ChangeTable") -> "Act":
     async def act(job: "SourceJob") -> None:
         from pipeline.applying import apply_plan
-        from pipeline.runs.runner import memory_name
+        from pipeline.runs.parts import memory_name
 
         if section.header.memory != memory_name(settings):
             raise PlanOutdated(

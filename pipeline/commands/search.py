@@ -26,7 +26,7 @@ async def search_command(path: Path, query: str, as_json: bool, count: int) -> i
     if not query.strip():
         raise click.UsageError("QUERY is empty: there is nothing to search for.")
     from pipeline.reporting.listings import render_search
-    from pipeline.runs.runner import search_source
+    from pipeline.runs.upkeep import search_source
 
     hits = [hit for settings in load([path], ()) for hit in await search_source(settings, query, count)]
     hits = sorted(hits, key=lambda hit: -hit.score)[:count]

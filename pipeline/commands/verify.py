@@ -60,7 +60,7 @@ async def verify_command(paths: tuple[Path, ...], names: tuple[str, ...], as_jso
 
 async def _verified(settings: "SourceSettings") -> "VerifiedSource":
     from pipeline.reporting.listings import ComparedDocuments, VerifiedSource
-    from pipeline.runs.runner import verify_source
+    from pipeline.runs.upkeep import verify_source
 
     found, compared = await verify_source(settings)
     documents = (
@@ -74,7 +74,8 @@ async def _verified(settings: "SourceSettings") -> "VerifiedSource":
 async def _verified_and_repaired(settings: "SourceSettings") -> "VerifiedSource":
     from pipeline.reporting.listings import VerifiedSource
     from pipeline.runs.run_pages import leave_page
-    from pipeline.runs.runner import count_unattributed, new_run_id, repair_source, run_source
+    from pipeline.runs.runner import new_run_id, run_source
+    from pipeline.runs.upkeep import count_unattributed, repair_source
     from pipeline.sync import reconciled
 
     found = await repair_source(settings)
@@ -116,7 +117,7 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     """
     from pipeline.reporting.listings import RecoveredSource, render_recover
     from pipeline.runs.measured import timing_of
-    from pipeline.runs.runner import recover_source
+    from pipeline.runs.upkeep import recover_source
 
     results, errors = [], []
     sources = load(paths, names)

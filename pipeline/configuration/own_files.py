@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.configuration.settings import SourceSettings
+from pipeline.configuration.settings import LOCAL_MEMORY_FILE, LOCK_FILE, STATE_FILE, SourceSettings
 
 _REPORT = f"{'[0-9]' * 8}T{'[0-9]' * 6}.{'[0-9]' * 6}Z-*"
-_OF_THE_STATE = ("state.sqlite3*", "state.mark", "run.lock", "measured.json", "notified.json", "notified.new")
-_LOCAL_MEMORY = "local-memory.sqlite3*"
+_OF_THE_STATE = (f"{STATE_FILE}*", "state.mark", LOCK_FILE, "measured.json", "notified.json", "notified.new")
 _SPECIAL = re.compile(r"[\\*?\[\]!# ]")
 
 
@@ -34,7 +33,7 @@ def _own_files(settings: SourceSettings) -> Iterator[tuple[Path, str]]:
     """The folder of each, and a pattern of its name."""
     for name in _OF_THE_STATE:
         yield settings.state_folder, name
-    yield settings.state_folder.parent, _LOCAL_MEMORY
+    yield settings.state_folder.parent, f"{LOCAL_MEMORY_FILE}*"
     for ending in (".json", ".json.new", ".html", ".html.new"):
         yield settings.reports_folder, f"{_REPORT}{ending}"
     letters = settings.dead_letters_path

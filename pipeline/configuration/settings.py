@@ -45,6 +45,9 @@ from pipeline.parsing.settings import ParsingSettings
 RECIPE_VERSION = 1  # raise it when the same settings begin to make other records of a document
 
 STATE_FOLDER = ".memsync"
+STATE_FILE = "state.sqlite3"
+LOCK_FILE = "run.lock"
+LOCAL_MEMORY_FILE = "local-memory.sqlite3"  # of all sources that share a folder of states
 DEAD_LETTERS_FILE = "dead-letters.jsonl"
 REPORTS_FOLDER = "runs"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.configuration.loading import load_sources
-from pipeline.configuration.settings import SourceSettings
+from pipeline.configuration.settings import STATE_FILE, SourceSettings
 from pipeline.errors import SyncError
 from pipeline.letters import to_json
 from pipeline.model import DeadLetter
@@ -16,8 +16,9 @@ from pipeline.reporting.histories import PastRunRow
 from pipeline.reporting.reasons import reason_of
 from pipeline.runs.changed_files import FileLooks, Look, Snapshot, look_at
 from pipeline.runs.history import find_report, past_runs
-from pipeline.runs.runner import STATE_FILE, open_source_state, search_source
+from pipeline.runs.parts import open_source_state
 from pipeline.runs.status import status_row
+from pipeline.runs.upkeep import search_source
 
 RUNS_SHOWN = 60
 LETTERS_SHOWN_MAX = 200  # of those that a filter leaves; their total is told

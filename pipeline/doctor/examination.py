@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
 
-from pipeline.configuration.settings import SourceSettings
+from pipeline.configuration.settings import LOCAL_MEMORY_FILE, SourceSettings
 from pipeline.configuration.values import LOCAL
 from pipeline.doctor.account import Account, open_account
 from pipeline.doctor.checks import Check, run_checks
@@ -21,7 +21,7 @@ from pipeline.doctor.state import check_folder, check_state
 from pipeline.errors import DestinationError
 from pipeline.mapping import namespace_root
 from pipeline.reporting.examinations import ExaminedSource, Finding
-from pipeline.runs.runner import LOCAL_MEMORY_FILE, connection_of, open_destination, record_rules
+from pipeline.runs.parts import connection_of, open_destination, record_rules
 
 GRACE_S = 3.0  # for a check that ends by itself when its time is over
 

@@ -25,7 +25,7 @@ from pipeline.runs.measured import (
     timing_of,
     write_measured,
 )
-from pipeline.runs.runner import connection_of, offload
+from pipeline.runs.parts import connection_of, offload
 
 OLD_S = 180 * 86_400.0  # the service may have been changed since
 

@@ -10,7 +10,7 @@ from pipeline.configuration.source_permissions import source_statements
 from pipeline.configuration.values import LOCAL
 from pipeline.doctor.account import open_account
 from pipeline.errors import ConfigurationError, DestinationError
-from pipeline.runs.runner import connection_of
+from pipeline.runs.parts import connection_of
 
 READS = ("GetMemory", "GetMemoryRecord", "ListMemoryRecords", "RetrieveMemoryRecords")
 WRITES = ("BatchCreateMemoryRecords", "BatchDeleteMemoryRecords", "BatchUpdateMemoryRecords")

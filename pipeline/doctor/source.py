@@ -14,7 +14,7 @@ from pipeline.parsing import Parser
 from pipeline.protocols import SourceConnector
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import amount, duration
-from pipeline.runs.runner import open_connector
+from pipeline.runs.parts import open_connector
 
 SOURCE_LIMIT_S = 30.0
 READ_MAX = 5  # documents that are tried until one can be read

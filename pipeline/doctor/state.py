@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.configuration.settings import SourceSettings
+from pipeline.configuration.settings import STATE_FILE, SourceSettings
 from pipeline.doctor.settings import judge_schedule
 from pipeline.files import is_open_to_all
 from pipeline.model import LastRun, StateCounts
 from pipeline.reporting.examinations import Finding
 from pipeline.reporting.text import amount, moment
-from pipeline.runs.runner import STATE_FILE, is_running, offload, open_source_state
+from pipeline.runs.parts import is_running, offload, open_source_state
 from pipeline.state.sqlite import SCHEMA_VERSION, stored_schema
 
 # A ledger takes some 0.5 KB a record, the outbox and its log some 100 MB at worst.

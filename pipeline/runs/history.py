@@ -10,7 +10,7 @@ from pipeline.model import PastRun
 from pipeline.reporting.histories import PastRunRow
 from pipeline.reporting.recorder import RUNNING
 from pipeline.reporting.report_files import ReportFolder, read_report, run_id_of
-from pipeline.runs.runner import is_running, open_source_state
+from pipeline.runs.parts import is_running, open_source_state
 
 
 async def past_runs(settings: SourceSettings, count: int) -> list[PastRunRow]:

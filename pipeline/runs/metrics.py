@@ -11,7 +11,7 @@ from pipeline.errors import SyncError
 from pipeline.model import LastRun
 from pipeline.report import SourceReport
 from pipeline.reporting.prometheus import EndedRun, SourceMetrics, exposition
-from pipeline.runs.runner import is_running, open_source_state
+from pipeline.runs.parts import is_running, open_source_state
 from pipeline.runs.status import next_run_at
 
 _STORED_REPORT = TypeAdapter(SourceReport)  # as this version or another one has stored it

@@ -17,7 +17,7 @@ from pipeline.files import make_folder
 from pipeline.report import SourceReport
 from pipeline.reporting.notices import Notice, Told, due, note, notice, told
 from pipeline.reporting.text import moment
-from pipeline.runs.runner import is_running, open_source_state
+from pipeline.runs.parts import is_running, open_source_state
 
 if TYPE_CHECKING:
     from pipeline.reporting.notifications import Sent

@@ -13,7 +13,7 @@ from pipeline.model import Create, Document, DocumentId, DocumentRef, LeftOutPar
 from pipeline.parsing import Parser
 from pipeline.protocols import SourceConnector
 from pipeline.reporting.previews import DocumentPreview, RecordPreview, TextPreview
-from pipeline.runs.runner import open_connector, record_rules
+from pipeline.runs.parts import open_connector, record_rules
 from pipeline.templates import template_fields
 
 

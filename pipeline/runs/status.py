@@ -7,7 +7,7 @@ from pipeline.configuration.settings import SourceSettings
 from pipeline.model import PastRun
 from pipeline.report import Status
 from pipeline.reporting.statuses import StatusRow
-from pipeline.runs.runner import auto_replay, is_running, open_source_state
+from pipeline.runs.parts import auto_replay, is_running, open_source_state
 from pipeline.runs.time_zones import zone_called
 from pipeline.timetable import Timetable
 

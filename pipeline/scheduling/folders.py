@@ -17,8 +17,7 @@ from watchfiles import Change, awatch
 from connectors.filesystem import FilesystemConnector, FilesystemSettings
 from pipeline.concealing import Concealer
 from pipeline.configuration.resolving import resolved
-from pipeline.configuration.settings import SourceSettings
-from pipeline.runs.runner import LOCAL_MEMORY_FILE
+from pipeline.configuration.settings import LOCAL_MEMORY_FILE, SourceSettings
 
 # Files that never come to rest, such as a log, are taken as they are after so long.
 SETTLE_MAX_S = 60.0

@@ -16,8 +16,8 @@ from pipeline.parsing.media_types import name_of, suffix_of_path
 from pipeline.protocols import SourceConnector
 from pipeline.reporting.looks import FoundKind, Look
 from pipeline.reporting.previews import DocumentPreview
+from pipeline.runs.parts import open_connector, record_rules
 from pipeline.runs.preview import preview_of
-from pipeline.runs.runner import open_connector, record_rules
 
 # Sources whose documents have names with endings that tell what they are.
 OF_FILES = ("filesystem", "git", "s3", "fsspec")

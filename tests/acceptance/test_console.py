@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.configuration.settings import SourceSettings
 from pipeline.console.sources import ConsoleSources
-from pipeline.runs.runner import open_source_state
+from pipeline.runs.parts import open_source_state
 
 from .conftest import TEXT_CANARY, Folder, Memory, Memsync, Running
 

@@ -13,7 +13,7 @@ from pipeline.configuration.loading import load_sources
 from pipeline.configuration.settings import SourceSettings
 from pipeline.planner import DeletePolicy
 from pipeline.protocols import SourceConnector
-from pipeline.runs.runner import open_job
+from pipeline.runs.parts import open_job
 from pipeline.sync import sync
 from tests.benchmarks.client import MEMORY_ID, REGION
 

@@ -11,9 +11,9 @@ from tests.crashes.rehearsal import Rehearsal, rehearsal
 
 # A lease of a second or so instead of minutes.
 SHORT_LEASE = (
-    "import pipeline.lease, pipeline.runs.runner\n"
+    "import pipeline.lease, pipeline.runs.parts\n"
     "pipeline.lease.RENEW_EVERY_S = 0.2\n"
-    "pipeline.runs.runner.REQUEST_OVERHEAD_S = 0.1"
+    "pipeline.runs.parts.REQUEST_OVERHEAD_S = 0.1"
 )
 SHORT_TIMEOUTS = {"connect_timeout_s": 0.2, "read_timeout_s": 0.5}
 ATTEMPTS_MAX = 15

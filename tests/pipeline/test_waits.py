@@ -12,7 +12,7 @@ from pipeline.events import RunEvent, Wait, WaitEnded, WaitStarted
 from pipeline.job import SourceJob
 from pipeline.model import Document, DocumentId, DocumentRef
 from pipeline.planner import DeletePolicy
-from pipeline.runs.runner import open_job
+from pipeline.runs.parts import open_job
 from pipeline.sync import sync
 from pipeline.workers import open_workers
 from tests.pipeline.test_sync import World, numbered, on_virtual_time

@@ -11,7 +11,7 @@ import pytest
 from pipeline.configuration.loading import load_sources
 from pipeline.configuration.settings import SourceSettings
 from pipeline.reporting.statuses import render_status
-from pipeline.runs.runner import open_source_state
+from pipeline.runs.parts import open_source_state
 from pipeline.runs.status import OVERDUE_AFTER_S, status_row
 from pipeline.scheduling.scheduler import is_behind
 from pipeline.timetable import Timetable

@@ -11,7 +11,7 @@ import pytest
 from pipeline.dead_letters import JsonLinesFile
 from pipeline.errors import StateError
 from pipeline.local_memory.store import Store
-from pipeline.runs.runner import offload
+from pipeline.runs.parts import offload
 from pipeline.state.sqlite import open_state
 from tests.pipeline.test_dead_letters import SOURCE, letter
 

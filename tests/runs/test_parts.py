@@ -8,8 +8,8 @@ import pytest
 from pipeline.configuration.loading import load_sources
 from pipeline.events import Observer
 from pipeline.planner import DeletePolicy
-from pipeline.runs import runner
-from pipeline.runs.runner import open_job
+from pipeline.runs import parts
+from pipeline.runs.parts import open_job
 
 
 @pytest.mark.parametrize(("workers", "expected"), [("{}", 7), ("{processes: 0}", 0), ("{processes: 3}", 3)])
@@ -22,8 +22,8 @@ async def test_the_settings_say_how_many_processes_read(
     def open_workers(_deriver: object, *, processes: int, observe: Observer) -> Any:
         asked.append(processes)
 
-    monkeypatch.setattr(runner, "open_workers", open_workers)
-    monkeypatch.setattr(runner, "processes_here", lambda: 7)
+    monkeypatch.setattr(parts, "open_workers", open_workers)
+    monkeypatch.setattr(parts, "processes_here", lambda: 7)
     file = tmp_path / "docs.yaml"
     file.write_text(
         "source: {type: filesystem, path: .}\n"
