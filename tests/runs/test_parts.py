@@ -1,4 +1,4 @@
-"""What the runner makes of the settings, where nothing else would show it."""
+"""What becomes of the settings, where nothing else would show it."""
 
 from pathlib import Path
 from typing import Any
