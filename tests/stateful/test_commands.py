@@ -291,7 +291,8 @@ class Commands(RuleBasedStateMachine):
         wanted, held, records = self.user.wanted(), self.user.held(), self.user.ours()
         before = self.user.ledger()
         # One that has records was being rebuilt when something came in between: that is done first, and then it writes.
-        is_lost = not before.is_acquainted and not before.record_ids
+        # So does one that was put back, since it shows that it is a copy.
+        is_lost = not before.is_acquainted and not before.record_ids and not self.has_been_moved
 
         done = self.user.memsync(*arguments, kill=kill)
 
