@@ -1,39 +1,24 @@
 """The texts on the page of a run in a real browser: opened by mouse and keyboard, on a screen of any width."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from pipeline.reporting.pages import render_page
+from tests.browser import open_browser
 
 from .report_examples import ExampleRun, diff_of, shown
 from .test_pages import HOSTILE
 
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-QUIET = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
 
 @pytest.fixture
 def browser() -> Iterator[webdriver.Chrome]:
-    if CHROMIUM is None or CHROMEDRIVER is None:
-        pytest.skip("the texts of a page were NOT looked at: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in QUIET:
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
-    yield driver
-    driver.quit()
+    with open_browser("the texts of a page") as browser:
+        yield browser
 
 
 def test_texts_are_opened_by_mouse_and_keyboard_and_do_no_harm(browser: webdriver.Chrome, tmp_path: Path) -> None:
