@@ -13,6 +13,7 @@ from pipeline.commands.edit_letter import edit_command
 from pipeline.commands.letter_options import choose_letters, find_letter, letter_filter_options, require_choice
 from pipeline.commands.shared import (
     EXIT_FAILED,
+    agreed,
     command,
     exit_code_of,
     files_of,
@@ -181,7 +182,7 @@ def _is_wanted(count: int) -> bool:
 
     if not sys.stdin.isatty():
         raise ConfigurationError("there is nobody to ask whether to drop these; --yes drops them. Nothing was dropped.")
-    return click.confirm(f"Give up {amount(count, 'dead letter')} for good?", err=True)
+    return agreed(f"Give up {amount(count, 'dead letter')} for good?", otherwise="no dead letter was dropped.")
 
 
 @dead_letters_command.command("export")

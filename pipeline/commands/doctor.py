@@ -12,6 +12,7 @@ import click
 
 from pipeline.commands.shared import (
     EXIT_FAILED,
+    agreed,
     command,
     files_of,
     json_option,
@@ -113,11 +114,12 @@ async def _probe(
     from pipeline.runs.measured import timing_by
 
     check_place(sources, memory_id)
-    if not is_agreed:
-        _ask_leave(
-            f"The probe writes some 15 records into the memory {safe(memory_id)}, deletes them again, and takes"
-            f" {duration(token_s)} or a little more. The memory should be there to be thrown away, and hold nothing."
-        )
+    if not is_agreed and not _has_leave(
+        f"The probe writes some 15 records into the memory {safe(memory_id)}, deletes them again, and takes"
+        f" {duration(token_s)} or a little more. The memory should be there to be thrown away, and hold nothing."
+    ):
+        _tell("nothing was written or measured")
+        return EXIT_FAILED
     async with stopping() as stop:
         with stop.heeded() as scope:
             measured, files = await measure(sources, memory_id, token_s, _tell)
@@ -142,13 +144,12 @@ def _tell(what: str) -> None:
     click.echo(f"memsync: {safe(what)}", err=True)
 
 
-def _ask_leave(question: str) -> None:
-    """Go on only if a person says so.
+def _has_leave(question: str) -> bool:
+    """Whether a person says to go on.
 
     Raises:
         UsageError: nobody is there to be asked.
-        Abort: the answer was no.
     """
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Say --yes if that is so.")
-    click.confirm(f"{question}\nGo on?", abort=True, err=True)
+    return agreed(f"{question}\nGo on?", otherwise="nothing was written or measured.")

@@ -11,6 +11,7 @@ import click
 from pipeline.commands.letter_options import find_letter
 from pipeline.commands.running import run_and_report
 from pipeline.commands.shared import (
+    agreed,
     command,
     files_of,
     load,
@@ -158,7 +159,9 @@ def _from_editor(
             raise ConfigurationError(f"the editor failed: {safe(reason)}. Nothing was sent.{_kept(draft)}") from error
         except UnusableEdit as error:
             click.echo(f"memsync: this cannot be sent: {safe(str(error))}", err=True)
-            if not sys.stdin.isatty() or not click.confirm("Edit it once more?", default=True, err=True):
+            if not sys.stdin.isatty() or not agreed(
+                "Edit it once more?", default=True, otherwise=f"nothing was sent.{_kept(draft)}"
+            ):
                 raise ConfigurationError(f"nothing was sent.{_kept(draft)}") from error
 
 

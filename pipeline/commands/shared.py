@@ -93,6 +93,26 @@ def end_with(work: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
+def agreed(question: str, *, default: bool = False, otherwise: str) -> bool:
+    """Whether a person at the terminal says yes.
+
+    `otherwise` says what was not done, should the answer be Ctrl-C or the end of all input.
+
+    Raises:
+        KeyboardInterrupt: it was one of these, and the person was told.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # an event loop's would wait for us to let go of it, and have Ctrl-C do nothing
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(question, default=default, err=True)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"\nmemsync: stopped; {otherwise}", err=True)
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def wait_for(function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run `function` to its end; of several errors, raise the first that says what happened."""
     import anyio

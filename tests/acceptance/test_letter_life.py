@@ -1,12 +1,14 @@
 """A dead letter from the failure to its end: sent again by itself, in quarantine, by hand, edited, or dropped."""
 
 import json
+import os
 import signal
 import stat
 
 import pytest
 
-from .conftest import Folder, Memory, Memsync
+from .conftest import Folder, Memory, Memsync, program
+from .terminal import on_terminal
 
 AT_ONCE = {"max_attempts": 1, "backoff_s": 0, "quarantine_after": 2}
 
@@ -316,6 +318,25 @@ def test_a_dropped_letter_can_be_sent_after_all(refused: Folder, memory: Memory,
     assert (in_vain.records["dead_lettered"], in_vain.records["dropped"], outstanding) == (3, 0, name)
     assert (done.records["created"], done.records["dropped"]) == (1, 0)
     assert memory.texts_of("bad.md") == ["An unwanted text."]
+
+
+@pytest.mark.parametrize("answer", ["\x03", "\x04"])
+def test_ctrl_c_and_the_end_of_input_drop_nothing(answer: str, refused: Folder, memsync: Memsync) -> None:
+    """Whoever is frightened by the question presses Ctrl-C once, and wants to hear that it was in time."""
+    memsync("run", "docs.yaml")
+    here = {"PATH": os.environ["PATH"], "HOME": str(memsync.home), "NO_COLOR": "1"}
+
+    with on_terminal([str(program()), "dead-letters", "drop", "docs.yaml", "--all"], memsync.folder, here) as terminal:
+        terminal.wait_for("for good? [y/N]: ")
+        if answer == "\x03":
+            terminal.interrupt("stopped; no dead letter was dropped.")
+        else:
+            terminal.type(answer)
+            terminal.wait_for("stopped; no dead letter was dropped.")
+        assert terminal.finish() == 130
+
+    assert "Aborted" not in terminal.shown
+    assert listed(memsync) == ["bad.md", "faq/worse.md", "rows.jsonl"]
 
 
 def test_nothing_is_dropped_by_leaving_something_out(refused: Folder, memsync: Memsync) -> None:
