@@ -1,6 +1,7 @@
 """`memsync verify` and `recover`: the ledger beside the memory."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,19 +117,13 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     nothing is written a second time. Takes a minute or two: listings of the memory lag behind.
     """
     from pipeline.reporting.listings import RecoveredSource, render_recover
-    from pipeline.runs.measured import timing_of
     from pipeline.runs.upkeep import recover_source
 
     results, errors = [], []
     sources = load(paths, names)
     for settings in sources:
-        if wait_s := timing_of(settings).settle_s:
-            click.echo(
-                f"memsync: {safe(settings.name)}: lists the memory twice, {wait_s:g} s apart, since listings lag",
-                err=True,
-            )
         try:
-            found = await recover_source(settings)
+            found = await recover_source(settings, partial(_tell_of_listings, settings))
         except SyncError as error:
             errors.append(error)
             results.append(RecoveredSource(settings.name, error=str(error)))
@@ -139,3 +134,12 @@ async def recover_command(paths: tuple[Path, ...], names: tuple[str, ...], as_js
     else:
         click.echo(render_recover(results, paths=files_of(sources), style=style_here()))
     return exit_code_of(errors)
+
+
+def _tell_of_listings(settings: "SourceSettings") -> None:
+    """Why the next minute or two bring nothing."""
+    from pipeline.runs.measured import timing_of
+
+    if wait_s := timing_of(settings).settle_s:
+        name = safe(settings.name)
+        click.echo(f"memsync: {name}: lists the memory twice, {wait_s:g} s apart, since listings lag", err=True)

@@ -1,7 +1,7 @@
 """What is done with a source beside its runs: it is compared, mended, rebuilt and searched, and letters are dropped."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from pipeline.configuration.settings import SourceSettings
 from pipeline.dead_letters import JsonLinesFile
@@ -81,8 +81,8 @@ async def count_unattributed(settings: SourceSettings) -> int:
         return (await state.counts()).unattributed
 
 
-async def recover_source(settings: SourceSettings) -> Verification:
-    """Rebuild the lost ledger of a source from its memory.
+async def recover_source(settings: SourceSettings, before_listing: Callable[[], None]) -> Verification:
+    """Rebuild the lost ledger of a source from its memory; `before_listing` is called once it is known to be lost.
 
     Raises:
         SyncError: there is a ledger, or it could not be rebuilt.
@@ -95,6 +95,7 @@ async def recover_source(settings: SourceSettings) -> Verification:
                     f"The ledger is there: it knows {counts.records} records. Nothing was done. `memsync verify`"
                     " compares it with the memory, `memsync verify --repair` mends it."
                 )
+            before_listing()
             return await rebuild(job)
 
 

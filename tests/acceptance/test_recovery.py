@@ -188,6 +188,7 @@ def test_a_lost_ledger_is_rebuilt_and_nothing_is_written_again(docs: Folder, mem
     assert memsync("run", "docs.yaml").exit_code == 0
     before, writes = memory.records(), requests_that_write(memory)
     lose_state(docs)
+    docs.configure(memory.url, destination={"settle_s": 0.01})
 
     run = memsync("run", "docs.yaml", "--json")
     recover = memsync("recover", "docs.yaml", "--json")
@@ -195,6 +196,7 @@ def test_a_lost_ledger_is_rebuilt_and_nothing_is_written_again(docs: Folder, mem
 
     assert (run.exit_code, "memsync recover" in run.error) == (1, True)
     assert (recover.exit_code, recover.report["sources"][0]["recovered"]) == (0, len(before))
+    assert "docs: lists the memory twice, 0.01 s apart" in recover.stderr
     assert (carried_on.exit_code, carried_on.touched()) == (0, 0)
     assert carried_on.records["unchanged"] == len(before)
     assert memory.records() == before
@@ -218,8 +220,9 @@ def test_what_changed_since_the_ledger_was_lost_is_brought_in(synced: Folder, me
     assert memory.holds_everything_once()
 
 
-def test_recover_refuses_a_ledger_that_is_there(synced: Folder, memsync: Memsync) -> None:
+def test_recover_refuses_a_ledger_that_is_there(synced: Folder, memory: Memory, memsync: Memsync) -> None:
     """It is right, or `verify` tells; building it anew would forget its dead letters and outbox."""
+    synced.configure(memory.url, destination={"settle_s": 90})
     before = synced.snapshot()
 
     recover = memsync("recover", "docs.yaml")
@@ -227,6 +230,7 @@ def test_recover_refuses_a_ledger_that_is_there(synced: Folder, memsync: Memsync
     assert recover.exit_code == 1
     assert f"knows {FEW} records" in recover.stdout
     assert "memsync verify" in recover.stdout
+    assert "lists the memory" not in recover.stderr
     assert {name for name in before if name.endswith(".sqlite3")} <= set(synced.snapshot())
 
 
