@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.shared import EXIT_CONFIGURATION, command, json_option, paths_argument, print_json, safe
+from pipeline.commands.shared import EXIT_CONFIGURATION, command, json_option, paths_argument, print_json, safe, typed
 
 
 @click.command("validate")
@@ -38,7 +38,7 @@ async def validate_command(paths: tuple[Path, ...], as_json: bool, strict: bool)
         )
     elif not is_refused:
         for settings in sources:
-            click.echo(f"{safe(str(settings.file))}: source {settings.name!r} is valid")
+            click.echo(f"{safe(typed(settings.file))}: source {settings.name!r} is valid")
     if findings and (is_refused or not as_json):
         click.echo(render_verdict(errors, warnings, len(sources), style=Style.of(stream)), file=stream)
     return EXIT_CONFIGURATION if is_refused else 0
