@@ -340,15 +340,18 @@ def _dead_letters_note(source: _Source) -> Iterator[Note]:
     earlier = source.dead_letters - sum(report.dead_letters_by_code.values())
     if reasons and earlier:
         reasons.append(f"  {earlier:,} from earlier runs")
-    yield Note(
-        [
-            f"{_dead_letters_words(source)}{place}" + (":" if reasons else "."),
-            *reasons,
-            *_outlook(report),
-            "To see why, and to send them again once the cause is gone:",
-        ],
-        [source.command("dead-letters"), source.command("replay")],
-    )
+    has_found_none = source.verb == "replay" and report.status == "dead_letters" and not report.documents.seen
+    if has_found_none:
+        advice = [
+            "None of their documents was found in the source, so there was nothing to send.",
+            "A run lists it anew, and with documents that are gone their letters go:",
+        ]
+        commands = [source.command("run")]
+    else:
+        advice = ["To see why, and to send them again once the cause is gone:"]
+        commands = [source.command("dead-letters"), source.command("replay")]
+    count = f"{_dead_letters_words(source)}{place}" + (":" if reasons else ".")
+    yield Note([count, *reasons, *_outlook(report), *advice], commands)
 
 
 def _outlook(report: SourceReport) -> Iterator[str]:

@@ -256,6 +256,24 @@ def test_a_replay_of_a_choice_counts_its_rounds_alone(refused: Folder, memory: M
 # ---------------------------------------------------------------------------------------------------- to drop
 
 
+def test_a_replay_of_documents_that_are_gone_says_so_and_what_takes_their_letters(
+    refused: Folder, memsync: Memsync
+) -> None:
+    """Whoever has solved it by deleting the document would replay for ever."""
+    memsync("run", "docs.yaml")
+    for gone in ("bad.md", "faq/worse.md", "rows.jsonl"):
+        (refused.documents / gone).unlink()
+
+    replay = memsync("replay", "docs.yaml")
+    run = memsync("run", "docs.yaml")
+
+    assert replay.exit_code == 3
+    assert "None of their documents was found in the source, so there was nothing to send." in replay.stdout
+    assert "memsync run docs.yaml" in replay.stdout
+    assert "memsync replay" not in replay.stdout
+    assert (run.exit_code, listed(memsync)) == (0, [])
+
+
 def test_what_is_dropped_is_counted_apart_and_not_sent_until_its_document_changes(
     refused: Folder, memory: Memory, memsync: Memsync
 ) -> None:
