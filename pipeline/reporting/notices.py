@@ -86,8 +86,11 @@ class Notice:
     body: str
 
 
-def notice(due: Due, report: SourceReport, *, path: str, host: str, now: float) -> Notice:
-    """Say which source, what, why and what to do. `path` is its configuration file, on the machine `host`."""
+def notice(due: Due, report: SourceReport, *, path: str, host: str, now: float, is_tried_again: bool = False) -> Notice:
+    """Say which source, what, why and what to do. `path` is its configuration file, on the machine `host`.
+
+    `is_tried_again`: another run is under way, so that there is nothing to do but to look.
+    """
     name = report.name
     words = {
         "failed": f"{name} failed",
@@ -96,7 +99,11 @@ def notice(due: Due, report: SourceReport, *, path: str, host: str, now: float) 
         "recovered": f"{name} is in sync again",
     }[due.occasion]
     title = f"memsync: {words}{', still' if due.is_reminder else ''}"
-    lines = [*_why(due, report, now), *_what_to_do(due.occasion, path), f"{host}, {moment(now)}"]
+    lines = [
+        *_why(due, report, now),
+        *_what_to_do(due.occasion, path, is_tried_again=is_tried_again),
+        f"{host}, {moment(now)}",
+    ]
     return Notice(due.occasion, title, "\n".join(lines))
 
 
@@ -122,11 +129,13 @@ def _why(due: Due, report: SourceReport, now: float) -> list[str]:
             return [f"It was not for {duration(now - due.since)}."]
 
 
-def _what_to_do(occasion: Occasion, path: str) -> list[str]:
+def _what_to_do(occasion: Occasion, path: str, *, is_tried_again: bool) -> list[str]:
     def command(*words: str) -> str:
         return f"  {printable(shlex.join(['memsync', *words]))}"
 
     match occasion:
+        case "failed" if is_tried_again:
+            return ["To see how that one does:", command("status", path)]
         case "failed":
             return ["Once that is mended:", command("run", path)]
         case "guarded":

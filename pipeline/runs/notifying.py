@@ -47,13 +47,25 @@ def addresses_of(settings: SourceSettings) -> list[str]:
     return addresses
 
 
-async def notify(settings: SourceSettings, addresses: Sequence[str], report: SourceReport) -> None:
-    """Tell how a run has ended, if that is news; a warning in the log says what could not be told."""
+async def notify(
+    settings: SourceSettings, addresses: Sequence[str], report: SourceReport, *, is_tried_again: bool = False
+) -> None:
+    """Tell how a run has ended, if that is news; a warning in the log says what could not be told.
+
+    `is_tried_again`: another run begins at this moment.
+    """
     chosen, now = settings.notify, time.time()
     stands = note(read_told(settings), report.status, on=chosen.on, now=now)
     news = due(stands, on=chosen.on, remind_every_s=chosen.remind_every_h * SECONDS_PER_HOUR, now=now)
     if news is not None:
-        said = notice(news, report, path=str(settings.file), host=socket.gethostname(), now=now)
+        said = notice(
+            news,
+            report,
+            path=str(settings.file),
+            host=socket.gethostname(),
+            now=now,
+            is_tried_again=is_tried_again,
+        )
         # One is enough: whoever else is to hear of it must not hinder, nor those who have heard be told each time.
         if any(sent.problem is None for sent in await send_all(settings, addresses, said)):
             stands = told(stands, news.occasion, now)
@@ -79,7 +91,7 @@ async def notify_of_unfinished(settings: SourceSettings, addresses: Sequence[str
     problem = (
         f"The run of {began} never came to its end: it was killed, or the machine went down. Another one begins now."
     )
-    await notify(settings, addresses, SourceReport(settings.name, status="failed", error=problem))
+    await notify(settings, addresses, SourceReport(settings.name, status="failed", error=problem), is_tried_again=True)
 
 
 async def notify_of_process(settings: SourceSettings, problem: str) -> None:

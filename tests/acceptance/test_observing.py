@@ -501,6 +501,9 @@ def test_of_a_run_that_was_killed_the_next_one_tells(
     bad, good = notices_in(service)
     assert bad["title"] == "memsync: docs failed"
     assert "never came to its end" in bad["message"]
+    # That the other one is at work already, and is not to be started by hand.
+    assert "To see how that one does:\n  memsync status " in bad["message"]
+    assert "memsync run" not in bad["message"]
     assert good["title"] == "memsync: docs is in sync again"
 
 
