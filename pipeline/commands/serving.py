@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -100,7 +100,7 @@ async def serve(paths: Sequence[Path], serving: Serving, *, attend: "Attend | No
     Raises:
         ConfigurationError: there is nothing to do, or the health cannot be served.
     """
-    from anyio import create_task_group
+    from anyio import create_task_group, open_signal_receiver
 
     from pipeline.reporting.logs import configure_logging
     from pipeline.scheduling.clocks import Clocks
@@ -114,6 +114,8 @@ async def serve(paths: Sequence[Path], serving: Serving, *, attend: "Attend | No
     scheduler = Scheduler(paths, options, health, clocks, attend=attend)
     ending = _Ending()
     async with AsyncExitStack() as stack:
+        # Before anybody is told that we are there: who asks us to stop from then on must find a clean end.
+        signals = stack.enter_context(open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         if serving.health_port is not None:
             import structlog
 
@@ -122,7 +124,7 @@ async def serve(paths: Sequence[Path], serving: Serving, *, attend: "Attend | No
             server = serve_health(health, serving.health_host, serving.health_port, clocks, _metrics_of(paths))
             structlog.get_logger().info("health_served", url=await stack.enter_async_context(server))
         tasks = await stack.enter_async_context(create_task_group())
-        tasks.start_soon(_heed_signals, scheduler, ending)
+        tasks.start_soon(_heed_signals, signals, scheduler, ending)
         await scheduler.serve()
         tasks.cancel_scope.cancel()
     return ending.exit_code
@@ -155,18 +157,15 @@ class _Ending:
     exit_code: int = 0
 
 
-async def _heed_signals(scheduler: "Scheduler", ending: _Ending) -> None:
+async def _heed_signals(signals: AsyncIterator[signal.Signals], scheduler: "Scheduler", ending: _Ending) -> None:
     """The first signal stops, the second one ends all on the spot; SIGHUP has the files read again."""
-    from anyio import open_signal_receiver
-
     is_stopping = False
-    with open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                scheduler.reload()
-            elif not is_stopping:
-                is_stopping = True
-                scheduler.stop()
-            else:
-                ending.exit_code = EXIT_SIGNAL + number
-                scheduler.kill()
+    async for number in signals:
+        if number == signal.SIGHUP:
+            scheduler.reload()
+        elif not is_stopping:
+            is_stopping = True
+            scheduler.stop()
+        else:
+            ending.exit_code = EXIT_SIGNAL + number
+            scheduler.kill()

@@ -185,6 +185,18 @@ def test_one_that_fails_and_one_that_is_broken_do_not_keep_others_from_running(
     assert done.exit_code == 0
 
 
+def test_who_hears_that_it_serves_can_stop_it(docs: Folder, memory: Memory, memsync: Memsync) -> None:
+    """Something that is started and stopped by scripts may be stopped in its first moment: that is no crash."""
+    docs.configure(memory.url, schedule=NEVER)
+    docs.write_documents(1)
+
+    with up(memsync, "schedule", "docs.yaml", "--health-port", "0") as scheduler:
+        scheduler.wait_for("health_served")
+        done = scheduler.stop()
+
+    assert done.exit_code == 0
+
+
 def test_a_run_that_dies_takes_nothing_along(docs: Folder, memory: Memory, memsync: Memsync) -> None:
     """The kernel kills what needs too much memory; the scheduler stays, says what it was, and runs it again."""
     docs.configure(memory.url, schedule=NEVER)
