@@ -3,6 +3,7 @@
 Python answers Ctrl-C with a trace while it imports; that is a second, and most of it is spent on libraries.
 """
 
+import atexit
 import os
 import signal
 from types import FrameType
@@ -32,6 +33,8 @@ def end_with_code(code: int) -> None:
     for number, usual in _USUAL.items():
         if signal.getsignal(number) in (usual, _end):
             signal.signal(number, lambda *_: os._exit(code))
+            # Python's last act is to give signals back their usual meaning, unless they are ignored by then.
+            atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

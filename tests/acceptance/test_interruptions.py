@@ -189,7 +189,7 @@ def test_what_no_retry_heals_stops_the_run_and_dead_letters_nothing(
 
 # ------------------------------------------------------------------------------------ before and after the run
 
-# A process that sends itself the signal of that number when it imports that module, or when it ends.
+# A process that sends itself the signal of that number when it imports that module, when it ends, or as its last act.
 _SIGNALLED = """
 import atexit, os, runpy, sys
 
@@ -204,8 +204,14 @@ class AtImport:
             interrupt()
 
 sys.meta_path.insert(0, AtImport())
+class AtLast:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=int(number)):
+        kill(process, number)
+
 if at == "the end":
     atexit.register(interrupt)
+if at == "the very end":
+    last = AtLast()
 sys.argv = ["memsync", *arguments]
 runpy.run_module("pipeline", run_name="__main__")
 """
@@ -235,9 +241,10 @@ def test_ctrl_c_while_help_is_made_ends_without_a_trace(docs: Folder) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_after_the_last_word_changes_nothing(number: int, docs: Folder) -> None:
+@pytest.mark.parametrize("at", ["the end", "the very end"])
+def test_a_signal_after_the_last_word_changes_nothing(at: str, number: int, docs: Folder) -> None:
     """Python takes its time to end; what was done is done, and the exit code is what others go by."""
-    done = signalled(docs, "the end", number, "validate", "docs.yaml")
+    done = signalled(docs, at, number, "validate", "docs.yaml")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "is valid" in done.stdout
