@@ -16,6 +16,9 @@ LINE_CHARACTERS_MAX = 200
 
 _KEY = re.compile(r"""["']?([\w.-]+)["']?\s*:\s*""")
 _FIRST_KEY = re.compile(rf"[\s{{\[-]*{_KEY.pattern}")
+# A word of a command that may say what the next one is, or what stands behind its `=`.
+_OPTION = re.compile(r"""(?<![\w.-])(?:(--?[\w-]+)(?:=|["']?\s*,\s*|\s+)|([A-Za-z]\w*)=)""")
+_OPTION_LAST = re.compile(r"""(?:^|[\s,\["'])(--?[\w-]+)["']?\s*,?\s*$""")
 _NAMES_ONE = re.compile(r"_variables?$")  # what stands there is a name
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 _STAND_INS = 0xE000  # the first of the characters that are nobody's
@@ -62,9 +65,12 @@ def _excerpt(path: Path, line: int, column: int) -> Excerpt | None:
 
 
 def continues_secret(lines: Sequence[str], index: int) -> bool:
-    """Whether that line has no key of its own, and may belong to a key above it that looks like a secret's."""
+    """Whether that line has no key of its own, and may belong to a key or an option above it that looks like a
+    secret's."""
     if _FIRST_KEY.match(lines[index]):
         return False  # what is behind it is judged by that
+    if index and (option := _OPTION_LAST.search(lines[index - 1])) and is_secret([option[1]]):
+        return True
     limit, is_open = _indentation(lines[index]), True
     for line in reversed(lines[:index]):
         if not (keys := list(_KEY.finditer(line))) or line.lstrip().startswith("#"):
@@ -94,7 +100,7 @@ def excerpt_of(line: str, start: int) -> Excerpt:
 
 
 def without_secrets(line: str) -> str:
-    """A line of YAML without what may be a secret: behind a key that looks like one, and within an address."""
+    """A line of YAML without what may be a secret: behind a key or an option that looks like it, or in an address."""
     # Each reference as one character of its own, which no pattern below takes for anything else.
     references = {chr(_STAND_INS + number): found[0] for number, found in enumerate(_REFERENCE.finditer(line))}
     for stand_in, reference in references.items():
@@ -113,6 +119,9 @@ def _masked(line: str) -> str:
             names_end = found.end() + len(rest.partition("}")[0])
         is_harmless = found.start() < names_end or key.endswith("_variable") or rest[:1] in ("", "{", "#")
         if is_secret([key]) and not is_harmless and not _BY_REFERENCE.match(rest):
+            return f"{line[: found.end()]}…"
+    for found in _OPTION.finditer(line):
+        if is_secret([found[1] or found[2]]) and not _BY_REFERENCE.match(line[found.end() :]):
             return f"{line[: found.end()]}…"
     line = re.sub(rf"://(?!{_USER})\S*@", "://…@", line)
     line = re.sub(rf"""([^/@\s"':]+:)(?!{_STAND_IN}+@)[^/@\s]+@""", r"\1…@", line)  # of SSH: no slashes stand there

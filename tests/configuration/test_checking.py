@@ -31,6 +31,12 @@ SECRET = "hunter2"
         f"url: https://example.com/feed?key={SECRET}",
         f"url: https://example.com/feed?${{env:A}}&key={SECRET}",
         f"url: reader:{SECRET}@example.com:docs.git",
+        f"command: [tap-github, --token, {SECRET}]",
+        f'source: {{type: singer, command: ["tap-github", "--token", "{SECRET}"]}}',
+        f"command: [tap-github, '--api-key={SECRET}']",
+        f"command: [env, GITHUB_TOKEN={SECRET}, tap-github]",
+        f"command: tap-github --password {SECRET}",
+        f"command: [tap-github, --token, '${{env:A}}{SECRET}']",
     ],
 )
 def test_a_line_is_shown_without_its_secrets(line: str) -> None:
@@ -48,6 +54,8 @@ def test_a_line_is_shown_without_its_secrets(line: str) -> None:
         "url: sftp://reader@example.com/docs",
         "auth: {type: bearer, token_variable: TOKEN}",
         "config_variables: {password: WIKI_PASSWORD}",
+        "command: [tap-github, --token, '${env:A}', --since, '2026']",
+        "command: [tap-github, '--token=${env:A}']",
         "include: ['**/*.md']  # all of it",
         "schedule: '*/30 * * * *'",
     ],
@@ -93,6 +101,9 @@ def test_any_line_can_be_shown(line: str, start: int) -> None:
         ("config:\n  tokens:\n  - a: 1\n  - SECRET", True),
         ("config:\n  tokens:\n  # a comment: of two words\n  - SECRET", True),
         ("password: x\nSECRET", True),  # which is no YAML; who knows what was meant
+        ("command:\n  - tap-github\n  - --token\n  - SECRET", True),
+        ('command: [tap-github, "--token",\n  "SECRET"]', True),
+        ("command:\n  - --since\n  - SECRET", False),
         ("password: x\nport: SECRET", False),
         ("auth:\n  type: SECRET", False),  # `type` tells that it is none
         ("password_variable:\n  SECRET", False),
