@@ -5,12 +5,14 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pipeline.configuration.faults import did_you_mean
 from pipeline.configuration.settings import RecordSettings
 from pipeline.destinations.agentcore import CLOCK_DIFFERENCE_MAX_S
 from pipeline.doctor.account import DENIED, Account, has_no_agentcore, reason_elsewhere
 from pipeline.errors import DestinationError, RetryableError
+from pipeline.hosts import is_loopback
 from pipeline.model import ORDER_METADATA_KEY
 from pipeline.provenance import DIGEST_METADATA_KEY, DOCUMENT_METADATA_KEY, KEY_METADATA_KEY, SOURCE_METADATA_KEY
 from pipeline.reporting.examinations import Finding
@@ -28,6 +30,8 @@ INDEXED_KEYS = (KEY_METADATA_KEY, SOURCE_METADATA_KEY, DOCUMENT_METADATA_KEY)
 # What every record of memsync bears; verify and recover have nothing else to go by.
 OWN_KEYS = (*INDEXED_KEYS, ORDER_METADATA_KEY, DIGEST_METADATA_KEY)
 INDEXED_KEYS_MAX = 10  # botocore bedrock-agentcore-control, shape IndexedKeysList
+
+_NOBODY_LISTENS = "EndpointConnectionError"
 
 WORDS_MAX = 200  # characters
 CLOCK_GOOD_S = 60.0  # of machines that share a state; see docs/promises.md
@@ -69,12 +73,26 @@ def judge_region(
             "Check the network, a proxy or VPC endpoint on the way, destination.endpoint_url and AWS_ENDPOINT_URL."
             + ("" if endpoint_url or region in MEMORY_REGIONS else f" {_REGION_CURE}")
         )
+        if error.code == _NOBODY_LISTENS and (port := _port_on_this_machine(endpoint_url)):
+            cure = (
+                "Nothing listens there. Start it, or correct destination.endpoint_url or AWS_ENDPOINT_URL. If it is a"
+                f" local memory, with its --data FILE if it has one:\n  memsync local --port {port}"
+            )
         return Finding("region", "problem", f"no AgentCore answers in {where}: {_short(error)}", cure)
     if error is not None and (reason := reason_elsewhere(error)):
         return Finding("region", "not_known", f"{where} {reason}")
     if endpoint_url is None and region not in MEMORY_REGIONS:
         return Finding("region", "ok", f"{where} answers, though it is not among those that AWS names for Memory")
     return Finding("region", "ok", f"{where} answers")
+
+
+def _port_on_this_machine(url: str | None) -> int | None:
+    """None if it is elsewhere, or no address at all."""
+    try:
+        parts = urlsplit(url or "")
+        return parts.port if is_loopback(parts.hostname) else None
+    except ValueError:
+        return None
 
 
 def _short(error: DestinationError) -> str:

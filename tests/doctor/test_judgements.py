@@ -102,6 +102,18 @@ def test_a_region(
 
 
 @pytest.mark.parametrize(
+    ("endpoint_url", "is_local"),
+    [("http://127.0.0.1:8765", True), ("http://localhost:8765/", True), ("https://vpce-1.example.com", False)],
+)
+def test_a_memory_on_this_machine_that_is_down_is_to_be_started(endpoint_url: str, is_local: bool) -> None:
+    """No proxy, and nothing of AWS, is to blame there."""
+    found = judge_region("us-east-1", endpoint_url, REGIONS, RetryableError("x", code="EndpointConnectionError"))
+
+    assert ("memsync local --port 8765" in found.cure) == is_local
+    assert ("proxy" in found.cure) != is_local
+
+
+@pytest.mark.parametrize(
     ("status", "verdict"),
     [("ACTIVE", "ok"), ("UPDATING", "ok"), ("CREATING", "warning"), ("FAILED", "problem"), ("DELETING", "problem")],
 )
