@@ -44,7 +44,7 @@ class Questions:
         try:
             return meaning(default)
         except ValueError as error:
-            raise click.UsageError(f"{printable(str(error))}: {option} can say something else.") from None
+            raise click.UsageError(f"{printable(str(error))}. {option} can say something else.") from None
 
     def choice(
         self, words: str, option: str, answers: Sequence[tuple[Answer, str]], *, default: Answer | None = None

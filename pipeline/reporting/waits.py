@@ -18,7 +18,7 @@ _ADVICE: dict[WaitReason, str] = {
     "disk": "see whether the disk of the state folder answers, and who else uses it",
     "pacer": "nothing is lost; see who else uses the memory's quota, or have it raised",
     "service": "see whether the memory can be reached",
-    "backoff": "nothing is lost; it is tried again by itself",
+    "backoff": "nothing is lost, and it is tried again by itself; see whether the memory can be reached",
     "late_writes": "it ends by itself",
 }
 ADVICE_ELSE = "it may be computing; if it stays like this, stop it with Ctrl-C, run again, and report it"
@@ -104,7 +104,7 @@ def _subject(group: WaitGroup) -> str:
         case "service":
             return f"the memory to answer {amount(group.count, 'request')}"
         case "backoff":
-            return f"another try of {amount(group.count, 'request')}"
+            return f"another try of {amount(group.count, 'request')} to the memory"
         case "late_writes":
             return "requests without an answer that may still be carried out"
 

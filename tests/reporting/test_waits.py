@@ -47,7 +47,7 @@ def test_a_wait_that_has_ended_is_not_told_of() -> None:
         (Wait("parse", "parser", DocumentId("a\x1b[2J.pdf")), r"a\x1b[2J.pdf to be parsed, for 5 s"),
         (Wait("ledger", "disk"), "the disk of the state folder, for 5 s"),
         (Wait("write", "pacer", seconds=25.0), "the memory's pace, with 1 request, for 5 s, 20 s more at least"),
-        (Wait("write", "backoff", seconds=5.0), "another try of 1 request, for 5 s"),
+        (Wait("write", "backoff", seconds=5.0), "another try of 1 request to the memory, for 5 s"),
     ],
 )
 def test_each_reason_has_its_words(wait: Wait, expected: str) -> None:
