@@ -343,7 +343,7 @@ def _dead_letters_note(source: _Source) -> Iterator[Note]:
     has_found_none = source.verb == "replay" and report.status == "dead_letters" and not report.documents.seen
     if has_found_none:
         advice = [
-            "None of their documents was found in the source, so there was nothing to send.",
+            "None of the documents that were to be sent again was found in the source, so nothing was sent.",
             "A run lists it anew, and with documents that are gone their letters go:",
         ]
         commands = [source.command("run")]

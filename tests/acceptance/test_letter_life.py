@@ -268,7 +268,7 @@ def test_a_replay_of_documents_that_are_gone_says_so_and_what_takes_their_letter
     run = memsync("run", "docs.yaml")
 
     assert replay.exit_code == 3
-    assert "None of their documents was found in the source, so there was nothing to send." in replay.stdout
+    assert "None of the documents that were to be sent again was found in the source" in replay.stdout
     assert "memsync run docs.yaml" in replay.stdout
     assert "memsync replay" not in replay.stdout
     assert (run.exit_code, listed(memsync)) == (0, [])
