@@ -15,8 +15,10 @@ SECONDS_PER_DAY = 86_400.0
 # The shares of its time between which a record is renewed. Whoever runs at least once in the last third loses none.
 EARLIEST_RENEWAL = 1 / 3
 LATEST_RENEWAL = 2 / 3
-# And the share after which a source is asked again for a document that it could not show.
+# And the share after which a source is asked again for a document that it could not show; near the end, that is sooner:
+# after half of what is left, but not sooner than this.
 ASKED_AGAIN = 1 / 10
+ASKED_AGAIN_SOONEST = 1 / 100
 
 
 # Where a record stands among those that are to be renewed: when, its document, its key.
@@ -37,10 +39,13 @@ class Renewal(NamedTuple):
         """Whether `record` holds what a person has made of it, and the memory may have forgotten that by now."""
         return record.edited_from is not None and has_lapsed(record, self.now)
 
-    def later(self) -> float:
+    def later(self, lapses_at: float | None) -> float:
         """When to try once more to renew what could not be renewed by now, in seconds since the epoch."""
-        life_days = self.expiry_days or 31  # the least that AgentCore takes
-        return self.now + ASKED_AGAIN * life_days * SECONDS_PER_DAY
+        life_s = (self.expiry_days or 31) * SECONDS_PER_DAY  # 31: the least that AgentCore takes
+        wait_s = ASKED_AGAIN * life_s
+        if lapses_at is not None and lapses_at > self.now:
+            wait_s = min(wait_s, max((lapses_at - self.now) / 2, ASKED_AGAIN_SOONEST * life_s))
+        return self.now + wait_s
 
     def is_worth_while(self, record: KnownRecord) -> bool:
         """Whether to renew `record` along with others of its document: then the document is not read for it soon."""

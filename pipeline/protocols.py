@@ -362,8 +362,8 @@ class StateStore(Protocol):
         """
         ...
 
-    async def renew_later(self, documents: Collection[DocumentId], at: float) -> None:
-        """Let the turn of the records of `documents`, and of their parts, not come before `at`."""
+    async def renew_later(self, documents: Collection[DocumentId], renewal: Renewal) -> None:
+        """Put off the turn of the records of `documents`, and of their parts, until what `Renewal.later` says."""
         ...
 
     async def next_to_renew(

@@ -140,7 +140,7 @@ async def locate_to_renew(
             if event is not None:
                 yield [event]
             if not is_dry and (event is None or (isinstance(event, DocumentRemoved) and not may_delete)):
-                await state.renew_later([document], renewal.later())
+                await state.renew_later([document], renewal)
 
 
 @dataclass(slots=True)

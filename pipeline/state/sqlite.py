@@ -355,13 +355,20 @@ class SqliteStateStore:
             found.update(document for (document,) in rows)
         return found
 
-    async def renew_later(self, documents: Collection[DocumentId], at: float) -> None:
+    async def renew_later(self, documents: Collection[DocumentId], renewal: Renewal) -> None:
+        await self._write(self._renew_later, list(documents), renewal)
+
+    def _renew_later(self, documents: list[DocumentId], renewal: Renewal) -> None:
         query = (
-            "UPDATE record SET renew_at = ? WHERE renew_at < ? AND document IN"
+            "SELECT document, key, renew_at, lapses_at FROM record WHERE renew_at IS NOT NULL AND document IN"
             " (SELECT ? UNION SELECT id FROM document WHERE origin = ? AND origin <> id)"
         )
-        rows = [(at, at, document, document) for document in documents]
-        await self._write(lambda: self._connection.executemany(query, rows))
+        for document in documents:
+            found = self._connection.execute(query, (document, document)).fetchall()
+            later = [
+                (at, of, key) for of, key, renew_at, lapses_at in found if (at := renewal.later(lapses_at)) > renew_at
+            ]
+            self._connection.executemany("UPDATE record SET renew_at = ? WHERE document = ? AND key = ?", later)
 
     async def next_to_renew(
         self, after: RenewalPlace, renewal: Renewal, *, limit: int
