@@ -313,7 +313,7 @@ class Planner:
         has_parts = has_parts and item.origin is None  # parts of a part are the whole document's
         state = self._state(item.ref, fingerprint, origin=item.origin, has_parts=has_parts)
         same = self._letter_of_same_fault(item, before, earlier)
-        is_lapsing = same is not None and (same.code == LAPSING or await self._is_due(item.ref.id))
+        is_lapsing = same is not None and (same.code == LAPSING or await self._is_due(item, parts))
         if same is not None and same.dropped_at is not None and is_lapsing == (same.code == LAPSING):
             self.observe(DocumentsDecided("unchanged", 1, unchanged=unchanged))
             return DocumentPlan(state, obsolete=None, standing=frozenset(earlier))
@@ -333,9 +333,13 @@ class Planner:
         is_same_fault = letter.message == item.message and letter.code in (item.code, LAPSING)
         return letter if is_same_version and is_same_fault else None
 
-    async def _is_due(self, document: DocumentId) -> bool:
-        """Whether records of a document that cannot be read are to be renewed, and nobody knows yet that they lapse."""
-        return bool(await self.state.to_renew([document], self.renewal))
+    async def _is_due(self, item: Unread, parts: Sequence[KnownDocument]) -> bool:
+        """Whether records of a document that cannot be read, or of its `parts`, are to be renewed, and nobody knows yet
+        that they lapse.
+        """
+        # A part of a document is no origin: what it had for parts is asked for by name.
+        nested = [part.state.id for part in parts] if item.origin is not None else []
+        return bool(await self.state.to_renew([item.ref.id, *nested], self.renewal))
 
     async def _plan_left_out(self, item: LeftOut, before: KnownDocument | None) -> DocumentPlan:
         """Remember why, so that it is not fetched again; but a document with records does not lose them for it."""

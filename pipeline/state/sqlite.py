@@ -86,10 +86,15 @@ _DUE_AT = "CASE WHEN r.edited_from IS NULL THEN r.renew_at ELSE r.lapses_at END"
 # Reading its document is of no use for what has no digest, which is read anyway or waits for a dead letter; nor where
 # that could not be parsed.
 _CAN_RENEW = "r.obsolete = 0 AND r.digest <> ''"
-_LETTERS_OF_UNREAD = """
+_ORIGIN = "(SELECT d.origin FROM document d WHERE d.id = r.document)"
+# Of the document itself, of the file that it is a part of, or of another part of that which it is a part of; `$` comes
+# next after `#`.
+_LETTERS_OF_UNREAD = f"""
     SELECT 1 FROM dead_letter l WHERE l.stage = 'parse'
-      AND (l.document = r.document OR l.document = (SELECT d.origin FROM document d WHERE d.id = r.document))
-"""
+      AND (l.document = r.document OR l.document = {_ORIGIN}
+        OR (l.document > {_ORIGIN} || '#' AND l.document < {_ORIGIN} || '$'
+          AND substr(r.document, 1, length(l.document) + 1) = l.document || '#'))
+"""  # noqa: S608 - constants
 _IS_UNREAD = f"EXISTS ({_LETTERS_OF_UNREAD})"
 # Whoever dropped that letter before did not know that the record would lapse: it is tried, and told, once.
 _IS_KNOWN_TO_LAPSE = f"""

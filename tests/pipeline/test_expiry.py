@@ -24,6 +24,7 @@ from pipeline.verifying import Verification
 from tests.fakes.destination import MemoryDestination
 from tests.fakes.source import MemorySource
 from tests.pipeline.test_incremental import Journal
+from tests.pipeline.test_parts import BROKEN_ZIP, archive, mail
 from tests.pipeline.world import RULES, AnyWorld, in_place
 
 DAYS = 60
@@ -778,6 +779,30 @@ def test_who_drops_the_letter_once_more_lets_the_records_lapse(has_fingerprints:
         assert {report.documents.failed for report in reports} == {0}
         assert await world.state.letters() == []
         assert max(world.days_left()) <= 0
+
+    on_virtual_time(story)
+
+
+def test_a_dropped_letter_of_an_archive_in_a_mail_comes_back_before_what_was_in_it_lapses() -> None:
+    """They would lapse in silence, while each run reads the mail for them: the letter is of a part, they of parts of it."""
+
+    async def story(world: World) -> None:
+        world.source.documents["1.eml"] = mail("hello", inner_zip=archive(x_txt="one", y_txt="two"))
+        await world.do()
+        world.source.documents["1.eml"] = mail("hello", inner_zip=BROKEN_ZIP)
+        await world.do()
+        await drop_all(world)
+
+        reports = [await world.after_days(1) for _ in range(DAYS - 1)]
+        fetched = len(world.source.fetched)
+        await drop_all(world)
+        later = [await world.after_days(1) for _ in range(DAYS // 4)]
+
+        assert [report.documents.failed for report in (reports[0], reports[-1])] == [0, 1]
+        assert fetched <= 5, "twice as it changed, and when its turn comes, for its own text and for the archive"
+        assert {report.documents.failed for report in later} == {0}
+        world.memory._forget_lapsed()
+        assert world.texts() == ["hello"]
 
     on_virtual_time(story)
 
