@@ -129,13 +129,15 @@ class DocumentsRemoved:
 class DeletesWithheld:
     """Deletions that were planned and not done. `removed` of `known` documents would have gone.
 
-    `some` are the first of them; that the source has them no more was not asked a second time.
+    `some` are the first of them; that the source has them no more was not asked a second time. With `is_of_asked`, it
+    has none of those that it was asked for.
     """
 
     reason: Literal["guard", "disabled"]
     removed: int
     known: int
     some: Sequence[DocumentId] = ()
+    is_of_asked: bool = False
 
 
 RequestOutcome = Literal["ok", "throttled", "retryable", "refused", "fatal"]

@@ -483,6 +483,14 @@ def is_mass_deletion(removed: int, known: int, listed: int, max_fraction: float)
     return listed == 0 or (removed > GUARDED_DOCUMENTS_MIN and removed > allowed)
 
 
+def has_nothing_asked_for(sightings: Sightings, max_fraction: float) -> bool:
+    """Whether a source that shows only what is new has none of the documents that it was asked for.
+
+    That is what an empty listing is elsewhere. A run asks for some of them only, so the fraction of all stays small.
+    """
+    return sightings.asked_there == 0 and sightings.asked_gone > GUARDED_DOCUMENTS_MIN and max_fraction < 1
+
+
 async def may_delete(
     state: StateStore, sightings: Sightings, policy: DeletePolicy, observe: Observer, *, emptied: int
 ) -> bool:
@@ -503,9 +511,11 @@ async def may_delete(
         if removed:
             observe(DeletesWithheld("disabled", removed, known, some))
         return False
-    if is_mass_deletion(removed, known, sightings.listed, policy.max_fraction) and not policy.allow_mass:
-        observe(DeletesWithheld("guard", removed, known, some))
-        return False
+    if removed and not policy.allow_mass:
+        is_of_asked = has_nothing_asked_for(sightings, policy.max_fraction)
+        if is_of_asked or is_mass_deletion(removed, known, sightings.listed, policy.max_fraction):
+            observe(DeletesWithheld("guard", removed, known, some, is_of_asked))
+            return False
     return True
 
 

@@ -104,7 +104,7 @@ async def locate_waiting(
     of_dropped = await state.documents({letter.document_id for letter in letters if letter.dropped_at is not None})
     asked_for |= {each.state.origin for each in of_dropped.values() if each.state.fingerprint is None}
     known = await state.documents(asked_for)
-    asking = Asking(connector, observe)
+    asking = Asking(connector, observe, sightings)
     for document in sorted(asked_for):
         if asking.is_futile:
             break
@@ -127,7 +127,7 @@ async def locate_to_renew(
 
     Those of which the source cannot tell, or that are gone and stay in the memory, are asked for again after a while.
     """
-    after, asking = FIRST_RENEWAL, Asking(connector, observe)
+    after, asking = FIRST_RENEWAL, Asking(connector, observe, sightings)
     asked: set[DocumentId] = set()
     while not asking.is_futile and (page := await state.next_to_renew(after, renewal, limit=RENEWED_AT_ONCE)):
         after = page[-1][0]
@@ -149,6 +149,7 @@ class Asking:
 
     connector: SourceConnector
     observe: Observer
+    sightings: Sightings
     _untold: int = 0
 
     @property
@@ -163,7 +164,11 @@ class Asking:
         except SourceError:
             self._untold += 1
             return None
-        return DocumentRemoved(document) if ref is None else ref
+        if ref is None:
+            self.sightings.asked_gone += 1
+            return DocumentRemoved(document)
+        self.sightings.asked_there += 1
+        return ref
 
 
 async def select_documents(

@@ -15,7 +15,8 @@ class Sightings:
     that were read and lost parts. `checkpoint` speaks of all that is gone, also by not being listed: it is to be saved
     once that is removed. `renamed` tells of documents what the ledger knows them as, where it is not to be changed.
     `delivered` are records that this run stored before it began to scan, `unattributed` is how many the ledger had of
-    no document.
+    no document. `asked_there` and `asked_gone` count the documents that no listing showed and that the source was asked
+    for.
     """
 
     last_row: int
@@ -23,6 +24,8 @@ class Sightings:
     rows: int | None = None  # rows that it had then, if somebody counted them
     listed: int = 0
     unattributed: int = 0
+    asked_there: int = 0
+    asked_gone: int = 0
     emptied: int = 0  # documents that are still there and ask for no record any more
     delivered: Mapping[DocumentId, set[RecordKey]] = field(default_factory=dict)
     complete: list[str] = field(default_factory=list)

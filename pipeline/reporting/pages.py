@@ -232,7 +232,10 @@ def _notes(report: Json, account: SourceReport) -> list[Note]:
     if report["status"] == RUNNING:
         return []
     guard = report["guard"]
-    withheld = None if guard is None else DeletesWithheld(guard["reason"], guard["removed"], guard["known"])
+    withheld = None
+    if guard is not None:
+        is_of_asked = guard.get("is_of_asked", False)  # which an older version did not write
+        withheld = DeletesWithheld(guard["reason"], guard["removed"], guard["known"], is_of_asked=is_of_asked)
     return notes_of_run(account, report["file"], _typed_verb(report), withheld)
 
 

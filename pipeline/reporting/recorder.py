@@ -256,7 +256,12 @@ class RunRecorder:
 
 
 def _guard(withheld: DeletesWithheld) -> dict[str, Any]:
-    return {"reason": withheld.reason, "removed": withheld.removed, "known": withheld.known}
+    return {
+        "reason": withheld.reason,
+        "removed": withheld.removed,
+        "known": withheld.known,
+        "is_of_asked": withheld.is_of_asked,
+    }
 
 
 def _rounded(counts: OperationCounts) -> dict[str, Any]:

@@ -312,6 +312,8 @@ def _withheld_note(source: _Source) -> Iterator[Note]:
     if source.report.status == "guarded":
         is_empty = source.report.documents.seen == 0
         reason = "it listed nothing at all" if is_empty else "more than `deletes.max_fraction` allows"
+        if source.withheld is not None and source.withheld.is_of_asked:
+            reason = "it has none of those that it was asked for"
         yield Note(
             [
                 f"{_gone_words(source)}: {reason}.",

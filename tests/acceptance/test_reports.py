@@ -152,7 +152,7 @@ def test_the_guard_tells_which_documents_it_kept(docs: Folder, memory: Memory, m
 
     report = reports(docs)[-1]
     assert (done.exit_code, report["status"]) == (4, "guarded")
-    assert report["guard"] == {"reason": "guard", "removed": 25, "known": 30}
+    assert report["guard"] == {"reason": "guard", "removed": 25, "known": 30, "is_of_asked": False}
     assert [each["id"] for each in report["documents"]["withheld"]["first"]] == [f"{n:03}.md" for n in range(25)]
     text = Path(memsync("report", "docs.yaml").stdout.strip()).read_text()
     assert "--allow-mass-delete" in text

@@ -311,6 +311,29 @@ def test_what_is_gone_where_a_source_shows_only_what_is_new_goes_when_its_turn_c
     play_with(JournalWorld(Journal(), MemoryDestination()), story)
 
 
+@pytest.mark.parametrize("max_fraction", [0.2, 1.0])
+def test_a_source_that_has_nothing_of_what_it_is_asked_for_trips_the_guard(max_fraction: float) -> None:
+    """A table is emptied to be loaded anew. Each day's share is small, and what is deleted is never shown again."""
+
+    async def story(world: World) -> None:
+        journal = silent_journal(world, 300)
+        world.deletes = DeletePolicy(max_fraction=max_fraction)
+        await world.do()
+        await world.after_days(DAYS / 3)
+        journal.silently_gone = {f"{number}.md" for number in range(300)}
+
+        reports = [await world.after_days(1) for _ in range(3)]
+        left = len(world.texts())
+        journal.silently_gone.clear()
+        back = await world.after_days(1)
+
+        assert [report.withheld_documents > 10 for report in reports] == [max_fraction < 1] * 3
+        assert left == 300 if max_fraction < 1 else left < 270
+        assert (back.withheld_documents, len(world.texts())) == (0, left)
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
 def test_what_is_gone_and_must_not_be_deleted_is_asked_for_now_and_then() -> None:
     """It may come back before its records lapse."""
 
@@ -784,7 +807,7 @@ def test_who_drops_the_letter_once_more_lets_the_records_lapse(has_fingerprints:
 
 
 def test_a_dropped_letter_of_an_archive_in_a_mail_comes_back_before_what_was_in_it_lapses() -> None:
-    """They would lapse in silence, while each run reads the mail for them: the letter is of a part, they of parts of it."""
+    """They would lapse in silence, while each run reads the mail for them: the letter is of a part, they are of its."""
 
     async def story(world: World) -> None:
         world.source.documents["1.eml"] = mail("hello", inner_zip=archive(x_txt="one", y_txt="two"))

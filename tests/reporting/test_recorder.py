@@ -193,7 +193,7 @@ def test_what_else_a_person_must_know_is_there(recording: Recording) -> None:
 
     report = recording.finish()
     assert report["status"] == report["account"]["status"] == "guarded"
-    assert report["guard"] == {"reason": "guard", "removed": 80, "known": 100}
+    assert report["guard"] == {"reason": "guard", "removed": 80, "known": 100, "is_of_asked": False}
     assert report["documents"]["withheld"] == {"total": 80, "first": [{"id": "gone.md"}]}
     assert report["listing"]["state"] == "incomplete"
     assert report["listing"]["problems"] == {
