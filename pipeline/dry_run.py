@@ -1,11 +1,11 @@
 """What a run would change in the memory: planned like any run, told to whoever takes it down, and not done."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from pipeline.model import FIRST_PLACE, Batch, Checkpoint, DocumentId, DocumentPlan, KnownRecord
+from pipeline.model import FIRST_PLACE, Batch, Checkpoint, DocumentId, DocumentPlan, KnownRecord, RecordKey
 from pipeline.protocols import ChangeSink, StateStore
 from pipeline.sightings import Sightings
 
@@ -61,15 +61,18 @@ class DryRun:
             for sink in self.sinks:
                 await sink.note_deletes(some)
 
-    async def note_obsolete(self, resent: Collection[str]) -> None:
+    async def note_obsolete(self, deletions: Mapping[str, RecordKey]) -> int:
         """What an earlier run has found to be obsolete and not deleted: it was cut off, or the guard held it back, or
-        it has failed and its letter is among those that are `resent`.
+        it has failed and its letter is among `deletions`, of which this returns how many are sent.
         """
-        after = FIRST_PLACE
-        while self.sinks and (page := await self.state.obsolete(after, limit=PAGE, despite=resent)):
+        after, resent = FIRST_PLACE, 0
+        is_asked = self.sinks or deletions
+        while is_asked and (page := await self.state.obsolete(after, limit=PAGE, despite=deletions)):
             after = page[-1].place
+            resent += len({record.key for record in page}.intersection(deletions.values()))
             for sink in self.sinks:
                 await sink.note_deletes(page, of_earlier_run=True)
+        return resent
 
     async def withhold_deletes(self) -> None:
         for sink in self.sinks:

@@ -267,9 +267,8 @@ async def take_out(
             else:
                 await job.state.remove(await job.scope.removable(job.state, vanished) if job.scope else vanished)
     if dry:
-        await dry.note_obsolete(resends.deletions)
-        if resends.deletions:
-            job.observe(LettersResent(len(resends.deletions)))
+        if resent := await dry.note_obsolete(resends.deletions):
+            job.observe(LettersResent(resent))
     else:
         await delete_obsolete(job, resends=resends)
     return not any(map(sightings.is_broken_scope, sightings.removed | sightings.shrunk))

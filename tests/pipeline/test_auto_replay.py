@@ -412,6 +412,32 @@ def test_what_is_due_and_not_sent_is_not_told_as_sent(what: str) -> None:
     on_virtual_time(story)
 
 
+def test_a_plan_does_not_tell_a_deletion_as_sent_that_waits_for_another_letter() -> None:
+    """Nothing is deleted of a document that cannot be read: no run would send it."""
+
+    async def story(world: World) -> None:
+        world.memory = memory = Undying()
+        parts = [f"Paragraph {number}. " + "word " * 70 for number in range(3)]
+        world.source.documents = {"a.md": "\n\n".join(parts)}
+        await world.do(auto_replay=RULE)
+        world.source.documents = {"a.md": "\n\n".join(parts[:2])}
+        memory.is_ill = True
+        await world.do(auto_replay=RULE)
+        memory.is_ill = False
+        world.source.documents = {"a.md": "changed"}
+        world.source.fetch_errors["a.md"] = UnreadableDocument("403", "Cannot read it.")
+        await world.do(auto_replay=RULE)
+        assert {letter.stage for letter in await world.state.letters()} == {"fetch", "write"}
+        world.now += 15 * MINUTE_S
+
+        planned = await world.do(preview, auto_replay=RULE)
+        report = await world.do(auto_replay=RULE)
+
+        assert (planned.resent, report.resent, report.records.deleted) == (0, 0, 0)
+
+    on_virtual_time(story)
+
+
 def test_a_document_that_can_be_read_after_all_is_one_letter_sent() -> None:
     """Also a file of many lines, and one that still cannot be read is none."""
 
