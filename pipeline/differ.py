@@ -4,7 +4,7 @@ Pure computation: the same two lists always give the same changes.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,9 +31,12 @@ def difference(desired: Sequence[Record], known: Sequence[KnownRecord]) -> Diffe
     by_key = {record.key: record for record in known}
     anchors = _anchors(desired, by_key)
     orders = _orders(desired, anchors)
+    edited = {position: before.order for position, before in _edited(desired, by_key)}
     if orders is None:
         # No room is left between two neighbours (after some fifty insertions at one place): number all anew.
-        orders = [float(number) for number in range(1, len(desired) + 1)]
+        orders = _apart([float(number) for number in range(1, len(desired) + 1)], set(edited.values()), edited)
+    elif edited:
+        orders = _apart(orders, set(edited.values()), {*anchors, *edited})
 
     wanted = {record.key for record in desired}
     vanished = sorted((record for record in known if record.key not in wanted), key=lambda record: record.order)
@@ -60,6 +63,28 @@ def _may_stay(record: KnownRecord, order: float) -> bool:
     would say anew what its document says.
     """
     return record.order == order or record.edited_from is not None
+
+
+def _edited(desired: Sequence[Record], by_key: dict[RecordKey, KnownRecord]) -> Iterator[tuple[int, KnownRecord]]:
+    """The records that a person has edited and that stay, each with its position in `desired`."""
+    for position, record in enumerate(desired):
+        before = by_key.get(record.key)
+        if before is not None and before.edited_from is not None and before.digest == record.digest:
+            yield position, before
+
+
+def _apart(orders: Sequence[float], taken: Collection[float], fixed: Collection[int]) -> list[float]:
+    """`orders` without numbers that are `taken` by records that are never moved, but for those at the `fixed` positions.
+
+    A number moves towards the one before it; where there is no room left, it stays.
+    """
+    apart = []
+    for position, order in enumerate(orders):
+        low = orders[position - 1] if position else order - 1
+        while position not in fixed and order in taken and low < (low + order) / 2 < order:
+            order = (low + order) / 2  # noqa: PLW2901
+        apart.append(order)
+    return apart
 
 
 def _anchors(desired: Sequence[Record], by_key: dict[RecordKey, KnownRecord]) -> dict[int, float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.differ import Difference, difference
@@ -245,6 +245,20 @@ def test_a_chunk_that_moved_keeps_its_own_record() -> None:
     after = applied(before, difference(desired("cab"), before))
 
     assert {one.key: one.memory_record_id for one in after} == {one.key: one.memory_record_id for one in before}
+
+
+@given(st.lists(st.tuples(st.lists(st.sampled_from("abcdef"), unique=True), st.sampled_from("abcdef"))))
+@example([(list("abc"), "b"), (list("acb"), "a"), (list("adcb"), "a")])
+def test_no_record_takes_the_place_of_one_that_a_person_has_edited(versions: list[tuple[list[str], str]]) -> None:
+    """An edited record is never moved, so the place that it keeps may be one between two others by now."""
+    before: list[KnownRecord] = []
+    for keys, edited in versions:
+        wanted = desired("".join(keys))
+        before = applied(before, difference(wanted, before))
+
+        assert len({each.order for each in before}) == len(before)
+        assert difference(wanted, before).changes == ()
+        before = [each._replace(edited_from=each.digest) if each.key == edited else each for each in before]
 
 
 def test_a_document_that_lost_all_its_text_makes_all_records_obsolete() -> None:
