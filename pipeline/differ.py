@@ -74,7 +74,7 @@ def _edited(desired: Sequence[Record], by_key: dict[RecordKey, KnownRecord]) -> 
 
 
 def _apart(orders: Sequence[float], taken: Collection[float], fixed: Collection[int]) -> list[float]:
-    """`orders` without numbers that are `taken` by records that are never moved, but for those at the `fixed` positions.
+    """`orders` without numbers that are `taken` by records which are never moved, except at the `fixed` positions.
 
     A number moves towards the one before it; where there is no room left, it stays.
     """
