@@ -165,7 +165,7 @@ class Asking:
             self._untold += 1
             return None
         if ref is None:
-            self.sightings.asked_gone += 1
+            self.sightings.asked_gone += not self.sightings.is_listed_scope(document)  # else the listing has told
             return DocumentRemoved(document)
         self.sightings.asked_there += 1
         return ref

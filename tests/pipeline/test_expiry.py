@@ -1,6 +1,6 @@
 """Records that the memory forgets after some days are renewed while their documents are there, and only then."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +14,17 @@ from pipeline.applying import apply_plan, make_plan
 from pipeline.errors import FatalError, RetryableError, UnreadableDocument
 from pipeline.expiry import SECONDS_PER_DAY, renewal_share
 from pipeline.job import SourceJob
-from pipeline.model import FIRST_PLACE, NO_EXPIRY, DocumentId, KnownRecord, Operation
+from pipeline.model import (
+    FIRST_PLACE,
+    NO_EXPIRY,
+    Checkpoint,
+    DocumentId,
+    KnownRecord,
+    Operation,
+    ScanComplete,
+    ScanIncremental,
+    SourceEvent,
+)
 from pipeline.planner import DeletePolicy
 from pipeline.report import SourceReport
 from pipeline.saved_plans import ChangeTable
@@ -332,6 +342,33 @@ def test_a_source_that_has_nothing_of_what_it_is_asked_for_trips_the_guard(max_f
         assert (back.withheld_documents, len(world.texts())) == (0, left)
 
     play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
+class HalfListed(Journal):
+    """Lists what is in `full/`, and shows of the rest only what is new."""
+
+    async def scan(self, since: Checkpoint | None) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        async for events in super().scan(since):
+            yield [ScanIncremental("feed/") if isinstance(event, ScanIncremental) else event for event in events]
+        yield [*(self._ref(name, text) for name, text in self.now.items() if name.startswith("full/"))]
+        yield [ScanComplete("full/")]
+
+
+def test_what_a_listing_does_not_show_any_more_is_not_what_the_source_was_asked_for() -> None:
+    """Of a few documents among many, a full listing has told that they are gone; their records happen to be due."""
+
+    async def story(world: World) -> None:
+        journal = silent_journal(world, 0)
+        journal.entries = [(f"full/{number}.md", f"text {number}") for number in range(100)]
+        await world.do()
+        world.now += DAYS * 0.67 * SECONDS_PER_DAY
+        journal.silently_gone = {f"full/{number}.md" for number in range(15)}
+
+        report = await world.do()
+
+        assert (report.withheld_documents, report.documents.removed) == (0, 15)
+
+    play_with(JournalWorld(HalfListed(), MemoryDestination()), story)
 
 
 def test_what_is_gone_and_must_not_be_deleted_is_asked_for_now_and_then() -> None:
