@@ -46,6 +46,8 @@ from pipeline.sightings import Sightings
 
 FETCHES_AT_ONCE = 16
 RENEWED_AT_ONCE = 500  # records that are looked up together
+# In a row, of a source that can tell of others; it may have gone down meanwhile, and each question take its time.
+UNTOLD_OF_ONE_THAT_TELLS_MAX = 20
 FETCHED_AT_ONCE = 128  # documents in one list
 FETCHED_BYTES_MAX = 8 * 1024 * 1024  # that wait together between two stages, unless one document is larger
 
@@ -131,8 +133,13 @@ async def locate_to_renew(
     asked: set[DocumentId] = set()
     while not asking.is_futile and (page := await state.next_to_renew(after, renewal, limit=RENEWED_AT_ONCE)):
         after = page[-1][0]
-        documents = await state.documents({document for _, document in page} - asked)
-        for document in sorted(each for each, known in documents.items() if not sightings.has(known.row)):
+        documents = [document for document in dict.fromkeys(document for _, document in page) if document not in asked]
+        known = await state.documents(documents)
+        # In the order of their turns, which has nothing to do with their names: of those that are called alike, a
+        # source may be able to tell of none.
+        for document in documents:
+            if document not in known or sightings.has(known[document].row):
+                continue
             if asking.is_futile:
                 break
             asked.add(document)
@@ -145,16 +152,17 @@ async def locate_to_renew(
 
 @dataclass(slots=True)
 class Asking:
-    """Asks a source for single documents, until it cannot tell of too many: then it is no fault of the documents."""
+    """Asks a source for single documents, until it cannot tell of too many in a row: then they are not at fault."""
 
     connector: SourceConnector
     observe: Observer
     sightings: Sightings
-    _untold: int = 0
+    _untold: int = 0  # in a row
+    _has_told: bool = False
 
     @property
     def is_futile(self) -> bool:
-        return self._untold > UNTOLD_MAX
+        return self._untold > (UNTOLD_OF_ONE_THAT_TELLS_MAX if self._has_told else UNTOLD_MAX)
 
     async def ask(self, document: DocumentId) -> DocumentRef | DocumentRemoved | None:
         """The document, or that it is gone; None: the source cannot tell."""
@@ -164,6 +172,7 @@ class Asking:
         except SourceError:
             self._untold += 1
             return None
+        self._untold, self._has_told = 0, True
         if ref is None:
             self.sightings.asked_gone += not self.sightings.is_listed_scope(document)  # else the listing has told
             return DocumentRemoved(document)

@@ -414,6 +414,23 @@ def test_a_document_of_which_a_source_cannot_tell_lets_no_other_lapse() -> None:
     play_with(JournalWorld(Journal(), MemoryDestination()), story)
 
 
+def test_many_documents_of_which_a_source_cannot_tell_let_no_other_lapse() -> None:
+    """Deleted rows pile up, and a tap that lists only what is new can tell of none, whatever it is asked for first."""
+
+    async def story(world: World) -> None:
+        journal = silent_journal(world, 600)
+        await world.do()
+        journal.cannot_tell_of = {f"{number}.md" for number in range(400)}
+
+        for _ in range(DAYS + 1):
+            await world.after_days(1)
+
+        world.memory._forget_lapsed()
+        assert world.texts() == sorted(f"text {number}" for number in range(400, 600))
+
+    play_with(JournalWorld(Journal(), MemoryDestination()), story)
+
+
 def test_a_source_that_cannot_tell_once_near_the_end_lets_nothing_lapse() -> None:
     """Runs begin again late, after a long pause, and the first one meets a server that is busy for a moment."""
 
