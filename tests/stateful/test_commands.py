@@ -185,10 +185,13 @@ class Commands(RuleBasedStateMachine):
         assert self.snapshot() == files, "to look changes nothing"
         held = {record.record_id for record in self.user.ours()}
         if not ledger.pending:
-            assert source["missing"] == len(ledger.record_ids - held)
+            keys = {
+                (record_id, key) for record_id, key in self.user.keys_held() if record_id not in ledger.unattributed
+            }
+            assert source["missing"] == len(ledger.keys - keys) + len(ledger.unattributed - held)
             surplus = source["foreign"] + source["duplicate"] + source["unattributed"]
-            assert surplus == len(held - ledger.record_ids) + len(held & ledger.unattributed)
-            is_right = ledger.record_ids == held and not source["changed"] and not ledger.unattributed
+            assert surplus == len(keys - ledger.keys) + len(held & ledger.unattributed)
+            is_right = ledger.keys == keys and not source["changed"] and not ledger.unattributed
             assert done.exit_code == (IN_SYNC if is_right else FAILED)
 
     @rule()

@@ -38,6 +38,7 @@ class Ledger:
     is_acquainted: bool = False
     has_mark: bool = False
     record_ids: frozenset[str] = frozenset()
+    keys: frozenset[tuple[str, str]] = frozenset()  # of the records whose document is known, each behind its id
     unattributed: frozenset[str] = frozenset()
     letters: frozenset[str] = frozenset()  # the documents that they are of
     pending: int = 0
@@ -86,6 +87,10 @@ class User:
         """What memsync wrote."""
         return [record for record in self.memory.records() if record.record_id not in self.planted]
 
+    def keys_held(self) -> set[tuple[str, str]]:
+        """The keys of what memsync wrote, each behind the id of its record: an update may have given it another key."""
+        return {(record.record_id, str(metadata_of(record)["memsync-key"])) for record in self.ours()}
+
     def held(self) -> dict[str, str]:
         """What the memory holds, by document; a second copy of a record counts once."""
         chunks: dict[str, dict[str, tuple[float, str]]] = defaultdict(dict)
@@ -132,6 +137,7 @@ class User:
                 is_acquainted="acquainted_at" in meta or "1" in column("SELECT value FROM meta WHERE name = 'schema'"),
                 has_mark="marked_at" in meta,
                 record_ids=frozenset(column("SELECT memory_record_id FROM record")),
+                keys=frozenset(connection.execute("SELECT memory_record_id, key FROM record WHERE document <> ''")),
                 unattributed=frozenset(column("SELECT memory_record_id FROM record WHERE document = ''")),
                 letters=frozenset(column("SELECT document FROM dead_letter")),
                 pending=column("SELECT count(*) FROM outbox")[0],
