@@ -122,7 +122,8 @@ def _masked(line: str) -> str:
             return f"{line[: found.end()]}…"
     for found in _OPTION.finditer(line):
         if is_secret([found[1] or found[2]]) and not _BY_REFERENCE.match(line[found.end() :]):
-            return f"{line[: found.end()]}…"
+            line = f"{line[: found.end()]}…"  # it may be a parameter of an address that holds another one
+            break
     line = re.sub(rf"://(?!{_USER})\S*@", "://…@", line)
     line = re.sub(rf"""([^/@\s"':]+:)(?!{_STAND_IN}+@)[^/@\s]+@""", r"\1…@", line)  # of SSH: no slashes stand there
     return re.sub(r"(://[^?\s]*\?)\S+", r"\1…", line)

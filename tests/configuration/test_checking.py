@@ -23,6 +23,7 @@ SECRET = "hunter2"
         f"{{password: ${{env:A}}, token: {SECRET}}}",
         f"url: postgresql://reader:{SECRET}@db/wiki",
         f"url: postgresql://reader:{SECRET}/x@db/wiki",
+        f"url: postgresql://reader:{SECRET}/x@db/wiki?password=a",
         f"url: postgresql://reader:{SECRET}${{env:A}}@db/wiki",
         f"url: postgresql://reader:${{env:A}}{SECRET}@db/wiki",
         f"url: postgresql://reader:{SECRET}@${{env:HOST}}/wiki",
