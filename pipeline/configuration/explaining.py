@@ -6,14 +6,9 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from connectors import connector_types
-from pipeline.configuration.faults import (
-    is_by_reference,
-    is_secret,
-    variable_of,
-    without_plain_secrets,
-    without_secret_arguments,
-)
+from pipeline.configuration.faults import variable_of
 from pipeline.configuration.loading import LoadedSource
+from pipeline.configuration.masking import is_by_reference, is_secret, without_plain_secrets, without_secret_arguments
 from pipeline.configuration.settings import ReferringSettings
 from pipeline.configuration.source_files import SourceFile, merged
 from pipeline.references import Location, parse, texts_with_marks

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.concealing import NOTHING_CONCEALED, Concealer
+from pipeline.configuration.masking import is_secret, without_passwords
 from pipeline.configuration.source_files import SourceFile
 from pipeline.errors import ConfigurationError
 
@@ -18,17 +19,6 @@ VARIABLE_PREFIX = "MEMSYNC_"
 SECTION_SEPARATOR = "__"
 
 SHOWN_CHARACTERS_MAX = 80
-_SECRET_NAME = re.compile(
-    r"auth(?!or(?!i[sz]))"  # not of an author, or an authority
-    r"|(access|account|api|app|private|shared|signing|storage|subscription)[-_]?key|connection[-_]?string|cookie"
-    r"|credential|key_id|passphrase|passw|private|pwd|(^|[-_])sas([-_]|$)|secret|signature|token",
-    re.IGNORECASE,
-)
-
-_REFERENCE = r"\$\{[^}]*\}"
-_STAND_INS = 0xE000  # the first of the characters that are nobody's
-_STAND_IN = "[\ue000-\uf8ff]"
-
 _WORDS = {
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
@@ -88,64 +78,6 @@ def shown(value: object, location: Sequence[str | int] = ()) -> str:
     else:
         written = json.dumps(value, default=repr)
     return written if len(written) <= SHOWN_CHARACTERS_MAX else f"{written[: SHOWN_CHARACTERS_MAX - 1]}…"
-
-
-def without_passwords(text: str) -> str:
-    """`text` without those parts of addresses that may hold a secret."""
-    text = re.sub(r"//[^/@]*@", "//…@", text)
-    text = re.sub(r"^([^/@\s]+:)[^/@\s]+@", r"\1…@", text)  # an address of SSH has no slashes there
-    return re.sub(r"(://[^?#]*[?#]).+", r"\1…", text)
-
-
-def is_by_reference(text: str) -> bool:
-    """Whether `text` is a reference and nothing else, but for how it is used."""
-    return re.fullmatch(rf"((Bearer|Basic|Token) +)?({_REFERENCE})+", text) is not None
-
-
-def without_plain_secrets(text: str) -> str:
-    """`text` as `without_passwords` has it, but with what is a reference there, as that says no secret."""
-    references = {chr(_STAND_INS + number): found[0] for number, found in enumerate(re.finditer(_REFERENCE, text))}
-    if not references:
-        return without_passwords(text)
-    for stand_in, reference in references.items():
-        text = text.replace(reference, stand_in, 1)
-    text = re.sub(rf"//(?!([^/:@]*:)?{_STAND_IN}+@)[^/@]*@", "//…@", text)
-    text = re.sub(rf"^([^/@\s]+:)(?!{_STAND_IN}+@)[^/@\s]+@", r"\1…@", text)
-    if (begun := re.search(r"://[^?#]*[?#]", text)) is not None:
-        hidden = rf"([^=&#]*=)?(?!{_STAND_IN}+([&#]|$))[^=&#]+(?=[&#]|$)"
-        text = text[: begun.end()] + re.sub(hidden, r"\1…", text[begun.end() :])
-    for stand_in, reference in references.items():
-        text = text.replace(stand_in, reference)
-    return text
-
-
-def without_secret_arguments(words: Sequence[str]) -> list[str]:
-    """The words of a command without what is given to options that are named like secrets, unless that is a reference.
-
-    Options may be `--token=VALUE`, `--token VALUE` or `TOKEN=VALUE`; one without a value takes the next word with it.
-    """
-    shown = []
-    is_value_next = False
-    for word in words:
-        name, equals, value = word.partition("=")
-        if is_value_next and not is_by_reference(word):
-            shown.append("…")
-        elif equals and is_secret([name]) and not is_by_reference(value):
-            shown.append(f"{name}=…")
-        else:
-            shown.append(word)
-        is_value_next = word.startswith("-") and not equals and is_secret([word])
-    return shown
-
-
-def is_secret(location: Sequence[str | int]) -> bool:
-    """Whether the name of a setting, or of a section around it, looks like that of a secret."""
-    return any(_SECRET_NAME.search(str(step)) for step in location)
-
-
-def is_secret_variable(name: str) -> bool:
-    """Whether an environment variable looks like one that holds a secret."""
-    return bool(_SECRET_NAME.search(name) or re.search(r"(^|_)(pw|pass|key|dsn)(_|$)", name, re.IGNORECASE))
 
 
 def fault(

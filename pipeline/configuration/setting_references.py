@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.concealing import Concealer
-from pipeline.configuration.faults import Stand, dotted, fault, is_secret, is_secret_variable, without_passwords
+from pipeline.configuration.faults import Stand, dotted, fault
 from pipeline.configuration.local_references import local_value
+from pipeline.configuration.masking import is_secret, is_secret_variable, without_passwords
 from pipeline.configuration.source_files import SourceFile
 from pipeline.errors import ConfigurationError
 from pipeline.references import (

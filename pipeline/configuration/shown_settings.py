@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.configuration.faults import is_by_reference, is_secret, without_plain_secrets, without_secret_arguments
+from pipeline.configuration.masking import is_by_reference, is_secret, without_plain_secrets, without_secret_arguments
 from pipeline.configuration.settings import ReferringSettings, SourceSettings
 
 NOT_SHOWN = "(not shown)"
@@ -45,12 +45,12 @@ def _shown(value: Any) -> Any:
                 value = without_secret_arguments(value)
             return [_shown(item) for item in value]
         case str() if "://" in value:
-            return _without_secrets(value)
+            return _shown_address(value)
         case _:
             return value
 
 
-def _without_secrets(address: str) -> str:
+def _shown_address(address: str) -> str:
     try:
         parts = urlsplit(address)
     except ValueError:

@@ -14,6 +14,7 @@ from pipeline.hosts import is_loopback
 from pipeline.templates import render, template_fields
 
 LOCAL = "local"
+SOURCE_NAME_CHARACTERS_MAX = 64
 
 # botocore bedrock-agentcore, shapes MemoryId, MemoryStrategyId, MetadataKey, StringValueList, Namespace and
 # MemoryRecordMetadataMap; a test compares them with the installed model.
@@ -170,8 +171,12 @@ _told_metadata_value = WithJsonSchema({"anyOf": [_WORD, {"type": "number"}, {"ty
 
 SourceName = Annotated[
     str,
-    _matching(_SOURCE_NAME, 64, "1 to 64 of `a-zA-Z0-9._-`, beginning with a letter or a digit"),
-    _told(_SOURCE_NAME, maxLength=64),
+    _matching(
+        _SOURCE_NAME,
+        SOURCE_NAME_CHARACTERS_MAX,
+        f"1 to {SOURCE_NAME_CHARACTERS_MAX} of `a-zA-Z0-9._-`, beginning with a letter or a digit",
+    ),
+    _told(_SOURCE_NAME, maxLength=SOURCE_NAME_CHARACTERS_MAX),
 ]
 MemoryId = Annotated[
     str,

@@ -9,9 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from pipeline.configuration.values import SOURCE_NAME_CHARACTERS_MAX
 from pipeline.starting.draft import Setting, source_setting
-
-NAME_CHARACTERS_MAX = 64  # pipeline.configuration.settings.SourceName
 
 # Read by fsspec; what else it knows is set up with `--type fsspec`.
 SHARES = {
@@ -93,7 +92,7 @@ def place_of(where: str, base: Path) -> Place | None:
 
 def slug(text: str) -> str:
     """`text` as the name of a source."""
-    plain = re.sub(r"[^a-zA-Z0-9._-]+", "-", text).strip("-._")[:NAME_CHARACTERS_MAX]
+    plain = re.sub(r"[^a-zA-Z0-9._-]+", "-", text).strip("-._")[:SOURCE_NAME_CHARACTERS_MAX]
     return plain or "source"
 
 

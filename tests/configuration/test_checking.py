@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.configuration.checking import continues_secret, excerpt_of, without_secrets
+from pipeline.configuration.checking import excerpt_of
+from pipeline.configuration.masking import continues_secret, without_secrets
 
 SECRET = "hunter2"
 

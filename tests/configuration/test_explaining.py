@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.configuration.explaining import explain
-from pipeline.configuration.faults import without_plain_secrets
 from pipeline.configuration.loading import load_with_origins
+from pipeline.configuration.masking import without_plain_secrets
 
 
 @pytest.mark.parametrize(

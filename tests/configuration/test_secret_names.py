@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.configuration.faults import is_secret
 from pipeline.configuration.loading import load_sources
+from pipeline.configuration.masking import is_secret
 from pipeline.configuration.settings import listing_basis
 from pipeline.errors import ConfigurationError
 

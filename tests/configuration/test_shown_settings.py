@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration.faults import without_secret_arguments
 from pipeline.configuration.loading import load_sources
+from pipeline.configuration.masking import without_secret_arguments
 from pipeline.configuration.shown_settings import NOT_SHOWN, shown_settings
 
 SECRET = "medlar-opens-the-door"
