@@ -42,6 +42,7 @@ class Ledger:
     unattributed: frozenset[str] = frozenset()
     letters: frozenset[str] = frozenset()  # the documents that they are of
     pending: int = 0
+    in_outbox: frozenset[str] = frozenset()  # the documents whose records are pending
     documents: int = 0
 
 
@@ -141,6 +142,7 @@ class User:
                 unattributed=frozenset(column("SELECT memory_record_id FROM record WHERE document = ''")),
                 letters=frozenset(column("SELECT document FROM dead_letter")),
                 pending=column("SELECT count(*) FROM outbox")[0],
+                in_outbox=frozenset(column("SELECT document FROM outbox_key")),
                 documents=column("SELECT count(*) FROM document WHERE has_parts = 0 AND skipped IS NULL")[0],
             )
 
