@@ -22,7 +22,7 @@ $(READY): $(USABLE)
 quickstart: $(USABLE)
 	$(BIN)/memsync run configs/quickstart.yaml
 	$(BIN)/memsync status configs/quickstart.yaml
-	$(BIN)/memsync search configs/quickstart.yaml "how do I replay dead letters?" --count 2
+	$(BIN)/memsync search configs/quickstart.yaml "how do I send dead letters again?" --count 2
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal

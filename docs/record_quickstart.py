@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = (
     "memsync run configs/quickstart.yaml",
     "memsync run configs/quickstart.yaml",
-    'memsync search configs/quickstart.yaml "how do I replay dead letters?" --count 1',
+    'memsync search configs/quickstart.yaml "how do I send dead letters again?" --count 1',
 )
 
 
