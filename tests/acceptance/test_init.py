@@ -69,6 +69,7 @@ def test_a_folder_becomes_a_source_by_a_few_questions(folder: Folder, memsync: M
 
     assert code == 0, terminal.shown
     assert "source 'handbook' is valid" in terminal.shown
+    assert "Nothing stands in the way of a run." in terminal.shown
     assert "2 to create" in terminal.shown
     assert terminal.shown.rstrip().endswith("memsync run handbook.yaml")
     values = settings_in(folder, "handbook.yaml")
@@ -303,6 +304,19 @@ def test_options_say_everything(folder: Folder, memory: Memory, memsync: Memsync
     assert values["record"]["metadata"] == {"team": "x"}
     assert memsync("run", "sources").exit_code == 0
     assert len(memory.records()) == 1
+
+
+def test_what_stands_in_the_way_of_a_run_comes_before_it(folder: Folder, memory: Memory, memsync: Memsync) -> None:
+    """The plan asks no memory, and looks fine; the first run would fail, perhaps at night."""
+    folder.write("a.md")
+
+    done = memsync("init", "docs", "--yes", "--memory-id", "nowhere-a1B2c3D4e5", "--region", "us-east-1",
+                   "--endpoint-url", memory.url)  # fmt: skip
+
+    assert done.exit_code == 0, done.stderr
+    assert "✗ memory" in done.stdout
+    assert "1 to create" in done.stdout
+    assert done.stdout.rstrip().endswith("Next: memsync doctor docs.yaml")
 
 
 def test_a_file_is_never_overwritten(folder: Folder, memsync: Memsync) -> None:

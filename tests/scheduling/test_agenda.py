@@ -206,8 +206,11 @@ def test_a_clock_that_was_years_ahead_does_not_stop_the_runs_for_years() -> None
 
 
 def test_a_change_during_a_run_is_followed_by_another_run() -> None:
-    """The run may have passed by the file already: the change would wait for the next one, or for ever."""
-    world = World(Agenda(places=1), durations_s={"docs": 10 * MINUTE_S})
+    """The run may have passed by the file already: the change would wait for the next one, or for ever.
+
+    Nor may it begin beside that run, though there is a place for it.
+    """
+    world = World(Agenda(places=2), durations_s={"docs": 10 * MINUTE_S})
     world.agenda.put("docs", None, world.now)
     world.agenda.ask("docs", world.now)
     world.live(MINUTE_S)
