@@ -463,6 +463,15 @@ class Lookup(enum.StrEnum):
 
 Call = Operation | Lookup
 CALLS: tuple[Call, ...] = (*Operation, *Lookup)
+# What AgentCore calls them: botocore bedrock-agentcore. Credentials must allow actions of the same names.
+API_NAMES: Mapping[Call, str] = {
+    Operation.CREATE: "BatchCreateMemoryRecords",
+    Operation.UPDATE: "BatchUpdateMemoryRecords",
+    Operation.DELETE: "BatchDeleteMemoryRecords",
+    Lookup.LIST: "ListMemoryRecords",
+    Lookup.GET: "GetMemoryRecord",
+    Lookup.SEARCH: "RetrieveMemoryRecords",
+}
 
 
 class Create(NamedTuple):

@@ -17,6 +17,7 @@ from pipeline.configuration.settings import ReferringSettings, SourceSettings
 from pipeline.configuration.source_files import read_source_file
 from pipeline.deploying.calendars import CannotBeSaid
 from pipeline.errors import ConfigurationError
+from pipeline.model import API_NAMES
 from pipeline.references import Reference, parse, texts_with_marks
 from pipeline.reporting.text import printable
 
@@ -33,15 +34,7 @@ CATCH_UP_S, LATE_S = 3600, 120
 RUNS_AT_ONCE = 2  # of `memsync schedule`, unless it is told otherwise
 
 # Those that a run may call; see the README.
-AGENTCORE_ACTIONS = (
-    "bedrock-agentcore:BatchCreateMemoryRecords",
-    "bedrock-agentcore:BatchUpdateMemoryRecords",
-    "bedrock-agentcore:BatchDeleteMemoryRecords",
-    "bedrock-agentcore:ListMemoryRecords",
-    "bedrock-agentcore:RetrieveMemoryRecords",
-    "bedrock-agentcore:GetMemoryRecord",
-    "bedrock-agentcore:GetMemory",
-)
+AGENTCORE_ACTIONS = tuple(f"bedrock-agentcore:{name}" for name in (*API_NAMES.values(), "GetMemory"))
 
 Said = TypeVar("Said")
 

@@ -7,7 +7,7 @@ the answers are read by orjson, and judged by `read_answer`.
 
 import io
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -30,6 +30,7 @@ from pipeline.errors import BatchRefused, DestinationError, FatalError, Retryabl
 from pipeline.events import Observer, Wait, nobody, telling
 from pipeline.limits import service_limits
 from pipeline.model import (
+    API_NAMES,
     NO_EXPIRY,
     ORDER_METADATA_KEY,
     Batch,
@@ -67,22 +68,6 @@ RECORDS_PER_PAGE = 100  # botocore bedrock-agentcore, shape MaxResults
 
 Understood = TypeVar("Understood")
 
-_METHODS: dict[Call, str] = {
-    Operation.CREATE: "batch_create_memory_records",
-    Operation.UPDATE: "batch_update_memory_records",
-    Operation.DELETE: "batch_delete_memory_records",
-    Lookup.LIST: "list_memory_records",
-    Lookup.GET: "get_memory_record",
-    Lookup.SEARCH: "retrieve_memory_records",
-}
-_API_NAMES: dict[Call, str] = {
-    Operation.CREATE: "BatchCreateMemoryRecords",
-    Operation.UPDATE: "BatchUpdateMemoryRecords",
-    Operation.DELETE: "BatchDeleteMemoryRecords",
-    Lookup.LIST: "ListMemoryRecords",
-    Lookup.GET: "GetMemoryRecord",
-    Lookup.SEARCH: "RetrieveMemoryRecords",
-}
 _BODY = "memsync_body"
 
 
@@ -209,11 +194,19 @@ class AgentCoreDestination:
         return RecordContent(content["content"]["text"], _metadata(content))
 
     async def write(self, batch: Batch) -> BatchResult:
-        with service_errors(f"{_API_NAMES[batch.operation]} on memory {self._memory_id}", batch.body):
-            call = getattr(await self._client(), _METHODS[batch.operation])
-            answer = await call(memoryId=self._memory_id, records=batch.body)
+        with service_errors(f"{API_NAMES[batch.operation]} on memory {self._memory_id}", batch.body):
+            send = await self._sender(batch.operation)
+            answer = await send(memoryId=self._memory_id, records=batch.body)
             http_status, request_id = _origin(answer)
             return replace(read_answer(batch, answer), http_status=http_status, request_id=request_id)
+
+    async def _sender(self, call: Call) -> Callable[..., Awaitable[Any]]:
+        """The method of the client that sends such requests."""
+        client = await self._client()
+        from botocore import xform_name  # noqa: PLC0415 - loaded with the client
+
+        method: Callable[..., Awaitable[Any]] = getattr(client, xform_name(API_NAMES[call]))
+        return method
 
     # --------------------------------------------------------------------------------------------- look-ups
 
@@ -338,9 +331,10 @@ class AgentCoreDestination:
             try:
                 with (
                     telling(self._observe, Wait("read", "service")),
-                    service_errors(f"{_API_NAMES[call]} on memory {self._memory_id}"),
+                    service_errors(f"{API_NAMES[call]} on memory {self._memory_id}"),
                 ):
-                    answer = await getattr(await self._client(), _METHODS[call])(memoryId=self._memory_id, **parameters)
+                    ask = await self._sender(call)
+                    answer = await ask(memoryId=self._memory_id, **parameters)
                     turn.taken()
                     return understand(answer)
             except RetryableError as error:
@@ -388,7 +382,7 @@ def _create_client(settings: AgentCoreConnection, service: str) -> AbstractAsync
 @asynccontextmanager
 async def _with_our_bodies(opening: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
     async with opening as client:
-        for name in map(_API_NAMES.__getitem__, Operation):
+        for name in map(API_NAMES.__getitem__, Operation):
             client.meta.events.register_first(f"provide-client-params.bedrock-agentcore.{name}", _keep_body)
             client.meta.events.register_last(f"before-call.bedrock-agentcore.{name}", _send_kept_body)
             client.meta.events.register_last(f"before-parse.bedrock-agentcore.{name}", _read_outcomes)

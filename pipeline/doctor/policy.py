@@ -10,10 +10,11 @@ from pipeline.configuration.source_permissions import source_statements
 from pipeline.configuration.values import LOCAL
 from pipeline.doctor.account import open_account
 from pipeline.errors import ConfigurationError, DestinationError
+from pipeline.model import API_NAMES, Lookup, Operation
 from pipeline.runs.parts import connection_of
 
-READS = ("GetMemory", "GetMemoryRecord", "ListMemoryRecords", "RetrieveMemoryRecords")
-WRITES = ("BatchCreateMemoryRecords", "BatchDeleteMemoryRecords", "BatchUpdateMemoryRecords")
+READS = ("GetMemory", *sorted(API_NAMES[lookup] for lookup in Lookup))
+WRITES = tuple(sorted(API_NAMES[operation] for operation in Operation))
 SERVICE_PREFIX = "bedrock-agentcore"  # of actions of both planes
 ANY_ACCOUNT = "*"
 CALLER_LIMIT_S = 10.0

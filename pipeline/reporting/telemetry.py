@@ -45,7 +45,7 @@ from pipeline.events import (
     WaitingStage,
     WaitStarted,
 )
-from pipeline.model import Operation
+from pipeline.model import API_NAMES, Operation
 from pipeline.report import SourceReport
 from pipeline.reporting.progress import SourceProgress
 
@@ -54,11 +54,6 @@ NANOSECONDS = 1_000_000_000
 
 _RPC_SYSTEM = "aws-api"  # these are OpenTelemetry's words for a call of an AWS service
 _RPC_SERVICE = "Bedrock AgentCore"  # botocore bedrock-agentcore, serviceId
-_RPC_METHODS = {
-    Operation.CREATE: "BatchCreateMemoryRecords",
-    Operation.UPDATE: "BatchUpdateMemoryRecords",
-    Operation.DELETE: "BatchDeleteMemoryRecords",
-}
 _RECORD_OUTCOMES = {Operation.CREATE: "created", Operation.UPDATE: "updated", Operation.DELETE: "deleted"}
 _PARENT_VARIABLES = {"traceparent": "TRACEPARENT", "tracestate": "TRACESTATE"}  # OpenTelemetry: environment carriers
 # semconv, rpc.client.call.duration: the boundaries that it advises, in seconds
@@ -351,7 +346,7 @@ class TelemetryListener:
         attributes: Attributes = {
             "rpc.system": _RPC_SYSTEM,
             "rpc.service": _RPC_SERVICE,
-            "rpc.method": _RPC_METHODS[event.operation],
+            "rpc.method": API_NAMES[event.operation],
         }
         if event.http_status is not None:
             attributes["http.response.status_code"] = event.http_status
@@ -360,14 +355,14 @@ class TelemetryListener:
         ours: Attributes = {"memsync.source": self.source, "memsync.outcome": event.outcome}
         instruments = self.telemetry.instruments
         instruments.duration.record(event.duration_s, attributes)
-        instruments.requests.add(1, {"rpc.method": _RPC_METHODS[event.operation], **ours})
+        instruments.requests.add(1, {"rpc.method": API_NAMES[event.operation], **ours})
         if event.allowed_per_s is not None:
-            pace_of: Attributes = {"memsync.source": self.source, "rpc.method": _RPC_METHODS[event.operation]}
+            pace_of: Attributes = {"memsync.source": self.source, "rpc.method": API_NAMES[event.operation]}
             instruments.allowed_rate.set(event.allowed_per_s, pace_of)
         now_ns = self.clock_ns()
         stage = self._stages.get("write")
         span = self.telemetry.tracer.start_span(
-            f"{_RPC_SERVICE}/{_RPC_METHODS[event.operation]}",
+            f"{_RPC_SERVICE}/{API_NAMES[event.operation]}",
             stage.context if stage else self._context,
             SpanKind.CLIENT,
             {

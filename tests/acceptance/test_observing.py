@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.receiver import Received, receiver
@@ -135,6 +136,22 @@ def test_a_run_that_leaves_all_in_sync_says_when(
     metrics = metrics_in(collector)
     assert values(metrics["memsync.run.last_success"], "memsync.source")["docs"] > 1_700_000_000
     assert "memsync.queue.records" not in metrics  # no run is under way any more
+
+
+def test_a_run_that_needs_somebody_is_an_error_in_its_trace(
+    docs: Folder, memory: Memory, memsync: Memsync, collector: Received
+) -> None:
+    """Whoever looks for errors among traces must find the run that deleted nothing, and why."""
+    docs.configure(memory.url, telemetry={"otlp_endpoint": collector.url})
+    docs.write_documents(2)
+    memsync("run", "docs.yaml")
+    docs.remove("000.md", "001.md")
+
+    assert memsync("run", "docs.yaml").exit_code == 4
+
+    good, guarded = (span for span in spans_in(collector) if span.name == "memsync run")
+    assert "error.type" not in attributes_of(good)
+    assert (attributes_of(guarded)["error.type"], guarded.status.code) == ("guarded", Status.STATUS_CODE_ERROR)
 
 
 def test_a_run_under_way_shows_what_is_queued_and_what_it_waits_for(

@@ -18,7 +18,18 @@ from hypothesis import strategies as st
 from pipeline.limits import service_limits
 from pipeline.local_memory.api import load_api
 from pipeline.local_memory.errors import ServiceError
-from pipeline.model import Change, ClientToken, Create, Delete, MemoryRecordId, MetadataValue, Operation, Update
+from pipeline.model import (
+    API_NAMES,
+    CALLS,
+    Change,
+    ClientToken,
+    Create,
+    Delete,
+    MemoryRecordId,
+    MetadataValue,
+    Operation,
+    Update,
+)
 from tests.pipeline.examples import MEMORY_ID, known, memory, record
 
 SERVICE = ServiceModel(Loader().load_service_model("bedrock-agentcore", "service-2"))
@@ -209,6 +220,12 @@ def test_an_empty_list_or_map_is_refused(member: Constrained) -> None:
     assert member.minimum == 1
 
     assert breach(SIZED_SITES[member.path](member.operation, 0))
+
+
+def test_each_call_is_one_of_the_service() -> None:
+    """Policies are made of these names: one that is not there permits nothing, without a word."""
+    assert API_NAMES.keys() == {*CALLS}
+    assert {*API_NAMES.values()} <= {*SERVICE.operation_names}
 
 
 @pytest.mark.parametrize("operation", Operation)

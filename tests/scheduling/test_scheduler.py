@@ -96,10 +96,11 @@ def test_sources_are_run_at_their_times(world: World) -> None:
 def test_a_machine_that_slept_is_noticed_and_made_up_for(world: World) -> None:
     """The wall clock is ahead by the time that it slept, the other one is not."""
     world.write("hour", "0 * * * *")
+    world.write("left", "30 * * * *", schedule_catch_up="false")
 
     world.live((1000, lambda: setattr(world, "wall_ahead_s", 8 * HOUR_S)), hours=1.1)
 
-    assert world.starts == ["12:00 hour", "20:16 hour", "21:00 hour"]
+    assert world.starts == ["12:00 hour", "20:16 hour", "20:30 left", "21:00 hour"]
     (jumped,) = world.events("clock_jumped")
     assert jumped["seconds"] == pytest.approx(8 * HOUR_S, abs=5)
 
