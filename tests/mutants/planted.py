@@ -47,10 +47,10 @@ SENDING = (
         "new_token_per_attempt",
         "a retry is not recognised, so a lost reply creates everything twice",
         AGENTCORE,
-        "            answer = await call(memoryId=self._memory_id, records=batch.body)",
+        "            answer = await send(memoryId=self._memory_id, records=batch.body)",
         "            import uuid\n"
         "            body = batch.body.replace(batch.client_token.encode(), str(uuid.uuid4()).encode())\n"
-        "            answer = await call(memoryId=self._memory_id, records=body)",
+        "            answer = await send(memoryId=self._memory_id, records=body)",
     ),
     Mutant(
         "other_bytes_when_sent_again",
